@@ -1,0 +1,30 @@
+"""The event types that every app knows, and how a record may be named. Data only."""
+
+from typing import Final
+
+#: A booking's life. Source: product/booking-webhooks.txt, "Events".
+BOOKING_TYPES: Final = frozenset(
+    {
+        "scheduled.created",
+        "scheduled.rescheduled",
+        "scheduled.cancelled",
+        "scheduled.confirmed",
+        "scheduled.no_show",
+    }
+)
+
+#: What the widget emits. Source: product/integrations.txt names the last two; an app adds its own.
+WIDGET_TYPES: Final = frozenset(
+    {
+        "widget_opened",
+        "widget_closed",
+        "call_requested",
+        "call_started",
+        "call_ended",
+    }
+)
+
+CATALOGUE: Final = BOOKING_TYPES | WIDGET_TYPES
+
+#: Selects every type, where it stands alone in an integration's `events`.
+ALL_TYPES: Final = "*"

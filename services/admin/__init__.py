@@ -1,0 +1,1 @@
+"""The admin API: who may change which configuration, and how."""

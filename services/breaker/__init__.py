@@ -1,0 +1,1 @@
+"""The breaker: failure counts folded from delivery-results. Nothing folds them yet."""

@@ -1,0 +1,1 @@
+"""HTTP in: an accepted event is on the log before its sender hears so."""

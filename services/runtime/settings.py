@@ -1,0 +1,77 @@
+"""
+Settings: `TENTERHOOK_...` variables over a TOML file over the defaults here, which suit one machine.
+
+One nested class a service; a double underscore enters it: `TENTERHOOK_DISPATCHER__WORKER_ID`.
+`tenterhook settings` prints all of them with their source; `docs/settings.md` lists them, and a test holds the two together.
+"""
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PartitionSettings(_Section):
+    by_app: int = Field(8, ge=1, le=1024, description="Partitions of events and fan-out. Chosen once.")
+    by_integration: int = Field(16, ge=1, le=1024, description="Partitions of deliveries and delivery-results. Chosen once.")
+
+
+class IngestSettings(_Section):
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+
+
+class DispatcherSettings(_Section):
+    host: str = Field("127.0.0.1", description="Address of the health and metrics port.")
+    port: int = Field(8090, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")
+    worker_id: str = Field(f"{socket.gethostname()}-{os.getpid()}", description="Name of this worker in markers and logs.")
+    allow_private_addresses: bool = Field(False, description="Whether deliveries may reach loopback and private networks.")
+    max_unfinished_records: int = Field(2_000, ge=1, description="Records of one partition taken and not finished; above it the partition pauses.")
+    max_unfinished_bytes: int = Field(16_777_216, ge=65_536, description="Their bytes.")
+    commit_interval_ms: int = Field(250, ge=10, description="How often offsets are committed.")
+    session_timeout_ms: int = Field(6_000, ge=6_000, description="After how long without a heartbeat a worker counts as dead.")
+
+
+class AdminSettings(_Section):
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8081, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+
+
+class Settings(BaseSettings):
+    """All settings of all services; each process reads its own part."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TENTERHOOK_", env_nested_delimiter="__", frozen=True, extra="ignore", toml_file="tenterhook.toml"
+    )
+
+    broker: str = Field("127.0.0.1:9092", description="Kafka brokers, HOST:PORT, several with commas.")
+    topic_prefix: str = Field("tenterhook.", description="Before every topic's name.")
+    replication: int = Field(0, ge=0, le=9, description="Replicas of topics created; 0 takes 3 where there are 3 brokers, else 1.")
+    partitions: PartitionSettings = PartitionSettings()
+    idempotence: Literal["auto", "on", "off"] = Field("auto", description="Idempotent producers; auto takes them where the broker has them.")
+    kek: SecretStr | None = Field(None, description="Key-encryption key: 32 bytes as base64. Required.")
+    kek_file: Path | None = Field(None, description="File that holds it, instead.")
+    header_brand: str = Field("X-ApifyCloud", pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$", description="Brand in the names of request headers.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level of log lines.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="JSON for machines, console for people; auto looks for a terminal.")
+    ingest: IngestSettings = IngestSettings()
+    dispatcher: DispatcherSettings = DispatcherSettings()
+    admin: AdminSettings = AdminSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

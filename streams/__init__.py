@@ -1,0 +1,1 @@
+"""Everything about the log that no single service owns."""

@@ -1,0 +1,142 @@
+"""
+Records to bytes and back: Avro in the Confluent wire format (0, 4-byte schema id, body).
+
+Pure. Every schema that was ever released stays in `schemas/released`, named by its id, so that what
+was written once stays readable for ever; the newest id of a name is the one that is written.
+fastavro does the work; `tests/unit/test_codec.py` holds its bytes against those of `avro`.
+"""
+
+import io
+import json
+import struct
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, TypeVar, cast
+
+import fastavro
+import msgspec
+
+from streams import records
+from streams.records import Record
+
+#: Ids of committed schemas start here, out of the way of a registry's own, which count from 1.
+FIRST_COMMITTED_ID: Final = 2**30
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+_MAGIC: Final = 0
+_HEADER: Final = struct.Struct(">bI")
+
+
+class Unreadable(ValueError):
+    """These bytes are no record of ours. The message says why; it holds no byte of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireSchema:
+    """One released schema: its id on the wire, its name (the file's), its parsed form and its struct."""
+
+    id: int
+    name: str
+    parsed: dict[str, Any]
+    struct: type[Record]
+    #: Whether values of its fields are structs themselves, which costs a deep conversion.
+    nested: bool
+
+
+_STRUCTS: Final[dict[str, type[Record]]] = {
+    "event": records.Event,
+    "delivery": records.Delivery,
+    "result": records.Result,
+    "fan_out_receipt": records.FanOutReceipt,
+    "integration_config": records.IntegrationConfig,
+    "app_config": records.AppConfig,
+    "integration_state": records.IntegrationState,
+    "audit_record": records.AuditRecord,
+    "quarantined": records.Quarantined,
+    "marker": records.Marker,
+}
+_NESTED: Final = {"integration_config", "app_config", "quarantined"}
+
+
+def schema_text(name: str) -> str:
+    """The current schema of that name (`event`, `delivery`, ...) as JSON text."""
+    return (files("schemas") / f"{name}.avsc").read_text(encoding="utf-8")
+
+
+def released() -> dict[int, tuple[str, str]]:
+    """Every released schema: id to (name, JSON text)."""
+    found = {}
+    for entry in (files("schemas") / "released").iterdir():
+        number, _, name = entry.name.removesuffix(".avsc").partition("-")
+        found[int(number)] = (name, entry.read_text(encoding="utf-8"))
+    return found
+
+
+@cache
+def _by_id() -> dict[int, WireSchema]:
+    return {
+        number: WireSchema(
+            id=number,
+            name=name,
+            parsed=cast("dict[str, Any]", fastavro.parse_schema(json.loads(text))),
+            struct=_STRUCTS[name],
+            nested=name in _NESTED,
+        )
+        for number, (name, text) in released().items()
+    }
+
+
+@cache
+def _newest() -> dict[type[Record], WireSchema]:
+    return {schema.struct: schema for _, schema in sorted(_by_id().items())}
+
+
+def encode(record: Record) -> bytes:
+    """The record in the Confluent wire format, under the newest released schema of its kind."""
+    schema = _newest()[type(record)]
+    fields: Any = (
+        msgspec.to_builtins(record, builtin_types=(bytes,)) if schema.nested else msgspec.structs.asdict(record)
+    )
+    out = io.BytesIO()
+    out.write(_HEADER.pack(_MAGIC, schema.id))
+    fastavro.schemaless_writer(out, schema.parsed, fields)
+    return out.getvalue()
+
+
+def decode(data: bytes | None) -> Record:
+    """
+    The record that these bytes are.
+
+    Raises:
+        Unreadable: no wire format, an unknown schema id, or a body that does not fit its schema.
+    """
+    if data is None or len(data) < _HEADER.size:
+        raise Unreadable("shorter than the 5 bytes of the wire format's header")
+    magic, schema_id = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        raise Unreadable(f"first byte is {magic}, not 0: not in the Confluent wire format")
+    schema = _by_id().get(schema_id)
+    if schema is None:
+        raise Unreadable(f"schema id {schema_id} is unknown: written by a newer release, or not by tenterhook")
+    body = io.BytesIO(data)
+    body.seek(_HEADER.size)
+    newest = _newest()[schema.struct]
+    try:
+        fields: Any = fastavro.schemaless_reader(
+            body, schema.parsed, None if newest.id == schema_id else newest.parsed
+        )
+        if schema.nested:
+            return msgspec.convert(fields, schema.struct, builtin_types=(bytes,))
+        return schema.struct(**fields)
+    except Exception as error:  # fastavro raises what its C code happens to meet: EOFError, IndexError, ...
+        raise Unreadable(f"the body does not fit the schema {schema.name}: {type(error).__name__}") from error
+
+
+def decode_as(kind: type[R], data: bytes | None) -> R:
+    """`decode`, and Unreadable where it is a record of another kind."""
+    record = decode(data)
+    if not isinstance(record, kind):
+        raise Unreadable(f"is a {type(record).__name__}, where a {kind.__name__} was expected")
+    return record

@@ -1,0 +1,244 @@
+"""
+The records of the log, as frozen structs. Field names are those of the Avro schemas.
+
+Meaning and unit of every field stand in `schemas/<name>.avsc`, once. Data only: no I/O, no clock.
+"""
+
+from typing import Literal
+
+import msgspec
+
+IdSpace = Literal["public", "secret"]
+Cause = Literal["live", "retry", "replay", "test"]
+Outcome = Literal["delivered", "rejected", "exhausted", "blocked", "discarded"]
+KeyKind = Literal["public", "secret"]
+Role = Literal["viewer", "operator", "admin"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    record_id: str
+    app: str
+    event_id: str
+    id_space: IdSpace
+    id_supplied: bool
+    type: str
+    payload: bytes
+    occurred_at_ms: int
+    accepted_at_ms: int
+    ordering_key: str | None = None
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    delivery_id: str
+    integration: str
+    app: str
+    record_id: str
+    event_id: str
+    type: str
+    payload: bytes
+    occurred_at_ms: int
+    accepted_at_ms: int
+    ordering_key: str | None = None
+    cause: Cause = "live"
+    run: str = "0"
+    of: str | None = None
+    attempt: int = 1
+    due_at_ms: int | None = None
+    config_offset: int
+    source_partition: int
+    source_offset: int
+    source_generation: int
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    delivery_id: str
+    integration: str
+    app: str
+    record_id: str
+    event_id: str
+    type: str
+    cause: Cause
+    of: str | None = None
+    attempt: int
+    outcome: Outcome | None = None
+    reason: str
+    detail: str | None = None
+    epoch: int
+    config_version: int
+    url: str
+    request_headers: dict[str, str]
+    status: int | None = None
+    response_headers: dict[str, str]
+    response_body: bytes
+    response_truncated: bool
+    started_at_ms: int
+    finished_at_ms: int
+    dns_us: int | None = None
+    connect_us: int | None = None
+    wait_us: int | None = None
+    read_us: int | None = None
+    next_attempt: int | None = None
+    next_due_at_ms: int | None = None
+    next_slot: int | None = None
+    accepted_at_ms: int
+    source_partition: int
+    source_offset: int
+    source_generation: int
+
+
+class FanOutReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    record_id: str
+    app: str
+    event_id: str
+    type: str
+    config_offset: int
+    integrations: list[str]
+    accepted_at_ms: int
+    source_partition: int
+    source_offset: int
+    source_generation: int
+
+
+class Secret(msgspec.Struct, frozen=True, kw_only=True):
+    version: int
+    sealed: bytes
+    created_at_ms: int
+    revealed_at_ms: int | None = None
+
+
+class SigningSecret(msgspec.Struct, frozen=True, kw_only=True):
+    version: int
+    sealed: bytes
+    created_at_ms: int
+    valid_until_ms: int | None = None
+
+
+class IntegrationConfig(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    app: str
+    profile: Literal["integration", "booking"]
+    name: str
+    url: str
+    events: list[str]
+    headers: dict[str, bytes]
+    secrets: dict[str, Secret]
+    signing_secrets: list[SigningSecret]
+    signing: bool
+    timeout_ms: int
+    retry_policy: Literal["transient", "any_failure"]
+    max_attempts: int
+    delays_ms: list[int]
+    retry_on_429: bool
+    ordering: Literal["integration", "strict", "key", "none"]
+    max_in_flight: int
+    while_paused: Literal["hold", "discard"]
+    auto_pause: bool
+    status: Literal["active", "paused"]
+    status_reason: str | None = None
+    version: int
+    epoch: int
+    skip_before: int
+    created_at_ms: int
+    updated_at_ms: int
+    updated_by: str
+
+
+class IngestKey(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    kind: KeyKind
+    hash: bytes
+    created_at_ms: int
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    role: Role
+    hash: bytes
+    created_at_ms: int
+
+
+class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
+    app: str
+    name: str
+    keys: list[IngestKey]
+    tokens: list[Token]
+    origins: list[str]
+    event_types: list[str]
+    allow_http: bool
+    max_active: int
+    version: int
+    created_at_ms: int
+    updated_at_ms: int
+    updated_by: str
+
+
+class IntegrationState(msgspec.Struct, frozen=True, kw_only=True):
+    integration: str
+    app: str
+    state: Literal["active", "failing", "paused"]
+    epoch: int
+    reason: str | None = None
+    consecutive_failures: int
+    delivered: int
+    ended: int
+    last_delivery_id: str | None = None
+    last_outcome: Outcome | None = None
+    last_event_type: str | None = None
+    last_status: int | None = None
+    last_attempt: int | None = None
+    last_at_ms: int | None = None
+    applied_offset: int
+
+
+class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    app: str
+    at_ms: int
+    who: str
+    ip: str | None = None
+    action: str
+    target: str
+    allowed: bool
+    details: dict[str, str]
+    previous_hash: bytes
+    hash: bytes
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    value: bytes | None = None
+
+
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: list[Header]
+    code: str
+    reason: str
+    agent: str
+    at_ms: int
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True):
+    source_topic: str
+    source_partition: int
+    generation: int
+    owner: str
+    at_ms: int
+
+
+Record = (
+    Event
+    | Delivery
+    | Result
+    | FanOutReceipt
+    | IntegrationConfig
+    | AppConfig
+    | IntegrationState
+    | AuditRecord
+    | Quarantined
+    | Marker
+)
