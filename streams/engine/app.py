@@ -1,0 +1,223 @@
+"""
+The Faust app of a service: settings that lose nothing, our transport, and agents made of processors.
+
+Each agent is an ordinary Faust agent on a topic whose values are batches; it hands them to a line of its
+partition, so that partitions go on beside each other while each keeps its order.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, cast
+
+import faust
+import structlog
+from aiokafka import ConsumerRecord
+from faust.transport.drivers import aiokafka as driver
+
+from streams.connection import Connection
+from streams.engine import pinned
+from streams.engine.consumer import LedgerConsumer
+from streams.engine.processor import Assignment, Batch, Processor, PutAside
+
+log = structlog.get_logger("streams.app")
+
+#: How long one delivery may take (10 s by contract), its result on the broker, and some air.
+SETTLE_TIMEOUT_S: Final = 15.0
+
+#: Wait before a record that could not even be put aside is tried again: the broker is away.
+ASIDE_RETRY_S: Final = 1.0
+
+
+class _Transport(driver.Transport):
+    Consumer: ClassVar[type[Any]] = LedgerConsumer
+
+
+class _BatchSchema(faust.Schema[Any, Any]):
+    """Values are batches already; nothing is decoded here."""
+
+    def loads_key(self, app: Any, message: Any, *, loads: Any = None, serializer: Any = None) -> Any:  # noqa: ARG002
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, *, loads: Any = None, serializer: Any = None) -> Any:  # noqa: ARG002
+        return message.value
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a worker holds of one partition at most; above it, the partition pauses."""
+
+    unfinished_records: int = 2_000
+    unfinished_bytes: int = 16_777_216
+
+
+class SafeApp(faust.App):
+    """A Faust app behind `LedgerConsumer`. Processors are added before it starts."""
+
+    def __init__(
+        self,
+        name: str,
+        connection: Connection,
+        *,
+        put_aside: PutAside,
+        bounds: Bounds | None = None,
+        session_timeout_ms: int = 6_000,
+        commit_interval_ms: int = 250,
+        settle_timeout_s: float = SETTLE_TIMEOUT_S,
+        **faust_settings: Any,
+    ) -> None:
+        """
+        Args:
+            name: of the service; the consumer group is it with the topic prefix.
+            put_aside: called with (record, code, reason) for a record that no attempt could finish; returns when
+                it is on the log. `Quarantine.put` as a rule.
+            settle_timeout_s: how long giving up partitions may wait for what is in flight.
+
+        Raises:
+            FaustChanged: Faust is not the one this was written against.
+        """
+        pinned.check()
+        bounds = bounds or Bounds()
+        self.connection = connection
+        self.processors: dict[str, Processor] = {}
+        self.max_unfinished_records = bounds.unfinished_records
+        self.max_unfinished_bytes = bounds.unfinished_bytes
+        self.settle_timeout_s = settle_timeout_s
+        self._put_aside = put_aside
+        super().__init__(
+            f"{connection.prefix}{name}",
+            **{
+                "broker": [f"kafka://{host}" for host in connection.bootstrap.split(",")],
+                "broker_session_timeout": session_timeout_ms / 1000,
+                "broker_heartbeat_interval": session_timeout_ms / 4000,
+                # Longer than settling may take, or the group goes on without what was in flight.
+                "broker_rebalance_timeout": settle_timeout_s + 15,
+                "broker_request_timeout": 90,
+                "broker_commit_interval": commit_interval_ms / 1000,
+                # Ours settles: Faust's own wait can hang for ever on a record that was dropped.
+                "stream_wait_empty": False,
+                "stream_recovery_delay": 0,
+                "topic_disable_leader": True,
+                "topic_allow_declare": False,
+                "table_standby_replicas": 0,
+                "producer_acks": -1,
+                "web_enabled": False,
+                "autodiscover": False,
+                **faust_settings,
+            },
+        )
+
+    def _new_transport(self) -> Any:
+        return _Transport(self.conf.broker_consumer, self)
+
+    def add_processor(self, topic: str, processor: Processor, *, name: str) -> None:
+        """Make *processor* the Faust agent *name* on *topic* (full name)."""
+        lines = _Lines(processor, name, self._put_aside)
+        self.processors[topic] = lines
+        channel = self.topic(topic, schema=_BatchSchema(), internal=False)
+
+        async def agent(stream: Any) -> None:
+            events: AsyncIterator[Any] = stream.noack().events()
+            async for event in events:
+                await lines.process(event.value)
+
+        self.agent(channel, name=name)(agent)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every partition assigned to this worker is being read."""
+        consumer = self._consumer
+        return (
+            isinstance(consumer, LedgerConsumer)
+            and not self.rebalancing
+            and self.consumer_generation_id > 0
+            and not consumer.is_caught_in_rebalance
+        )
+
+    @property
+    def unfinished(self) -> tuple[int, int]:
+        """Records and bytes that this worker has taken and not finished."""
+        return self._consumer.unfinished if isinstance(self._consumer, LedgerConsumer) else (0, 0)
+
+
+class _Lines:
+    """A line of batches per partition in front of a processor; what raises is tried alone, then put aside."""
+
+    def __init__(self, processor: Processor, name: str, put_aside: PutAside) -> None:
+        self._processor = processor
+        self._name = name
+        self._put_aside = put_aside
+        # Not bounded here: the ledger bounds what a partition has unfinished, waiting batches included.
+        self._queues: dict[int, asyncio.Queue[Batch]] = {}
+        self._workers: set[asyncio.Task[None]] = set()
+        self._busy: set[asyncio.Task[None]] = set()
+        self._generation = -1
+
+    async def take_over(self, assignment: Assignment) -> None:
+        await self._processor.take_over(assignment)
+        self._generation = assignment.generation
+
+    async def process(self, batch: Batch) -> None:
+        if batch.generation != self._generation:
+            return  # read again by whoever owns the partition now
+        queue = self._queues.get(batch.partition)
+        if queue is None:
+            queue = self._queues[batch.partition] = asyncio.Queue()
+            self._workers.add(asyncio.create_task(self._work(queue), name=f"{self._name} {batch.partition}"))
+        queue.put_nowait(batch)
+
+    def floor(self, partition: int) -> str:
+        return self._processor.floor(partition)
+
+    async def settle(self, timeout_s: float) -> None:
+        """Batches in hand are finished (their effects may be half on the log), waiting ones are dropped."""
+        self._generation = -1
+        self._queues.clear()
+        if self._busy:
+            await asyncio.wait(self._busy, timeout=timeout_s)
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        self._workers.clear()
+        self._busy.clear()
+        await self._processor.settle(timeout_s)
+
+    async def _work(self, queue: "asyncio.Queue[Batch]") -> None:
+        me = cast("asyncio.Task[None]", asyncio.current_task())
+        while True:
+            batch = await queue.get()
+            if batch.generation != self._generation:
+                return
+            self._busy.add(me)
+            try:
+                await self._processor.process(batch)
+            except Exception as error:
+                log.exception("agent.raised", agent=self._name, partition=batch.partition)
+                await self._find_culprits(batch, error)
+            finally:
+                self._busy.discard(me)
+            if self._generation != batch.generation:
+                return
+
+    async def _find_culprits(self, batch: Batch, error: Exception) -> None:
+        records = batch.unfinished()
+        for record in records:
+            if len(batch.records) > 1:
+                try:
+                    await self._processor.process(batch.alone(record))
+                except Exception as own:  # noqa: BLE001  # whatever it raises is the reason
+                    error = own
+                else:
+                    continue
+            await self._set_aside(batch, record, error)
+
+    async def _set_aside(self, batch: Batch, record: "ConsumerRecord[Any, Any]", error: Exception) -> None:
+        reason = f"agent {self._name} raised {type(error).__name__}"
+        while True:
+            try:
+                await self._put_aside(record, "agent.raised", reason)
+            except Exception:
+                log.exception("quarantine.failed", agent=self._name, retry_s=ASIDE_RETRY_S)
+                await asyncio.sleep(ASIDE_RETRY_S)
+            else:
+                return batch.finish(record.offset)

@@ -1,0 +1,435 @@
+"""
+Our consumer behind Faust's transport interface: what is acknowledged, and only that, is committed.
+
+It differs from Faust's own (`faust.transport.drivers.aiokafka.Consumer`) in four ways:
+
+* offsets go through a `Ledger`: committed up to the first record not finished, whatever order they finish in;
+* a partition is fetched only after it was sought to its committed position and its processor took over, so
+  nothing read early can be committed over, not even during a table's recovery;
+* what is acknowledged is committed before partitions are given up, and stopping settles what is in flight;
+* a topic with a `Processor` is handed over in batches, a Faust message each, in the worker's own event loop.
+
+Faust calls it from its own services; everything here runs in one event loop, without threads.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, cast
+
+import aiokafka
+import aiokafka.abc
+import structlog
+from aiokafka import OffsetAndMetadata, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.partitioner import DefaultPartitioner
+from faust.transport.consumer import Consumer, ensure_TP, ensure_TPset
+from faust.types import TP, ConsumerMessage
+
+from streams.engine.processor import Assignment, Batch, Processor
+from streams.ledger import Ledger
+
+log = structlog.get_logger("streams.consumer")
+
+#: A fetch waits at most this long on the broker for a first byte. A partition that resumes after a pause is
+#: fetched with the next request, so this is also what a pause costs at its end.
+FETCH_MAX_WAIT_MS: Final = 100
+
+#: Bytes of one partition in one fetch: a batch is at most this large (or one record).
+FETCH_PARTITION_BYTES: Final = 262_144
+
+#: Records of one call; what one batch can hold up the loop with.
+FETCH_RECORDS: Final = 1_000
+
+#: Wait before a failed takeover is tried again.
+TAKEOVER_RETRY_S: Final = 1.0
+
+#: A commit is repeated for its floor alone after the floor has stood behind for this long, so that a
+#: takeover of a quiet partition does not read what others appended for days.
+FLOOR_REFRESH_S: Final = 30.0
+
+#: What stands for a partition that was never committed.
+_NEVER: Final = OffsetAndMetadata(-1, "")
+
+
+class _Listener(aiokafka.abc.ConsumerRebalanceListener):  # type: ignore[misc]
+    """Tells the consumer of rebalances. aiokafka swallows what a listener raises, so it stops the worker itself."""
+
+    def __init__(self, consumer: "LedgerConsumer") -> None:
+        self._consumer = consumer
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> Awaitable[None]:
+        self._consumer.app.on_rebalance_start()
+        return self._guarded(self._consumer.on_partitions_revoked(ensure_TPset(revoked)))
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        consumer = self._consumer
+        generation = consumer.generation
+        consumer.app.consumer_generation_id = generation
+        await self._guarded(consumer.on_partitions_assigned(ensure_TPset(assigned), generation))
+
+    async def _guarded(self, call: Awaitable[None]) -> None:
+        try:
+            await call
+        except Exception as error:
+            log.exception("rebalance.failed")
+            await self._consumer.app.crash(error)
+
+
+class LedgerConsumer(Consumer):
+    """A Faust consumer over aiokafka, in the worker's loop. See the module's docstring."""
+
+    consumer_stopped_errors = (ConsumerStoppedError,)
+
+    _kafka: "aiokafka.AIOKafkaConsumer[bytes | None, bytes | None] | None" = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        app = cast("Any", self.app)
+        self._processors: dict[str, Processor] = app.processors
+        self._max_unfinished_records: int = app.max_unfinished_records
+        self._max_unfinished_bytes: int = app.max_unfinished_bytes
+        self._settle_timeout_s: float = app.settle_timeout_s
+        self._ledgers: dict[TP, Ledger] = {}
+        #: Sought to their committed position and taken over, in this generation.
+        self._live: set[TP] = set()
+        self._stored_floors: dict[TP, tuple[str, float]] = {}
+        self._takeovers: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    async def on_start(self) -> None:
+        self._kafka = self._open()
+        await self._kafka.start()
+
+    async def on_stop(self) -> None:
+        """Settle what is in flight, commit it, leave the group."""
+        self.stop_flow()
+        await self._settle()
+        await self.commit()
+        if self._kafka is not None:
+            await self._kafka.stop()
+
+    def close(self) -> None:
+        """Faust calls this where a rebalance meets a stopping app; `on_stop` does the work."""
+
+    def _open(self) -> "aiokafka.AIOKafkaConsumer[bytes | None, bytes | None]":
+        app, conf = cast("Any", self.app), self.app.conf
+        tables = bool(app.tables.changelog_topics)
+        return aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=app.connection.bootstrap,
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            # Recovery of tables asks Faust's assignor who holds which changelog.
+            partition_assignment_strategy=[app.assignor if tables else RoundRobinPartitionAssignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            max_partition_fetch_bytes=FETCH_PARTITION_BYTES,
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            max_poll_interval_ms=int((conf.broker_max_poll_interval or 300) * 1000),
+        )
+
+    @property
+    def kafka(self) -> "aiokafka.AIOKafkaConsumer[bytes | None, bytes | None]":
+        """The aiokafka consumer, once started."""
+        if self._kafka is None:
+            raise ConsumerStoppedError
+        return self._kafka
+
+    @property
+    def generation(self) -> int:
+        """Generation of the group's current assignment."""
+        return int(self.kafka._coordinator.generation)
+
+    @property
+    def is_caught_in_rebalance(self) -> bool:
+        """True while not every assigned source partition is being read."""
+        return {tp for tp in self.assignment() if not self._is_changelog_tp(tp)} != self._live
+
+    @property
+    def unfinished(self) -> tuple[int, int]:
+        """Records and bytes taken and not finished, over all partitions."""
+        ledgers = self._ledgers.values()
+        return sum(ledger.unfinished_records for ledger in ledgers), sum(ledger.unfinished_bytes for ledger in ledgers)
+
+    # -- rebalances ------------------------------------------------------------------------------------------
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        self.kafka.subscribe(topics=set(topics), listener=_Listener(self))
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Nothing more is handed over; what is in flight is settled, then committed, before the group hears of it."""
+        self.stop_flow()
+        await self._settle()
+        await self.commit()
+        self._forget()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._forget()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def _forget(self) -> None:
+        for task in self._takeovers:
+            task.cancel()
+        self._takeovers.clear()
+        self._ledgers.clear()
+        self._live.clear()
+        self._stored_floors.clear()
+        self._room.set()
+
+    async def _settle(self) -> None:
+        await asyncio.gather(*(p.settle(self._settle_timeout_s) for p in self._processors.values()))
+
+    async def perform_seek(self) -> None:
+        """
+        Go to the committed positions: Faust calls this after an assignment, before anything is to be read.
+
+        Each topic's partitions become live by themselves when their processor took over; until then they are
+        not fetched, whatever Faust resumes meanwhile.
+        """
+        generation = self.generation
+        by_topic: dict[str, list[TP]] = {}
+        for tp in self.assignment():
+            if not self._is_changelog_tp(tp):
+                by_topic.setdefault(tp.topic, []).append(tp)
+        for topic, tps in by_topic.items():
+            task = asyncio.create_task(self._take_over_until_done(topic, tps, generation), name=f"take-over {topic}")
+            self._takeovers.add(task)
+            task.add_done_callback(self._takeovers.discard)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Faust's own path to the same end; `perform_seek` does not take it."""
+        await self.perform_seek()
+        return {}
+
+    async def _take_over_until_done(self, topic: str, tps: list[TP], generation: int) -> None:
+        while self.generation == generation and not self.should_stop:
+            try:
+                await self._take_over(topic, tps, generation)
+            except Exception:
+                log.exception("takeover.failed", topic=topic, partitions=len(tps), retry_s=TAKEOVER_RETRY_S)
+                await asyncio.sleep(TAKEOVER_RETRY_S)
+            else:
+                return
+
+    async def _take_over(self, topic: str, tps: list[TP], generation: int) -> None:
+        partitions = [TopicPartition(*tp) for tp in tps]
+        committed = await self.kafka._coordinator.fetch_committed_offsets(partitions)
+        beginnings = await self.kafka.beginning_offsets(partitions)
+        stored = {tp: committed.get(TopicPartition(*tp), _NEVER) for tp in tps}
+        # Below the beginning: fallen out of retention while nobody read; the log starts later now.
+        starts = {tp: max(stored[tp].offset, beginnings[TopicPartition(*tp)]) for tp in tps}
+        processor = self._processors.get(topic)
+        if processor is not None:
+            floors = {tp.partition: stored[tp].metadata for tp in tps}
+            await processor.take_over(Assignment(generation, floors, {tp.partition: starts[tp] for tp in tps}))
+        if self.generation != generation or not set(tps) <= self.assignment():
+            return
+        for tp in tps:
+            self.kafka.seek(TopicPartition(*tp), starts[tp])
+            self._ledgers[tp] = Ledger(starts[tp])
+            self._read_offset[tp] = starts[tp]
+            self._committed_offset[tp] = stored[tp].offset if stored[tp].offset >= 0 else None
+            self._live.add(tp)
+        self._room.set()
+        log.info("partitions.live", topic=topic, partitions=len(tps), generation=generation)
+
+    # -- fetching --------------------------------------------------------------------------------------------
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch and hand over, until Faust stops the fetcher or the consumer. A worker that cannot fetch stops."""
+        try:
+            await self._fetch_and_hand_over(fetcher)
+        except Exception as error:
+            log.exception("fetcher.crashed")
+            await self.app.crash(error)
+            raise
+
+    async def _fetch_and_hand_over(self, fetcher: Any) -> None:
+        while not (self.should_stop or fetcher.should_stop):
+            if not self.flow_active:
+                await self.wait_first(self.can_resume_flow.wait(), fetcher._stopped.wait())
+                continue
+            wanted, is_any_full = self._fetchable()
+            if not wanted:
+                await self._wait_for_room(0.05 if is_any_full else 1.0)
+                continue
+            generation = self.app.consumer_generation_id
+            try:
+                fetched = await self._getmany(wanted, 0.05 if is_any_full else 1.0)
+            except self.consumer_stopped_errors:
+                return
+            except KafkaError:
+                log.exception("fetch.failed")
+                await self.sleep(1.0)
+                continue
+            for tp, records in fetched.items():
+                await self._hand_over(ensure_TP(tp), records, generation)
+
+    def _fetchable(self) -> tuple[set[TP], bool]:
+        """Partitions with room, and whether any has none."""
+        wanted, is_any_full = set(), False
+        for tp in self._get_active_partitions():
+            ledger = self._ledgers.get(tp)
+            if ledger is None:
+                if self._is_changelog_tp(tp):
+                    wanted.add(tp)
+            elif (
+                ledger.unfinished_records < self._max_unfinished_records
+                and ledger.unfinished_bytes < self._max_unfinished_bytes
+            ):
+                wanted.add(tp)
+            else:
+                is_any_full = True
+        return wanted, is_any_full
+
+    async def _wait_for_room(self, timeout_s: float) -> None:
+        self._room.clear()
+        await self.wait_first(self._room.wait(), timeout=timeout_s)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's signature
+        return await self.kafka.getmany(
+            *(TopicPartition(*tp) for tp in active_partitions or ()),
+            timeout_ms=int(timeout * 1000),
+            max_records=FETCH_RECORDS,
+        )
+
+    async def _hand_over(self, tp: TP, records: list[Any], generation: int) -> None:
+        if self.app.consumer_generation_id != generation or not self.flow_active:
+            return  # the next assignment seeks back to what is committed
+        ledger, processor = self._ledgers.get(tp), self._processors.get(tp.topic)
+        if ledger is not None:
+            floor = processor.floor(tp.partition) if processor else ""
+            ledger.take(((r.offset, _size(r)) for r in records), floor)
+        if processor is not None and ledger is not None:
+            await self._callback(self._to_batch(tp, records, ledger, generation))
+            return
+        for record in records:
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            await self._callback(self._to_message(tp, record))
+            self._read_offset[tp] = record.offset
+
+    async def _callback(self, message: ConsumerMessage) -> None:
+        # Faust's queue may be full while a rebalance empties it; then this message comes again.
+        await self.wait_first(self.callback(message), self.suspend_flow.wait())
+
+    def _to_batch(self, tp: TP, records: list[Any], ledger: Ledger, generation: int) -> ConsumerMessage:
+        last = records[-1]
+        batch = Batch(tp.partition, generation, records, ledger, self._room.set)
+        return ConsumerMessage(
+            tp.topic, tp.partition, last.offset, last.timestamp / 1000, last.timestamp_type, [], None,
+            cast("bytes", batch), None, None, None, tp, generation_id=generation,
+        )  # fmt: skip
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        return ConsumerMessage(
+            record.topic, record.partition, record.offset, record.timestamp / 1000, record.timestamp_type,
+            record.headers, record.key, record.value, record.checksum, record.serialized_key_size,
+            record.serialized_value_size, tp, generation_id=self.app.consumer_generation_id,
+        )  # fmt: skip
+
+    # -- committing ------------------------------------------------------------------------------------------
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        """Faust's first step of a commit: which partitions to look at."""
+        for tp, acked in self._acked.items():
+            # Agents without a processor acknowledge through Faust, whose Cython code writes these lists itself.
+            ledger = self._ledgers.get(tp)
+            for offset in acked:
+                if ledger is not None:
+                    ledger.finish(offset)
+            acked.clear()
+            self._acked_index[tp].clear()
+        return (tp for tp in self._ledgers if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """Faust's second step: how far. Here: up to the first record not finished."""
+        return self._ledgers[tp].committable
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        """Faust's third step: whether it is news, in offset or, after a while, in floor."""
+        committed = self._committed_offset[tp]
+        if committed is None or offset > committed:
+            return True
+        stored, at = self._stored_floors.get(tp, ("", 0.0))
+        return self._floor(tp) != stored and asyncio.get_running_loop().time() - at > FLOOR_REFRESH_S
+
+    def _floor(self, tp: TP) -> str:
+        processor = self._processors.get(tp.topic)
+        return self._ledgers[tp].floor(processor.floor(tp.partition)) if processor else ""
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """The last step. False: the group has moved on, and the successor starts from what was committed before."""
+        with_floors = {TopicPartition(*tp): OffsetAndMetadata(o, self._floor(tp)) for tp, o in offsets.items()}
+        try:
+            await self.kafka.commit(with_floors)
+        except (CommitFailedError, IllegalStateError) as error:
+            log.warning("commit.refused", reason=str(error))
+            return False
+        except KafkaError as error:
+            log.warning("commit.failed", reason=repr(error))
+            return False
+        now = asyncio.get_running_loop().time()
+        for tp, stored in with_floors.items():
+            self._stored_floors[ensure_TP(tp)] = (stored.metadata, now)
+        return True
+
+    # -- what else Faust asks of a consumer ------------------------------------------------------------------
+
+    def assignment(self) -> set[TP]:
+        return ensure_TPset(self._kafka.assignment()) if self._kafka is not None else set()
+
+    def _new_topicpartition(self, topic: str, partition: int) -> TP:
+        return cast("TP", TopicPartition(topic, partition))
+
+    async def position(self, tp: TP) -> int | None:
+        return cast("int | None", await self.kafka.position(TopicPartition(*tp)))
+
+    async def seek_to_beginning(self, *partitions: TP) -> None:
+        await self.kafka.seek_to_beginning(*(TopicPartition(*tp) for tp in partitions))
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        for tp, offset in partitions.items():
+            await self._seek(tp, offset)
+            self._read_offset[tp] = offset if offset > 0 else None
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        self.kafka.seek(TopicPartition(*partition), offset)
+
+    def highwater(self, tp: TP) -> int:
+        return cast("int", self.kafka.highwater(TopicPartition(*tp)) or 0)
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        return await self._offsets(self.kafka.end_offsets, partitions)
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        return await self._offsets(self.kafka.beginning_offsets, partitions)
+
+    async def _offsets(self, ask: Callable[[Any], Awaitable[Any]], partitions: Iterable[TP]) -> Mapping[TP, int]:
+        wanted = [TopicPartition(*tp) for tp in partitions]
+        found = await ask(wanted) if wanted else {}
+        return {ensure_TP(tp): offset for tp, offset in found.items()}
+
+    def topic_partitions(self, topic: str) -> int | None:
+        partitions = self.kafka.partitions_for_topic(topic)
+        return len(partitions) if partitions else None
+
+    def key_partition(self, topic: str, key: bytes | None, partition: int | None = None) -> int | None:
+        if partition is not None:
+            return partition
+        partitions = sorted(self.kafka.partitions_for_topic(topic) or ())
+        return cast("int", DefaultPartitioner()(key, partitions, partitions)) if partitions else None
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
+        """Topics are created by `streams.topics` at start, never on the way."""
+
+
+def _size(record: Any) -> int:
+    return len(record.value or b"") + len(record.key or b"")

@@ -1,0 +1,100 @@
+"""
+Start-up check: Faust is the one that our consumer was written against.
+
+What is overridden is private to Faust, so a release may change it without notice. Versions are pinned,
+and the source of each piece we override or rely on is compared by hash; a new release wants a
+review of those pieces before its hashes are put here.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, Final
+
+from faust.app.base import App
+from faust.streams import Stream
+from faust.tables.recovery import Recovery
+from faust.transport.conductor import ConductorCompiler
+from faust.transport.consumer import Consumer, Fetcher
+
+VERSIONS: Final = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "mode-streaming": "0.7.1"}
+
+#: Overridden by `consumer.py`, or called by Faust in an order it relies on.
+RELIED_ON: Final[tuple[Callable[..., Any], ...]] = (
+    Consumer.__init__,
+    Consumer.ack,
+    Consumer.commit,
+    Consumer.force_commit,
+    Consumer._commit_tps,
+    Consumer._commit_offsets,
+    Consumer._commit_handler.fun,
+    Consumer._drain_messages,
+    Consumer.on_partitions_assigned,
+    Consumer.on_partitions_revoked,
+    Consumer.on_stop,
+    Consumer.perform_seek,
+    Fetcher._fetcher.fun,
+    App._on_partitions_assigned,
+    App._on_partitions_revoked,
+    App._stop_consumer,
+    ConductorCompiler.build,
+    Recovery._resume_streams,
+    Recovery._restart_recovery.fun,
+    Recovery.on_recovery_completed,
+    Stream._py_aiter,
+)
+HASHES: Final[dict[str, str]] = {
+    "Consumer.__init__": "302410d59e6972d1",
+    "Consumer.ack": "5fcf41cf45153475",
+    "Consumer.commit": "a354437baaa08bf8",
+    "Consumer.force_commit": "cc094614d22c70fb",
+    "Consumer._commit_tps": "a20e230b05ae8b15",
+    "Consumer._commit_offsets": "1a69799041188441",
+    "Consumer._commit_handler": "4e5da5df073082d6",
+    "Consumer._drain_messages": "44a2500309e83c63",
+    "Consumer.on_partitions_assigned": "29ce96596f05a18c",
+    "Consumer.on_partitions_revoked": "d04b7ae72c6fc206",
+    "Consumer.on_stop": "45b1d2210ce2b526",
+    "Consumer.perform_seek": "0e8c130ff4b0afd8",
+    "Fetcher._fetcher": "68f894f0b577d810",
+    "App._on_partitions_assigned": "de932b7927db85b3",
+    "App._on_partitions_revoked": "d5c895bbe57dc73a",
+    "App._stop_consumer": "55854a5de12c3f52",
+    "ConductorCompiler.build": "837cf521368c1ee4",
+    "Recovery._resume_streams": "d986a6710c1aca98",
+    "Recovery._restart_recovery": "6bd8a8558a2dffe4",
+    "Recovery.on_recovery_completed": "6ef567acf072e46d",
+    "Stream._py_aiter": "3a48ee257a65435b",
+}
+
+
+class FaustChanged(RuntimeError):
+    """Faust or aiokafka is not the one that tenterhook was tested with. The message says what to do."""
+
+
+def digest(function: Callable[..., Any]) -> str:
+    """First 16 hex digits of the SHA-256 of a function's source."""
+    return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
+
+
+def check() -> None:
+    """
+    Refuse to run on another Faust.
+
+    Raises:
+        FaustChanged: a version or a piece of source differs.
+    """
+    for name, pinned in VERSIONS.items():
+        found = version(name)
+        if found != pinned:
+            raise FaustChanged(
+                f"{name} is {found}, tenterhook is tested with {pinned} and overrides parts of it that a release"
+                " may change. Install the versions of requirements/main.txt."
+            )
+    changed = [f.__qualname__ for f in RELIED_ON if HASHES.get(f.__qualname__) != digest(f)]
+    if changed:
+        raise FaustChanged(
+            f"faust-streaming {VERSIONS['faust-streaming']} has other source than the one tenterhook was tested with,"
+            f" in {', '.join(changed)}. Reinstall it from requirements/main.txt."
+        )

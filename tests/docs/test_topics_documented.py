@@ -1,0 +1,35 @@
+"""docs/topics.md says of every topic what the code says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from streams.codec import released
+from streams.topics import DAY_MS, TOPICS, Topic
+
+PAGE = (Path(__file__).parents[2] / "docs" / "topics.md").read_text(encoding="utf-8")
+ROWS = {cells[0].strip(" `"): cells for line in PAGE.splitlines() if len(cells := line.strip("|").split("|")) == 5}
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_every_topic_has_its_row(topic: Topic):
+    _, key, _, cleanup, partitions = (cell.strip() for cell in ROWS[topic.name])
+    days = "" if topic.retention_ms is None else f", {topic.retention_ms // DAY_MS} days"
+    counts = {"app": "`partitions.by_app`", "integration": "`partitions.by_integration`", "one": "1"}
+
+    assert (key, cleanup, partitions) == (topic.key, topic.cleanup + days, counts[topic.partitioned_by])
+
+
+def test_no_topic_is_made_up():
+    assert set(ROWS) - {"topic", "---"} == {topic.name for topic in TOPICS}
+
+
+def test_every_schema_is_said_to_be_somewhere():
+    assert {name for name, _ in released().values()} <= set(re.findall(r"`([a-z_]+)`", PAGE))
+
+
+def test_the_marker_s_id_is_the_released_one():
+    number = next(number for number, (name, _) in released().items() if name == "marker")
+
+    assert f"{number:,}" in PAGE
