@@ -1,0 +1,195 @@
+"""
+One attempt, from the delivery to its result: configuration → plan → guard → send → verdict → what is kept.
+
+The shell around the pure files of this folder: it holds the clock, the opened secrets and the sender.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from schemas.profiles import Ordering
+from services.dispatcher.guard import url_refusal
+from services.dispatcher.masking import mask, mask_body
+from services.dispatcher.plan import Planned, Prepared, Unplannable, prepare
+from services.dispatcher.sender import Answer, Failure, NoResources, Request, Sender
+from services.dispatcher.verdict import Verdict, verdict, without_retries
+from services.vault.opened import open_integration
+from services.vault.seal import Keyring
+from streams.engine.processor import ReadAt
+from streams.follower import Follower
+from streams.records import Delivery, IntegrationConfig, Result
+from streams.views import Apps, Integrations
+
+log = structlog.get_logger("dispatcher.attempt")
+
+#: Opened secrets of an integration stay in memory this long after they were opened, in use or not.
+OPENED_FOR_MS: Final = 60_000
+#: And of so many integrations at most.
+OPENED_AT_MOST: Final = 2_000
+
+#: Wait before another try where this machine is out of sockets.
+NO_RESOURCES_RETRY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What all attempts of one version of a configuration share."""
+
+    version: int
+    allow_http: bool
+    since_ms: int
+    prepared: Prepared | Unplannable
+    #: As kept in results: secrets masked.
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Attempts:
+    """Makes attempts: the lanes' `Deliverer`."""
+
+    def __init__(
+        self,
+        *,
+        config: Follower,
+        integrations: Integrations,
+        apps: Apps,
+        keyring: Keyring,
+        sender: Sender,
+        brand: str,
+        version: str,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._config = config
+        self._integrations = integrations
+        self._apps = apps
+        self._keyring = keyring
+        self._sender = sender
+        self._brand = brand
+        self._version = version
+        self._now_ms = now_ms
+        self._ready: dict[str, _Ready] = {}
+
+    async def reach(self, config_offset: int) -> None:
+        """Wait until the configuration is known up to this offset."""
+        await self._config.reach(config_offset)
+
+    def pace(self, integration: str) -> tuple[Ordering, int]:
+        """Ordering and how many requests at once; one that is deleted is only discarded, at any pace."""
+        config = self._integrations.get(integration)
+        return (config.ordering, config.max_in_flight) if config is not None else ("none", 100)
+
+    async def attempt(self, delivery: Delivery, read_at: ReadAt) -> Result:
+        """The result of the delivery's next attempt."""
+        config = self._integrations.get(delivery.integration)
+        started_ms = self._now_ms()
+        if config is None:
+            ended = Verdict("discarded", "integration_deleted", "the integration was deleted before this was sent")
+            return self._result(delivery, None, ended, started_ms, read_at)
+        ready = self._prepare(config, started_ms)
+        prepared = ready.prepared
+        planned = prepared if isinstance(prepared, Unplannable) else prepared.plan(delivery, started_ms)
+        happened = await self._send(planned) if isinstance(planned, Planned) else planned
+        # RETRY: `without_retries` ends every delivery with its first attempt, as long as there are no retry topics.
+        ended = without_retries(verdict(happened, config, delivery.attempt))
+        return self._result(
+            delivery, config, ended, started_ms, read_at, ready=ready, planned=planned, happened=happened
+        )
+
+    def _prepare(self, config: IntegrationConfig, now_ms: int) -> _Ready:
+        app = self._apps.get(config.app)
+        allow_http = app is not None and app.allow_http
+        ready = self._ready.get(config.id)
+        if (
+            ready is None
+            or (ready.version, ready.allow_http) != (config.version, allow_http)
+            or now_ms - ready.since_ms > OPENED_FOR_MS
+        ):
+            if len(self._ready) >= OPENED_AT_MOST:
+                self._ready.clear()
+            ready = self._ready[config.id] = self._open(config, allow_http, now_ms)
+        return ready
+
+    def _open(self, config: IntegrationConfig, allow_http: bool, now_ms: int) -> _Ready:
+        prepared = prepare(config, open_integration(config, self._keyring), self._brand, self._version)
+        if isinstance(prepared, Unplannable):
+            return _Ready(config.version, allow_http, now_ms, prepared)
+        masks = prepared.masks
+        url = mask(prepared.url, masks)
+        headers = {name: mask(value, masks) for name, value in prepared.headers}
+        refusal = url_refusal(prepared.url, allow_http)
+        if refusal is not None:
+            return _Ready(config.version, allow_http, now_ms, Unplannable("url_refused", refusal), url, headers)
+        return _Ready(config.version, allow_http, now_ms, prepared, url, headers)
+
+    async def _send(self, planned: Planned) -> Answer | Failure:
+        request = Request(url=planned.url, headers=planned.headers, body=planned.body, timeout_ms=planned.timeout_ms)
+        while True:
+            try:
+                return await self._sender.send(request)
+            except NoResources as error:
+                # Nothing was sent, and it is no endpoint's fault: the delivery keeps its place.
+                log.warning("sender.out_of_resources", reason=str(error), retry_s=NO_RESOURCES_RETRY_S)
+                await asyncio.sleep(NO_RESOURCES_RETRY_S)
+
+    def _result(
+        self,
+        delivery: Delivery,
+        config: IntegrationConfig | None,
+        ended: Verdict,
+        started_ms: int,
+        read_at: ReadAt,
+        *,
+        ready: _Ready | None = None,
+        planned: Planned | Unplannable | None = None,
+        happened: Answer | Failure | Unplannable | None = None,
+    ) -> Result:
+        sent = isinstance(planned, Planned)
+        answer = happened if isinstance(happened, Answer | Failure) else None
+        masks = planned.masks if isinstance(planned, Planned) else ()
+        body, response_headers, is_cut = b"", {}, False
+        if answer is not None:
+            response_headers = {name: mask(value, masks) for name, value in answer.headers}
+            is_cut = isinstance(answer, Failure) or answer.truncated
+            encoding = next((value for name, value in answer.headers if name.lower() == "content-encoding"), "")
+            body = mask_body(answer.body, encoding, masks, cut=is_cut)
+        return Result(
+            delivery_id=delivery.delivery_id,
+            integration=delivery.integration,
+            app=delivery.app,
+            record_id=delivery.record_id,
+            event_id=delivery.event_id,
+            type=delivery.type,
+            cause=delivery.cause,
+            of=delivery.of,
+            attempt=delivery.attempt if sent else 0,
+            outcome=ended.outcome,
+            reason=ended.reason,
+            detail=mask(ended.detail, masks),
+            epoch=config.epoch if config else 0,
+            config_version=config.version if config else 0,
+            url=ready.url if ready else "",
+            request_headers=_kept_headers(planned, ready) if isinstance(planned, Planned) and ready else {},
+            status=answer.status if answer else None,
+            response_headers=response_headers,
+            response_body=body,
+            response_truncated=is_cut and answer is not None and (isinstance(answer, Answer) or bool(answer.body)),
+            started_at_ms=started_ms,
+            finished_at_ms=self._now_ms(),
+            dns_us=answer.dns_us if answer else None,
+            connect_us=answer.connect_us if answer else None,
+            wait_us=answer.wait_us if answer else None,
+            read_us=answer.read_us if answer else None,
+            accepted_at_ms=delivery.accepted_at_ms,
+            source_partition=read_at.partition,
+            source_offset=read_at.offset,
+            source_generation=read_at.generation,
+        )
+
+
+def _kept_headers(planned: Planned, ready: _Ready) -> dict[str, str]:
+    """The request's headers, the integration's own with their secrets masked."""
+    return {name: ready.headers.get(name, value) for name, value in planned.headers}
