@@ -1,0 +1,75 @@
+# The commands of this repository. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
+ARGS ?=
+
+.PHONY: help setup kafka npm chromium up test chaos lint types imports check lock bench clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## Make .venv with .venv/bin/tenterhook
+
+$(VENV)/.ready: requirements/dev.txt requirements/uv.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "tenterhook needs Python 3.11 or newer; set PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(UV) pip install --quiet --require-hashes -r requirements/dev.txt
+	$(UV) pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+	@echo "tenterhook is in $(BIN)/tenterhook"
+
+kafka: deploy/kafka/jars/.ready ## Fetch Apache Kafka's jars with Maven (needs Java 17 to run)
+
+deploy/kafka/jars/.ready: deploy/kafka/pom.xml
+	@command -v mvn >/dev/null || { echo "make kafka needs Maven (Debian: apt-get install maven)" >&2; exit 1; }
+	rm -rf deploy/kafka/jars
+	cd deploy/kafka && mvn --quiet --batch-mode dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime
+	@touch $@
+	@echo "Apache Kafka is in deploy/kafka/jars: $$(ls deploy/kafka/jars/*.jar | wc -l) jars"
+
+npm: tests/receivers/node_modules/.ready ## Install the npm packages that tests verify deliveries with
+
+tests/receivers/node_modules/.ready: tests/receivers/package-lock.json
+	@if command -v npm >/dev/null; then cd tests/receivers && npm ci --silent --no-audit --no-fund && touch node_modules/.ready; \
+	else echo "no npm here: the tests that verify with Node.js are skipped"; fi
+
+chromium: ## Install Debian's chromium for the browser tests, where that is possible
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; fi; \
+	if command -v chromium >/dev/null; then chromium --version 2>/dev/null || true; \
+	else echo "no chromium here: the browser tests are skipped (Debian: apt-get install chromium)"; fi
+
+up: setup ## Start everything on this machine; Ctrl-C drains and stops
+	$(BIN)/tenterhook up $(ARGS)
+
+test: setup kafka npm chromium ## Set up and run the tests
+	$(BIN)/pytest $(ARGS)
+
+lint: setup ## Lint and formatting
+	@echo "ruff: $$(git ls-files '*.py' | wc -l) files"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## Types
+	$(BIN)/mypy
+
+imports: setup ## Import rules: one direction, pure decisions
+	$(BIN)/lint-imports
+
+check: lint types imports ## lint, types and imports
+
+lock: setup ## Resolve requirements/*.in again
+	cd requirements && for name in main dev uv; do \
+		../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
+			--custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; done
+
+bench: setup kafka ## Measure: see bench/README.md
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## Remove what setup and tests made
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .tenterhook
