@@ -124,14 +124,15 @@ def decode(data: bytes | None) -> Record:
     body.seek(_HEADER.size)
     newest = _newest()[schema.struct]
     try:
-        fields: Any = fastavro.schemaless_reader(
-            body, schema.parsed, None if newest.id == schema_id else newest.parsed
+        fields: Any = fastavro.schemaless_reader(body, schema.parsed, None if newest.id == schema_id else newest.parsed)
+        record: Record = (
+            msgspec.convert(fields, schema.struct, builtin_types=(bytes,)) if schema.nested else schema.struct(**fields)
         )
-        if schema.nested:
-            return msgspec.convert(fields, schema.struct, builtin_types=(bytes,))
-        return schema.struct(**fields)
     except Exception as error:  # fastavro raises what its C code happens to meet: EOFError, IndexError, ...
         raise Unreadable(f"the body does not fit the schema {schema.name}: {type(error).__name__}") from error
+    if body.tell() != len(data):
+        raise Unreadable(f"the body is longer than the schema {schema.name} says")
+    return record
 
 
 def decode_as(kind: type[R], data: bytes | None) -> R:

@@ -30,6 +30,11 @@ class Ends:
         if offset >= self._ends.get(partition, 0):
             self._ends[partition] = offset + 1
 
+    def reach(self, ends: Mapping[TopicPartition, int]) -> None:
+        """The broker says that they end there."""
+        for partition, end in ends.items():
+            self._ends[partition] = max(end, self.of(partition))
+
     def of(self, partition: TopicPartition) -> int:
         """The first offset that nothing is known to stand at; 0 where nothing is known."""
         return self._ends.get(partition, 0)

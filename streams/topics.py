@@ -5,8 +5,17 @@ The topics, as data in one place, and their creation.
 `fan-out`, `deliveries` and `delivery-results` are chosen once: changing them would move keys.
 """
 
+import asyncio
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import InvalidReplicationFactorError, KafkaError, NoError, TopicAlreadyExistsError, for_code
+
+from streams.connection import Connection
 
 DAY_MS: Final = 86_400_000
 
@@ -62,3 +71,177 @@ TOPICS: Final = (
 def partition_count(topic: Topic, partitions: Partitions) -> int:
     """How many partitions the topic has in an installation with these counts."""
     return {"app": partitions.by_app, "integration": partitions.by_integration, "one": 1}[topic.partitioned_by]
+
+
+#: A batch of records, at most. A payload of 64 KiB stands in a Delivery with some hundred bytes around it; the rest
+#: is room for producers to batch, and for `quarantine` to hold what others wrote. Kafka's default is 1 MiB.
+MAX_MESSAGE_BYTES: Final = 4_194_304
+
+#: On so many brokers a topic has three replicas, and a record is acknowledged when two have it.
+_REPLICATED: Final = 3
+
+#: How long new topics may take to appear, and a broker that has just started to accept them.
+_CREATE_S: Final = 30.0
+_PAUSE_S: Final = 0.05
+
+
+class TopicMismatch(Exception):
+    """The topics there are not as these settings want them, or cannot be made so. Says what differs and what to do."""
+
+    code = "topic.mismatch"
+
+
+def configs(topic: Topic, replicas: int) -> dict[str, str]:
+    """The topic's own settings on the broker, by Kafka's names."""
+    common = {
+        "cleanup.policy": topic.cleanup,
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        "min.insync.replicas": "2" if replicas >= _REPLICATED else "1",
+        "unclean.leader.election.enable": "false",
+    }
+    if topic.retention_ms is None:
+        # Small topics, read from the beginning at every start: compact early, and let a segment end so that it can be.
+        return common | {"min.cleanable.dirty.ratio": "0.1", "segment.ms": str(DAY_MS // 4)}
+    return common | {"retention.ms": str(topic.retention_ms), "retention.bytes": "-1"}
+
+
+async def ensure(connection: Connection, partitions: Partitions, *, replication: int = 0) -> None:
+    """
+    Make the topics that are missing, and compare the others. Idempotent, also for several processes at once.
+
+    Returns when the broker shows them all with a leader for every partition.
+
+    Args:
+        replication: replicas; 0 takes three where there are three brokers or more, else one.
+
+    Raises:
+        TopicMismatch: one is there and differs, or the broker refuses to make it.
+        KafkaError: the broker went away.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    try:
+        await admin.start()
+        brokers = len((await admin.describe_cluster())["brokers"])
+        replicas = replication or (_REPLICATED if brokers >= _REPLICATED else 1)
+        wanted = {connection.topic(topic): topic for topic in TOPICS}
+        shown = await _create_missing(admin, wanted, partitions, replicas)
+        differs = _differences(shown, wanted, partitions, replicas)
+        # Here belongs, later: topic ids against those recorded in app-config. A topic that was deleted and made again
+        # has the right shape, and its records and offsets are gone.
+        differs += await _config_differences(admin, wanted, replicas)
+    finally:
+        await admin.close()
+    if differs:
+        raise TopicMismatch("; ".join(differs))
+
+
+async def _create_missing(
+    admin: AIOKafkaAdminClient, wanted: Mapping[str, Topic], partitions: Partitions, replicas: int
+) -> dict[str, dict[str, Any]]:
+    """The wanted topics as the broker shows them, when it shows all. aiokafka's admin raises no error of a reply."""
+    until = time.monotonic() + _CREATE_S
+    while True:
+        shown = await _shown(admin, wanted)
+        missing = [name for name in wanted if name not in shown]
+        if not missing and all(_has_leaders(topic) for topic in shown.values()):
+            return shown
+        refused = await _create(admin, {name: wanted[name] for name in missing}, partitions, replicas)
+        if time.monotonic() > until:
+            what = ", ".join(refused or missing or sorted(shown))
+            raise TopicMismatch(
+                f"not ready within {_CREATE_S:.0f} s: {what}. Look at the brokers: are all up, and do they log errors?"
+            )
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _create(
+    admin: AIOKafkaAdminClient, missing: Mapping[str, Topic], partitions: Partitions, replicas: int
+) -> list[str]:
+    """Ask for these topics. What was refused and may go through when asked again: name and reason."""
+    if not missing:
+        return []
+    answer = await admin.create_topics(
+        [
+            NewTopic(name, partition_count(topic, partitions), replicas, topic_configs=configs(topic, replicas))
+            for name, topic in missing.items()
+        ]
+    )
+    again = []
+    for name, number, *message in answer.topic_errors:
+        error = for_code(number)
+        if error in {NoError, TopicAlreadyExistsError}:  # another process was faster
+            continue
+        reason = f"{name} ({error.__name__}: {message[0] if message else ''})"
+        # Brokers of a cluster that starts come one after another.
+        if not error.retriable and error is not InvalidReplicationFactorError:
+            raise TopicMismatch(f"the broker refuses to make topic {reason}. Make it by hand, or allow it there.")
+        again.append(reason)
+    return again
+
+
+async def _shown(admin: AIOKafkaAdminClient, wanted: Mapping[str, Topic]) -> dict[str, dict[str, Any]]:
+    """Of all topics, since asking for one by name would make it on a broker that makes topics by itself."""
+    return {topic["topic"]: topic for topic in await admin.describe_topics() if topic["topic"] in wanted}
+
+
+def _has_leaders(topic: Mapping[str, Any]) -> bool:
+    return bool(topic["partitions"]) and all(partition["leader"] >= 0 for partition in topic["partitions"])
+
+
+def _differences(
+    shown: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Topic], partitions: Partitions, replicas: int
+) -> list[str]:
+    """What the broker shows otherwise than wanted, a sentence each."""
+    found = []
+    for name, topic in wanted.items():
+        count, want = len(shown[name]["partitions"]), partition_count(topic, partitions)
+        if count != want:
+            setting = f"set TENTERHOOK_PARTITIONS__BY_{topic.partitioned_by.upper()}={count}, or use another "
+            remedy = "use another " if topic.partitioned_by == "one" else setting
+            found.append(
+                f"topic {name} has {count} partitions, and these settings want {want}. The count is chosen once, since "
+                f"changing it moves keys: {remedy}TENTERHOOK_TOPIC_PREFIX"
+            )
+        fewest = min(len(set(partition["replicas"])) for partition in shown[name]["partitions"])
+        if replicas > 1 and fewest < replicas:
+            found.append(
+                f"topic {name} has {fewest} replicas, and these settings want {replicas}. Reassign its partitions, or "
+                f"set TENTERHOOK_REPLICATION={fewest} to accept that one broker's disk holds the only copy"
+            )
+    return found
+
+
+async def _config_differences(admin: AIOKafkaAdminClient, wanted: Mapping[str, Topic], replicas: int) -> list[str]:
+    """
+    As `_differences`, of the topics' own settings. What the broker does not tell is not compared: the embedded one
+    knows only what it was given, and some clusters hide it.
+    """
+    try:
+        answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in wanted])
+        told = {
+            resource[3]: {str(entry[0]): entry[1] for entry in resource[4]}
+            for answer in answers
+            for resource in answer.resources
+            if for_code(resource[0]) is NoError
+        }
+    except (KafkaError, LookupError, TypeError, AttributeError):
+        return []
+    return [
+        f"topic {name} has {key}={has}, and must have {want}: set it there (kafka-configs.sh --alter --entity-type "
+        f"topics --entity-name {name} --add-config {key}={want})"
+        for name, topic in wanted.items()
+        for key, want in configs(topic, replicas).items()
+        if (has := told.get(name, {}).get(key)) is not None and not _is_enough(key, has, want)
+    ]
+
+
+def _is_enough(key: str, has: str, want: str) -> bool:
+    """Whether the promises hold with the value that is there; more retention, room or safety does no harm."""
+    match key:
+        case "retention.ms" | "retention.bytes":
+            return has == "-1" or (want != "-1" and int(has) >= int(want))
+        case "max.message.bytes" | "min.insync.replicas":
+            return int(has) >= int(want)
+        case "cleanup.policy" | "unclean.leader.election.enable":
+            return has == want
+    return True

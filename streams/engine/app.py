@@ -6,13 +6,13 @@ partition, so that partitions go on beside each other while each keeps its order
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, cast
 
 import faust
 import structlog
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 
 from streams.connection import Connection
@@ -24,6 +24,9 @@ log = structlog.get_logger("streams.app")
 
 #: How long one delivery may take (10 s by contract), its result on the broker, and some air.
 SETTLE_TIMEOUT_S: Final = 15.0
+
+#: A rebalance begins when the members' heartbeats hear of it, so this is most of what one takes.
+HEARTBEAT_S: Final = 0.5
 
 #: Wait before a record that could not even be put aside is tried again: the broker is away.
 ASIDE_RETRY_S: Final = 1.0
@@ -89,7 +92,7 @@ class SafeApp(faust.App):
             **{
                 "broker": [f"kafka://{host}" for host in connection.bootstrap.split(",")],
                 "broker_session_timeout": session_timeout_ms / 1000,
-                "broker_heartbeat_interval": session_timeout_ms / 4000,
+                "broker_heartbeat_interval": HEARTBEAT_S,
                 # Longer than settling may take, or the group goes on without what was in flight.
                 "broker_rebalance_timeout": settle_timeout_s + 15,
                 "broker_request_timeout": 90,
@@ -110,6 +113,9 @@ class SafeApp(faust.App):
     def _new_transport(self) -> Any:
         return _Transport(self.conf.broker_consumer, self)
 
+    def _create_directories(self) -> None:
+        """Faust makes a folder for its stores where it is started; tables here are in memory or name their own."""
+
     def add_processor(self, topic: str, processor: Processor, *, name: str) -> None:
         """Make *processor* the Faust agent *name* on *topic* (full name)."""
         lines = _Lines(processor, name, self._put_aside)
@@ -121,18 +127,20 @@ class SafeApp(faust.App):
             async for event in events:
                 await lines.process(event.value)
 
+        agent.__qualname__ = agent.__name__ = name
         self.agent(channel, name=name)(agent)
+
+    async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where these partitions end on the broker now."""
+        return cast(
+            "dict[TopicPartition, int]", await cast("LedgerConsumer", self.consumer).kafka.end_offsets(list(partitions))
+        )
 
     @property
     def is_ready(self) -> bool:
         """Whether every partition assigned to this worker is being read."""
         consumer = self._consumer
-        return (
-            isinstance(consumer, LedgerConsumer)
-            and not self.rebalancing
-            and self.consumer_generation_id > 0
-            and not consumer.is_caught_in_rebalance
-        )
+        return isinstance(consumer, LedgerConsumer) and not self.rebalancing and consumer.is_ready
 
     @property
     def unfinished(self) -> tuple[int, int]:

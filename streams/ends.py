@@ -1,0 +1,106 @@
+"""Where a partition ends now. Many may ask at once, and share one answer that is fresh enough for each."""
+
+import asyncio
+from typing import Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.connection import Connection
+from streams.features import features_of
+
+log = structlog.get_logger(__name__)
+
+#: One round trip takes a millisecond; a broker that needs longer than this is away, and is asked on a new connection.
+_ANSWER_MS: Final = 10_000
+_PAUSES_S: Final = (0.1, 2.0)
+
+
+class EndOffset:
+    """
+    Asks for the end of one partition, on a connection of its own: a broker answers the requests of one connection one
+    after another, so that the question would wait behind the fetch that waits for records.
+    """
+
+    def __init__(self, connection: Connection, partition: TopicPartition) -> None:
+        self._bootstrap = connection.bootstrap
+        self._partition = partition
+        self._consumer: AIOKafkaConsumer | None = None
+        #: The question that is on its way: too old for whoever comes now.
+        self._asked: asyncio.Task[int] | None = None
+        #: The one that will be sent when that is answered: whoever comes now shares it.
+        self._next: asyncio.Task[int] | None = None
+
+    async def ask(self) -> int:
+        """
+        Offset of the next record, by a question sent after this call. Waits while the broker is away.
+
+        Cancelled when this is stopped.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._answer(self._asked), name=f"end of {self._partition.topic}")
+        return await asyncio.shield(self._next)
+
+    async def stop(self) -> None:
+        """Close the connection; who waits is cancelled. Asking again opens another one."""
+        tasks = [task for task in (self._next, self._asked) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._asked = self._next = None
+        await self._close()
+
+    async def _answer(self, before: "asyncio.Task[int] | None") -> int:
+        if before is not None and not before.done():
+            await asyncio.wait((before,))
+        self._asked, self._next = self._next, None  # from here on who comes needs another question
+        pause_s, longest_s = _PAUSES_S
+        while True:
+            try:
+                consumer = await self._opened()
+                end: int = (await consumer.end_offsets([self._partition]))[self._partition]
+                if end > 0 and not (await features_of(self._bootstrap)).exact_ends:
+                    end = await self._after_the_batch_at(consumer, end - 1)
+            except (KafkaError, OSError) as error:
+                if pause_s == _PAUSES_S[0]:
+                    log.warning(
+                        "end_offset.failed", topic=self._partition.topic, reason=repr(error), hint="asking again"
+                    )
+                await self._close()
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, longest_s)
+            else:
+                return end
+
+    async def _after_the_batch_at(self, consumer: AIOKafkaConsumer, offset: int) -> int:
+        """Offset after the last batch, which starts at *offset*, by reading it. See `Features.exact_ends`."""
+        consumer.assign([self._partition])
+        consumer.seek(self._partition, offset)
+        async with asyncio.timeout(_ANSWER_MS / 1000):
+            await consumer.getone()
+        await consumer.getmany()
+        end: int = await consumer.position(self._partition)
+        consumer.unsubscribe()  # or it would go on fetching, and the next question wait behind that
+        return end
+
+    async def _opened(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._bootstrap,
+                group_id=None,
+                enable_auto_commit=False,
+                request_timeout_ms=_ANSWER_MS,
+            )
+            try:
+                await consumer.start()
+            except BaseException:
+                await consumer.stop()
+                raise
+            self._consumer = consumer
+        return self._consumer
+
+    async def _close(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()

@@ -1,0 +1,48 @@
+"""Producers: every record that we answer for goes through one of these."""
+
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+
+from streams.connection import Connection
+from streams.features import features_of
+from streams.topics import MAX_MESSAGE_BYTES
+
+#: Refused here, before it is sent: a record that the broker refuses for its size breaks the sequence of an idempotent
+#: producer, which is dead from then on. Hence well below what every topic of ours takes.
+MAX_REQUEST_BYTES: Final = MAX_MESSAGE_BYTES * 3 // 4
+
+
+async def open_producer(connection: Connection, *, client_id: str, **overrides: Any) -> AIOKafkaProducer:
+    """
+    A started producer: acknowledged by all in-sync replicas, idempotent where the broker has that, without linger.
+
+    What callers have to know of aiokafka's:
+
+    - Idempotent, it tries for ever while the broker is away: bound the wait where somebody waits for you, and treat
+      what you stopped waiting for as possibly stored. Without idempotence it gives up after `request_timeout_ms`.
+    - After `OutOfOrderSequenceNumber` or `ProducerFenced` it is dead, and every `send` raises: end the process.
+
+    Args:
+        client_id: names us in the broker's logs and quotas.
+        overrides: options of `AIOKafkaProducer`; `max_batch_size` at most MAX_REQUEST_BYTES.
+
+    Raises:
+        KafkaError: the broker does not answer; see `wait_for_broker`.
+    """
+    idempotent = connection.idempotence == "on" or (
+        connection.idempotence == "auto" and (await features_of(connection.bootstrap)).idempotence
+    )
+    options: dict[str, Any] = {
+        "acks": "all",
+        "enable_idempotence": idempotent,
+        "linger_ms": 0,
+        "max_request_size": MAX_REQUEST_BYTES,
+    }
+    producer = AIOKafkaProducer(bootstrap_servers=connection.bootstrap, client_id=client_id, **options | overrides)
+    try:
+        await producer.start()
+    except BaseException:
+        await producer.stop()
+        raise
+    return producer

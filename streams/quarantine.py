@@ -1,0 +1,94 @@
+"""Puts records aside that no code could read or finish: as they were, with the reason, so that they can be put back."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from streams import codec
+from streams.connection import Connection
+from streams.records import Header, Quarantined
+from streams.topics import QUARANTINE
+
+log = structlog.get_logger(__name__)
+
+#: For people: a sentence or two. A reason made from an exception could be of any length.
+_MAX_REASON_CHARS: Final = 1_000
+_PAUSE_S: Final = 0.5
+
+
+class Quarantine:
+    """The quarantine topic, as one agent sees it."""
+
+    def __init__(
+        self, producer: AIOKafkaProducer, connection: Connection, agent: str, clock_ms: Callable[[], int]
+    ) -> None:
+        self._producer = producer
+        self._topic = connection.topic(QUARANTINE)
+        self._agent = agent
+        self._clock_ms = clock_ms
+        #: Records put aside by this process.
+        self.count = 0
+
+    async def put(self, record: "ConsumerRecord[Any, Any]", code: str, reason: str) -> None:
+        """
+        Returns when it is on the broker; tries for as long as that takes.
+
+        Args:
+            code: stable, for example `record.unreadable`, `agent.raised`.
+            reason: for people; never a secret or a body.
+
+        Raises:
+            KafkaError: the producer is dead (see `open_producer`) or closed.
+        """
+        quarantined = self._quarantined(record, code, reason[:_MAX_REASON_CHARS])
+        try:
+            await self._send(quarantined)
+        except MessageSizeTooLargeError:
+            # It stays where it was for that topic's retention: better without its value than not at all.
+            size = len(record.value or b"")
+            await self._send(
+                self._quarantined(record, code, f"{reason[:900]} (its {size} bytes fit in no record)", bare=True)
+            )
+        self.count += 1
+        log.error(
+            "record.quarantined",
+            agent=self._agent,
+            code=code,
+            reason=quarantined.reason,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+        )
+
+    async def _send(self, quarantined: Quarantined) -> None:
+        value = codec.encode(quarantined)
+        while True:
+            try:
+                await self._producer.send_and_wait(self._topic, value)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                log.warning("quarantine.retried", agent=self._agent, reason=repr(error))
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                return
+
+    def _quarantined(
+        self, record: "ConsumerRecord[Any, Any]", code: str, reason: str, *, bare: bool = False
+    ) -> Quarantined:
+        return Quarantined(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=None if bare else record.key,
+            value=None if bare else record.value,
+            headers=[] if bare else [Header(name=name, value=value) for name, value in record.headers],
+            code=code,
+            reason=reason,
+            agent=self._agent,
+            at_ms=self._clock_ms(),
+        )

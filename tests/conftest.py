@@ -1,0 +1,76 @@
+"""What every test gets: a clean environment, topics of its own, and no error that is swallowed."""
+
+import asyncio
+import gc
+import inspect
+import logging
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.brokers import (
+    any_broker,
+    cluster_connection,
+    connection,
+    docker_broker,
+    embedded_broker,
+    embedded_connection,
+    kafka_broker,
+    kafka_cluster,
+    kafka_connection,
+)
+
+__all__ = [
+    "any_broker",
+    "cluster_connection",
+    "connection",
+    "docker_broker",
+    "embedded_broker",
+    "embedded_connection",
+    "kafka_broker",
+    "kafka_cluster",
+    "kafka_connection",
+]
+
+# Before anything of ours is imported by a test: settings of the person who runs the tests are not the tests'.
+for name in [name for name in os.environ if name.startswith("TENTERHOOK_")]:
+    del os.environ[name]
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Topic prefix of this test alone: one broker serves the session, and nobody meets another's records."""
+    return f"t{uuid.uuid4().hex[:12]}."
+
+
+class _Swallowed(logging.Handler):
+    """
+    Collects what event loops report instead of raising: exceptions of tasks that nobody awaited, of callbacks, of
+    transports, and tasks destroyed while pending. asyncio and uvloop both log them to the logger `asyncio`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
+        self.found.append(text)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_swallowed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test, at its end, for an error that happened behind its back."""
+    swallowed = _Swallowed()
+    logger = logging.getLogger(asyncio.__name__)
+    logger.addHandler(swallowed)
+    yield
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        gc.collect(1)  # a task that failed unseen reports when it is collected; what a test made is young
+    logger.removeHandler(swallowed)
+    if swallowed.found:
+        pytest.fail("swallowed behind this test:\n" + "\n".join(swallowed.found), pytrace=False)
