@@ -1,0 +1,253 @@
+"""
+What a create asks for: the contract's JSON, checked against the app and its profile.
+
+Pure. `wanted` gives every setting in plain, defaults filled in, or refuses with the name of every field
+that has to change. Sealing, ids and time come after it (`compose.py`); places and quota are counted by `quota_fault`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, get_args
+
+from schemas.catalogue import ALL_TYPES, BOOKING_TYPES, CATALOGUE
+from schemas.headers import DEFAULT_BRAND, MAX_HEADERS, refused_header, refused_value
+from schemas.profiles import (
+    DEFAULT_TIMEOUT_MS,
+    MAX_IN_FLIGHT,
+    MAX_TIMEOUT_MS,
+    Ordering,
+    Profile,
+    RetryPolicy,
+    WhilePaused,
+)
+from services.admin.fields import Fields, Refusal, control_fault, kind, number_fault, shortened
+from services.admin.urls import MAX_URL_CHARS, url_fault
+from services.vault.references import SECRET_NAME, misspelt, names, render
+from streams.records import AppConfig, IntegrationConfig
+
+MAX_NAME_CHARS: Final = 200
+MAX_EVENTS: Final = 500
+MAX_SECRETS: Final = 50
+MAX_SECRET_CHARS: Final = 4_096
+#: The last of 20 attempts, four times later each, would already wait for a day.
+MAX_ATTEMPTS: Final = 20
+#: One day: longer, and an event outlives the 7 days that the log keeps it after a few attempts.
+MAX_DELAY_MS: Final = 86_400_000
+#: Requests at once where the ordering allows several and nothing was said.
+DEFAULT_PARALLEL: Final = 10
+
+#: Fields that an answer has and a request must not.
+READ_ONLY: Final = frozenset(
+    {"id", "status", "statusReason", "consecutiveFailures", "successRate", "queueAgeMs", "lastDelivery"}
+    | {"version", "epoch", "createdAt", "updatedAt", "signingSecret"}
+)
+
+_ORDERINGS: Final[tuple[Ordering, ...]] = get_args(Ordering)
+_RETRY_POLICIES: Final[tuple[RetryPolicy, ...]] = get_args(RetryPolicy)
+_WHILE_PAUSED: Final[tuple[WhilePaused, ...]] = get_args(WhilePaused)
+
+
+class Refused(ValueError):
+    """A request cannot be granted as it stands. `refusals` names every field that has to change, and why."""
+
+    def __init__(self, refusals: Iterable[Refusal]) -> None:
+        self.refusals = tuple(refusals)
+        super().__init__("; ".join(f"{refusal.field}: {refusal.detail}" for refusal in self.refusals))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """An integration as asked for, every setting filled in. Header values and secrets are plain, and not shown."""
+
+    name: str
+    url: str
+    events: list[str]
+    headers: dict[str, str] = field(repr=False)
+    secrets: dict[str, str] = field(repr=False)
+    signing: bool
+    timeout_ms: int
+    retry_policy: RetryPolicy
+    max_attempts: int
+    delays_ms: list[int]
+    retry_on_429: bool
+    ordering: Ordering
+    max_in_flight: int
+    while_paused: WhilePaused
+    auto_pause: bool
+
+
+def wanted(body: Any, app: AppConfig, profile: Profile, brand: str = DEFAULT_BRAND) -> Wanted:
+    """
+    What a create with this JSON body asks for. *brand*: of our own headers, which nobody else may set.
+
+    Raises:
+        Refused: with the name of every field that has to change.
+    """
+    if not isinstance(body, dict):
+        raise Refused([Refusal("", f"the body must be an object, not {kind(body)}")])
+    fields = Fields(body)
+    secrets = _secrets(fields)
+    policy, max_attempts, delays_ms, on_429 = _retry(fields.nested("retry"), profile)
+    ordering = fields.choice("ordering", "integration", _ORDERINGS)
+    parallel = DEFAULT_PARALLEL if ordering in ("key", "none") else 1
+    result = Wanted(
+        name=fields.text("name", most=MAX_NAME_CHARS),
+        url=_url(fields, app),
+        events=_events(fields, app, profile),
+        headers=_headers(fields, secrets, brand),
+        secrets=secrets,
+        signing=_signing(fields, profile),
+        timeout_ms=fields.number("timeoutMs", DEFAULT_TIMEOUT_MS, least=1, most=MAX_TIMEOUT_MS),
+        retry_policy=policy,
+        max_attempts=max_attempts,
+        delays_ms=delays_ms,
+        retry_on_429=on_429,
+        ordering=ordering,
+        max_in_flight=fields.number("maxInFlight", parallel, least=1, most=MAX_IN_FLIGHT),
+        while_paused=fields.choice("whilePaused", "hold", _WHILE_PAUSED),
+        auto_pause=fields.flag("autoPause", default=True),
+    )
+    _profile(fields, profile)
+    fields.nothing_else(READ_ONLY)
+    if fields.refusals:
+        raise Refused(fields.refusals)
+    return result
+
+
+def quota_fault(app: AppConfig, existing: Iterable[IntegrationConfig], profile: Profile) -> str | None:
+    """Why the app has no place for one more of this profile, or None. *existing*: all integrations of the app."""
+    if not profile.quota:
+        return None
+    active = sum(1 for one in existing if one.profile == profile.name and one.status == "active")
+    if active < app.max_active:
+        return None
+    return (
+        f"the app {app.app} has {active} active integrations, and {app.max_active} are allowed: "
+        "pause or delete one first, or have the app's limit raised"
+    )
+
+
+def _profile(fields: Fields, profile: Profile) -> None:
+    if fields.has("profile") and fields.given["profile"] != profile.name:
+        fields.refuse(
+            "profile", f"must be {profile.name} here: integrations and booking subscriptions have paths of their own"
+        )
+
+
+def _signing(fields: Fields, profile: Profile) -> bool:
+    signing = fields.flag("signing", default=profile.signing)
+    if profile.signing and not signing:
+        fields.refuse("signing", f"cannot be turned off: {profile.name} requests are always signed")
+    return signing
+
+
+def _secrets(fields: Fields) -> dict[str, str]:
+    """The secrets that are fit to be stored, by name. Values never reach a message."""
+    found = {}
+    for name, value in fields.object("secrets", most=MAX_SECRETS).items():
+        where = f"secrets.{shortened(name)}"
+        if not SECRET_NAME.fullmatch(name):
+            fields.refuse(where, "is no name for a secret: 1 to 64 of A-Z a-z 0-9 _ -")
+        elif not isinstance(value, str):
+            fields.refuse(where, f"must be a text, not {kind(value)}")
+        elif not 1 <= len(value) <= MAX_SECRET_CHARS:
+            fields.refuse(where, f"must have 1 to {MAX_SECRET_CHARS} characters, not {len(value)}")
+        elif fault := control_fault(value):
+            fields.refuse(where, f"{fault}: headers and URLs cannot carry it")
+        else:
+            found[name] = value
+    return found
+
+
+def _unknown(template: str, fields: Fields) -> str | None:
+    """Why the references of a URL or header cannot be filled in, or None; a secret refused already counts."""
+    given = fields.given.get("secrets")
+    missing = sorted(names(template) - (given.keys() if isinstance(given, dict) else set()))
+    if missing:
+        return f"refers to {{secret.{missing[0]}}}, and there is no secret of that name: give it in secrets"
+    return None
+
+
+def _url(fields: Fields, app: AppConfig) -> str:
+    url = fields.text("url", most=MAX_URL_CHARS)
+    fault = url and (url_fault(url, allow_http=app.allow_http) or _unknown(url, fields))
+    if fault:
+        fields.refuse("url", fault)
+    return url
+
+
+def _headers(fields: Fields, secrets: dict[str, str], brand: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    for name, value in fields.object("headers", most=MAX_HEADERS).items():
+        if not isinstance(value, str):
+            fault: str | None = f"must be a text, not {kind(value)}"
+        elif name.lower() in seen:
+            fault = "is given twice: names of headers are the same in any case"
+        elif misspelt(value):
+            fault = "has something like a reference that is none: write {secret.name}"
+        else:
+            fault = refused_header(name, value, brand) or _unknown(value, fields) or _filled_in(name, value, secrets)
+        if fault:
+            fields.refuse(f"headers.{shortened(name)}", fault)
+        else:
+            found[name] = value
+        seen.add(name.lower())
+    return found
+
+
+def _filled_in(name: str, value: str, secrets: dict[str, str]) -> str | None:
+    """Why the header cannot be sent once its secrets are filled in, or None; secrets refused already count as fine."""
+    return refused_value(name, render(value, defaultdict(lambda: "x", secrets)))
+
+
+def _events(fields: Fields, app: AppConfig, profile: Profile) -> list[str]:
+    known = BOOKING_TYPES if profile.name == "booking" else CATALOGUE | set(app.event_types)
+    found: list[str] = []
+    for at, event in enumerate(fields.list("events", most=MAX_EVENTS)):
+        where = f"events[{at}]"
+        if not isinstance(event, str):
+            fields.refuse(where, f"must be a text, not {kind(event)}")
+        elif event != ALL_TYPES and event not in known:
+            fields.refuse(where, f"{shortened(event)!r} is no event type {_where(profile)}: {_some(known)}")
+        elif event not in found:
+            found.append(event)
+    if ALL_TYPES in found and len(found) > 1:
+        fields.refuse("events", '"*" selects all and stands alone')
+    return found
+
+
+def _where(profile: Profile) -> str:
+    return "of a booking" if profile.name == "booking" else "of this app"
+
+
+def _some(known: Iterable[str]) -> str:
+    """The first twenty of the types that may be selected, for a message."""
+    listed = sorted(known)
+    return "choose from " + ", ".join(listed[:20]) + (", …" if len(listed) > 20 else "")  # noqa: PLR2004
+
+
+def _retry(fields: Fields, profile: Profile) -> tuple[RetryPolicy, int, list[int], bool]:
+    """Policy, attempts, waits and whether a 429 is retried; the number of waits is one less than that of attempts."""
+    policy = fields.choice("policy", profile.retry_policy, _RETRY_POLICIES)
+    given = fields.list("delaysMs", most=MAX_ATTEMPTS - 1)
+    has_delays = fields.has("delaysMs")
+    for at, delay in enumerate(given):
+        if fault := number_fault(delay, least=1, most=MAX_DELAY_MS):
+            fields.refuse(f"delaysMs[{at}]", fault)
+    default = len(given) + 1 if has_delays else profile.max_attempts
+    attempts = fields.number("maxAttempts", default, least=1, most=MAX_ATTEMPTS)
+    if has_delays and len(given) != attempts - 1:
+        fields.refuse("delaysMs", f"must have one wait less than maxAttempts: {attempts - 1}, not {len(given)}")
+    on_429 = fields.flag("on429", default=False)
+    fields.nothing_else()
+    return policy, attempts, given if has_delays else default_delays_ms(attempts, profile), on_429
+
+
+def default_delays_ms(attempts: int, profile: Profile) -> list[int]:
+    """The waits between that many attempts: the profile's, going on four times longer each, up to a day."""
+    delays = list(profile.delays_ms)
+    while len(delays) < attempts - 1:
+        delays.append(min(delays[-1] * 4, MAX_DELAY_MS))
+    return delays[: attempts - 1]

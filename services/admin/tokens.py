@@ -1,0 +1,101 @@
+"""
+Who asks, and whether they may: bearer tokens and their roles.
+
+Pure. Tokens are kept as SHA-256 and compared in constant time. A token is of one app, or, kept under `*`,
+of the whole installation. A viewer reads; an operator also pauses, activates, retries and replays; an admin
+also creates, changes and deletes.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from services.runtime.problems import Problem
+from streams.records import AppConfig, Role, Token
+
+#: The key under which `app-config` holds what belongs to no single app.
+EVERY_APP: Final = "*"
+
+_RANK: Final[dict[Role, int]] = {"viewer": 0, "operator": 1, "admin": 2}
+
+#: A 401 names the scheme that is wanted. Source: RFC 9110, section 11.6.1.
+_CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request, as far as the token tells."""
+
+    #: The token's name: the "who" of every record that is written for it.
+    name: str
+    role: Role
+    #: SHA-256 of the token, to tell callers apart whose tokens have one name.
+    token_hash: bytes
+
+
+def hash_of(token: str) -> bytes:
+    """What is kept of a token or a key. Both are random and long, so that no slow hash is needed."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def presented_token(authorization: str | None) -> str:
+    """
+    The token in the `Authorization` header.
+
+    Raises:
+        Problem: 401 `token_missing`.
+    """
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Problem(
+            401,
+            "token_missing",
+            "Token missing",
+            "Send a token of the admin API as `Authorization: Bearer …`. Keys of ingest (pk_…, sk_…) are none.",
+            headers=_CHALLENGE,
+        )
+    return token.strip()
+
+
+def caller_of(token: str, configs: Iterable[AppConfig | None]) -> Caller:
+    """
+    Whose token it is, among those of the app asked for and of the installation.
+
+    Raises:
+        Problem: 401 `token_unknown`, the same for an unknown app as for a token of another app.
+    """
+    digest = hash_of(token)
+    found: Token | None = None
+    for known in [each for config in configs if config is not None for each in config.tokens]:
+        # All are compared, whichever fits.
+        if hmac.compare_digest(known.hash, digest):
+            found = known
+    if found is None:
+        raise Problem(
+            401,
+            "token_unknown",
+            "Unknown token",
+            "There is no such token, or it is one of another app. Check it, or have a new one made.",
+            headers=_CHALLENGE,
+        )
+    return Caller(found.name, found.role, digest)
+
+
+def require(caller: Caller, least: Role) -> None:
+    """
+    Hold a caller to its role.
+
+    Raises:
+        Problem: 403 `role_insufficient`.
+    """
+    if _RANK[caller.role] < _RANK[least]:
+        raise Problem(
+            403,
+            "role_insufficient",
+            "Not allowed for this role",
+            f"The token {caller.name!r} has the role {caller.role}, and this needs {least}. Use another token.",
+            role=caller.role,
+            needed=least,
+        )

@@ -1,0 +1,45 @@
+"""An integration's secrets in plain, at the moment of use. Never log, keep or send what this gives."""
+
+from dataclasses import dataclass, field
+
+from services.vault.seal import Context, Keyring
+from streams.records import IntegrationConfig
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSecrets:
+    """What a delivery needs in plain. `repr` shows no value."""
+
+    #: Header name to value, `{secret.name}` references inside not filled in yet.
+    headers: dict[str, str] = field(repr=False)
+    #: Secret name to value.
+    secrets: dict[str, str] = field(repr=False)
+    #: Signing secrets as shown (`whsec_...`), newest first, each with the end of its validity in
+    #: milliseconds since 1970 UTC; None: until further notice.
+    signing: list[tuple[str, int | None]] = field(repr=False)
+
+
+def open_integration(config: IntegrationConfig, keyring: Keyring) -> OpenedSecrets:
+    """
+    All secrets of an integration, in plain.
+
+    Raises:
+        Unsealable: one of them does not open; nothing is given then.
+    """
+    return OpenedSecrets(
+        headers={
+            name: keyring.open(sealed, Context.of_header(config.app, config.id, name)).decode()
+            for name, sealed in config.headers.items()
+        },
+        secrets={
+            name: keyring.open(secret.sealed, Context.of_secret(config.app, config.id, name, secret.version)).decode()
+            for name, secret in config.secrets.items()
+        },
+        signing=[
+            (
+                keyring.open(secret.sealed, Context.of_signing(config.app, config.id, secret.version)).decode(),
+                secret.valid_until_ms,
+            )
+            for secret in config.signing_secrets
+        ],
+    )

@@ -1,0 +1,159 @@
+"""From the wish to the record and back to JSON: everything secret is sealed, and nothing secret is shown."""
+
+import json
+
+import pytest
+
+from schemas.profiles import BOOKING, INTEGRATION
+from services.admin.compose import new_integration, signing_secret
+from services.admin.rules import wanted
+from services.admin.shown import MASK, integration_json, iso, masked
+from services.vault.opened import open_integration
+from services.vault.seal import Keyring, SealedUnderOtherKey, Unsealable
+from streams import codec
+from streams.records import AppConfig, IntegrationConfig
+
+KEYRING = Keyring(bytes(range(32)))
+APP = AppConfig(
+    app="demo",
+    name="Demo",
+    keys=[],
+    tokens=[],
+    origins=[],
+    event_types=[],
+    allow_http=False,
+    max_active=3,
+    version=1,
+    created_at_ms=0,
+    updated_at_ms=0,
+    updated_by="test",
+)
+BODY = {
+    "name": "CRM",
+    "url": "https://crm.example/hooks/{secret.path}",
+    "events": ["call_ended"],
+    "headers": {"Authorization": "Bearer {secret.token}", "X-Api-Key": "LITERAL-VALUE"},
+    "secrets": {"token": "PLAIN-TOKEN", "path": "PLAIN-PATH"},
+}
+SIGNING = signing_secret(bytes(32))
+
+
+def composed(profile=INTEGRATION, signing=None, **changes):
+    plan = wanted(BODY | changes, APP, profile)
+    return new_integration(
+        plan,
+        integration="int_1",
+        app="demo",
+        profile=profile,
+        signing=signing,
+        keyring=KEYRING,
+        now_ms=1_767_323_045_678,
+        who="ops",
+    )
+
+
+def test_the_record_opens_to_what_was_asked_for():
+    opened = open_integration(composed(BOOKING, SIGNING, events=[]), KEYRING)
+
+    assert opened.headers == BODY["headers"]
+    assert opened.secrets == BODY["secrets"]
+    assert opened.signing == [(SIGNING, None)]
+
+
+def test_the_record_survives_the_log():
+    config = composed(BOOKING, SIGNING, events=[])
+
+    assert codec.decode_as(IntegrationConfig, codec.encode(config)) == config
+
+
+@pytest.mark.parametrize("plain", [b"PLAIN", b"LITERAL", b"Bearer", b"whsec_", SIGNING[6:].encode(), bytes(32)])
+def test_no_plain_secret_is_in_the_record(plain):
+    assert plain not in codec.encode(composed(BOOKING, SIGNING, events=[]))
+
+
+def test_opened_secrets_do_not_show_in_a_representation():
+    shown = repr(open_integration(composed(BOOKING, SIGNING, events=[]), KEYRING))
+
+    assert shown == "OpenedSecrets()"
+
+
+def test_a_secret_moved_between_integrations_opens_nowhere():
+    one, other = composed(), composed()
+    stolen = IntegrationConfig(**{name: getattr(other, name) for name in other.__struct_fields__} | {"id": "int_2"})
+
+    assert open_integration(one, KEYRING)
+    with pytest.raises(Unsealable):
+        open_integration(stolen, KEYRING)
+
+
+def test_another_kek_opens_nothing():
+    with pytest.raises(SealedUnderOtherKey):
+        open_integration(composed(), Keyring(bytes(32)))
+
+
+def test_the_json_has_exactly_the_fields_of_the_contract():
+    assert integration_json(composed(), KEYRING) == {
+        "id": "int_1",
+        "profile": "integration",
+        "name": "CRM",
+        "url": "https://crm.example/hooks/{secret.path}",
+        "events": ["call_ended"],
+        "headers": {"Authorization": "Bearer {secret.token}", "X-Api-Key": MASK},
+        "timeoutMs": 5000,
+        "retry": {"policy": "transient", "maxAttempts": 3, "delaysMs": [5000, 20000], "on429": False},
+        "ordering": "integration",
+        "maxInFlight": 1,
+        "whilePaused": "hold",
+        "autoPause": True,
+        "signing": False,
+        "status": "active",
+        "statusReason": None,
+        "consecutiveFailures": 0,
+        "successRate": None,
+        "queueAgeMs": None,
+        "lastDelivery": None,
+        "version": 1,
+        "epoch": 1,
+        "createdAt": "2026-01-02T03:04:05.678Z",
+        "updatedAt": "2026-01-02T03:04:05.678Z",
+    }
+
+
+def test_no_secret_is_in_the_json():
+    shown = json.dumps(integration_json(composed(BOOKING, SIGNING, events=[]), KEYRING))
+
+    assert not [plain for plain in ("PLAIN", "LITERAL", SIGNING) if plain in shown]
+
+
+def test_header_values_that_do_not_open_are_masked_and_the_rest_is_shown():
+    shown = integration_json(composed(), Keyring(bytes(32)))
+
+    assert (shown["headers"], shown["name"]) == ({"Authorization": MASK, "X-Api-Key": MASK}, "CRM")
+
+
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [
+        ("Bearer {secret.token}", "Bearer {secret.token}"),
+        ("{secret.token}", "{secret.token}"),
+        ("{secret.a}{secret.b}", "{secret.a}{secret.b}"),
+        ("Token  {secret.a}", "Token  {secret.a}"),
+        ("abc123", MASK),
+        ("Bearer abc123", MASK),
+        ("", MASK),
+        ("abc123{secret.x}", MASK + "{secret.x}"),
+        ("Bearer abc123 {secret.x} def", MASK + "{secret.x}" + MASK),
+    ],
+)
+def test_only_references_and_words_of_schemes_are_shown_of_a_header(template, shown):
+    assert masked(template) == shown
+
+
+def test_a_signing_secret_is_whsec_and_base64_of_32_bytes():
+    assert signing_secret(bytes(range(32))) == "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+    with pytest.raises(ValueError, match="not 31"):
+        signing_secret(bytes(31))
+
+
+def test_times_are_iso_8601_in_utc_with_milliseconds():
+    assert (iso(0), iso(1_767_323_045_007)) == ("1970-01-01T00:00:00.000Z", "2026-01-02T03:04:05.007Z")
