@@ -1,0 +1,114 @@
+"""
+The ingest service: HTTP in, the topic `events` out.
+
+The port opens at once, whether there is a broker or not: a sender that hears 503 knows what to do, one that is
+refused a connection does not.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from services.ingest.append import REOPEN_AFTER_S, EventLog
+from services.ingest.handlers import Events
+from services.runtime.connection import connection_of
+from services.runtime.serving import Served, StartupError, application, serve
+from services.runtime.settings import Settings
+from streams import topics
+from streams.follower import Follower
+from streams.views import Apps
+
+#: How long a stop waits for events in flight: a second more than they wait for the broker.
+DRAIN_S: Final = 6.0
+
+log = structlog.get_logger(__name__)
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """
+    Take events until *stop* is set, then finish those in flight.
+
+    Raises:
+        StartupError: the port is taken, or the topics are not as they must be.
+    """
+    async with running(settings) as ingest:
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((stopping, ingest.work), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if ingest.work.done():
+            await ingest.work
+
+
+class Ingest:
+    """One ingest process: the HTTP side, the log, and the apps that it follows."""
+
+    def __init__(self, settings: Settings) -> None:
+        connection = connection_of(settings)
+        partitions = topics.Partitions(settings.partitions.by_app, settings.partitions.by_integration)
+        apps = Apps()
+        self._follower = Follower(connection, topics.APP_CONFIG, apps.apply, clear=apps.clear)
+        self._log = EventLog(connection, partitions, replication=settings.replication)
+        self._events = Events(apps, self._follower, self._log)
+        self.http = application(lambda: None, self.trouble)
+        self._events.add_to(self.http)
+        #: Ends only when this process can never take events.
+        self.work: asyncio.Future[None] = asyncio.ensure_future(self._run())
+        self.served: Served
+
+    def trouble(self) -> str | None:
+        """Why no event can be taken now; None when all is well."""
+        if not self._events.knows_apps:
+            return "the apps and their keys have not been read yet"
+        if not self._follower.is_live:
+            return "the apps and their keys cannot be followed: the broker does not answer"
+        return self._log.trouble
+
+    async def _run(self) -> None:
+        following = asyncio.ensure_future(self._follow())
+        try:
+            await self._log.keep_open()
+        except topics.TopicMismatch as mismatch:
+            raise StartupError(str(mismatch)) from mismatch
+        finally:
+            following.cancel()
+
+    async def _follow(self) -> None:
+        await self._log.opened.wait()
+        while True:
+            try:
+                await self._follower.start()
+            except (KafkaError, OSError) as error:
+                log.warning("apps.not_read", error=type(error).__name__)
+                await asyncio.sleep(REOPEN_AFTER_S)
+            else:
+                break
+        self._events.knows_apps = True
+        log.info("ingest.ready")
+
+    async def stop(self) -> None:
+        """Finish the requests in flight, then close."""
+        await self.served.stop()
+        self.work.cancel()
+        with suppress(asyncio.CancelledError, StartupError):
+            await self.work
+        await self._follower.stop()
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Ingest]:
+    """An ingest service that listens; it may not be ready yet."""
+    ingest = Ingest(settings)
+    try:
+        ingest.served = await serve(ingest.http, settings.ingest.host, settings.ingest.port, drain_s=DRAIN_S)
+    except StartupError:
+        ingest.work.cancel()
+        raise
+    log.info("ingest.listening", url=ingest.served.url)
+    try:
+        yield ingest
+    finally:
+        await ingest.stop()

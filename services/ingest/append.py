@@ -1,0 +1,203 @@
+"""
+The way onto the topic `events`: a producer that is opened when there is a broker, and anew when it breaks.
+
+An event counts as accepted when every in-sync replica has it, and not before. Where that takes longer than
+`DEADLINE_S` the sender hears 503; the event may still be stored later, so a sender that cannot bear a second copy
+repeats it with the same `id`.
+"""
+
+import asyncio
+from functools import lru_cache
+from typing import Final
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.partitioner import murmur2
+
+from services.runtime.problems import Problem
+from streams import codec, topics
+from streams.connection import Connection, wait_for_broker
+from streams.producer import open_producer
+from streams.records import Event
+
+#: How long a sender waits for the broker's word. Longer than the election of a new leader (some 3 s on three
+#: brokers), because a beacon is never sent again; shorter than the 10 s after which clients give up by themselves.
+DEADLINE_S: Final = 5.0
+
+#: Bytes of events that the broker has not acknowledged. 64 MiB are a second of the fastest load measured; above
+#: that the broker is too slow, and waiting would only fill the memory.
+MAX_UNACKNOWLEDGED_BYTES: Final = 64 * 1024 * 1024
+
+#: All events of an app go into one partition, and aiokafka has one request a broker under way, so a batch must hold
+#: what comes in during a round trip: 16 KiB, the default, would hold sixteen events of 1 KiB. The broker takes 1 MiB.
+BATCH_BYTES: Final = 512 * 1024
+
+#: A producer that got nothing acknowledged for so long is replaced, and the topics are looked at again: aiokafka finds
+#: a moved or restarted broker by itself within seconds, but not that the topic has gone.
+STUCK_AFTER_S: Final = 20.0
+
+#: Between two attempts to open a producer that breaks at once.
+REOPEN_AFTER_S: Final = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class EventLog:
+    """Appends to `events`. `keep_open` must run beside it."""
+
+    def __init__(self, connection: Connection, partitions: topics.Partitions, *, replication: int = 0) -> None:
+        self._connection = connection
+        self._partitions = partitions
+        self._replication = replication
+        self._topic = connection.topic(topics.EVENTS)
+        self._loop = asyncio.get_running_loop()
+        self._producer: AIOKafkaProducer | None = None
+        self._broken = asyncio.Event()
+        #: Set once the first producer is open, so once the topics are there.
+        self.opened = asyncio.Event()
+        self._unacknowledged_bytes = 0
+        #: On the loop's clock: when the first event came in that was not acknowledged, with none acknowledged since.
+        self._failing_since_s: float | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why an event would not be stored now; None while all is well."""
+        if self._producer is None:
+            return "there is no connection to the broker"
+        return None if self._failing_since_s is None else "the broker did not acknowledge the last events in time"
+
+    async def keep_open(self) -> None:
+        """
+        Have a producer whenever there is a broker; runs until it is cancelled.
+
+        Raises:
+            TopicMismatch: the topics are there, and not as they must be, when they are first looked at.
+        """
+        try:
+            while True:
+                await wait_for_broker(self._connection, say=lambda line: log.warning("broker.awaited", state=line))
+                try:
+                    await self._open()
+                    await self._broken.wait()
+                except topics.TopicMismatch:
+                    if not self.opened.is_set():
+                        raise
+                    # They were right, so it is the brokers that are not: wait until they are.
+                    log.exception("topics.changed")
+                except (KafkaError, OSError) as error:
+                    log.warning("producer.not_opened", error=repr(error))
+                await self.close(within_s=REOPEN_AFTER_S)
+                await asyncio.sleep(REOPEN_AFTER_S)
+        finally:
+            await self.close(within_s=DEADLINE_S)
+
+    async def _open(self) -> None:
+        await topics.ensure(self._connection, self._partitions, replication=self._replication)
+        self._broken.clear()
+        self._producer = await open_producer(
+            self._connection,
+            client_id="tenterhook-ingest",
+            max_batch_size=BATCH_BYTES,
+            # Of one request to the broker: after that aiokafka asks for the leader anew.
+            request_timeout_ms=int(DEADLINE_S * 1000),
+            partitioner=partition_of,
+        )
+        # aiokafka learns of a topic's partitions when it first sends there; the first event shall not wait for that.
+        await self._producer.partitions_for(self._topic)
+        self._failing_since_s = None
+        self.opened.set()
+        log.info("producer.opened", topic=self._topic)
+
+    async def close(self, *, within_s: float) -> None:
+        """Let what is under way reach the broker, for *within_s* at most, and close the producer."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        try:
+            async with asyncio.timeout(within_s):
+                await producer.stop()
+        except (TimeoutError, KafkaError):
+            # An idempotent producer would try for ever. Whoever still waits hears 503.
+            producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001
+            await producer._sender.close()  # noqa: SLF001
+            await producer.client.close()
+
+    async def append(self, event: Event) -> None:
+        """
+        Store the event. Returning means that every in-sync replica has it.
+
+        Raises:
+            Problem: 503 `broker_unavailable` or `overloaded`; the event may still be stored.
+        """
+        producer = self._producer
+        if producer is None:
+            raise unavailable()
+        value = codec.encode(event)
+        if self._unacknowledged_bytes + len(value) > MAX_UNACKNOWLEDGED_BYTES:
+            raise overloaded()
+        self._unacknowledged_bytes += len(value)
+        deadline_s = self._loop.time() + DEADLINE_S
+        expiry: asyncio.TimerHandle | None = None
+        try:
+            # Waits only while a batch is full, and for the producer's request timeout at most.
+            acknowledged = await producer.send(self._topic, value, key=event.app.encode())
+            # asyncio.timeout would do the same for four times the CPU.
+            expiry = self._loop.call_at(deadline_s, _expire, acknowledged)
+            await acknowledged
+        except (TimeoutError, KafkaError) as error:
+            self._failed(error, since_s=deadline_s - DEADLINE_S)
+            raise unavailable() from None
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+            self._unacknowledged_bytes -= len(value)
+        self._failing_since_s = None
+
+    def _failed(self, error: TimeoutError | KafkaError, *, since_s: float) -> None:
+        """Have the producer replaced where it will not recover by itself."""
+        if self._failing_since_s is None:
+            self._failing_since_s = since_s
+            log.warning("event.not_appended", error=type(error).__name__)
+        passing = isinstance(error, TimeoutError) or error.retriable
+        if not passing or self._loop.time() - self._failing_since_s > STUCK_AFTER_S:
+            # Fenced, out of sequence, closed: aiokafka's sender does not come back from it.
+            self._broken.set()
+
+
+def partition_of(key: bytes, all_partitions: list[int], _available: list[int]) -> int:
+    """The default partition of a key, as aiokafka and Java choose it, remembered: murmur2 is Python, 7 µs an id."""
+    return all_partitions[_hash(key) % len(all_partitions)]
+
+
+@lru_cache(maxsize=65_536)
+def _hash(key: bytes) -> int:
+    number: int = murmur2(key)
+    return number & 0x7FFFFFFF
+
+
+def _expire(acknowledged: asyncio.Future[object]) -> None:
+    if not acknowledged.done():
+        acknowledged.set_exception(TimeoutError())
+
+
+def unavailable() -> Problem:
+    """The broker is away, or did not acknowledge in time."""
+    return Problem(
+        503,
+        "broker_unavailable",
+        "Not stored",
+        "The event was not confirmed by the log: it may have been stored, or not. Repeat it with the same `id`.",
+        headers={"Retry-After": "5"},
+    )
+
+
+def overloaded() -> Problem:
+    """More is waiting for the broker than memory is set aside for."""
+    return Problem(
+        503,
+        "overloaded",
+        "Too busy",
+        "More events are waiting for the log than can be held. This one was not stored; repeat it.",
+        headers={"Retry-After": "1"},
+    )

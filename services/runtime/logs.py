@@ -1,0 +1,89 @@
+"""
+Log lines: structlog for ours, and the libraries' own lines through the same renderer.
+
+JSON for machines, colour for a terminal, always on stderr. Events are named `noun.verb` in the past.
+Nothing here sees request bodies or secrets, because nobody may put them into a line.
+"""
+
+import logging
+import sys
+import time
+from typing import Final
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from services.runtime.settings import Settings
+
+#: A library's line is repeated at most this often. aiokafka says "Unable connect to node" ten times a second
+#: while a broker is away; our own `broker.*` lines tell that once.
+REPEAT_AFTER_S: Final = 30.0
+
+
+class OnceInAWhile(logging.Filter):
+    """Lets a library's line pass again only `REPEAT_AFTER_S` after the last one of the same template."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed_at: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = (record.name, str(record.msg))
+        now = time.monotonic()
+        last = self._passed_at.get(line)
+        if last is not None and now - last < REPEAT_AFTER_S:
+            return False
+        self._passed_at[line] = now
+        return True
+
+
+def configure_logs(settings: Settings, service: str) -> None:
+    """Send all log lines of this process to stderr, each with the service's name."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+
+    def name_service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event.setdefault("service", service)
+        return event
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        name_service,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderer(settings)],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    _quieten_libraries(level)
+
+
+def _renderer(settings: Settings) -> list[Processor]:
+    for_people = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
+    if for_people:
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _quieten_libraries(level: int) -> None:
+    for name in ("aiokafka", "aiohttp", "asyncio", "faust", "mode"):
+        logger = logging.getLogger(name)
+        logger.setLevel(max(level, logging.WARNING) if level > logging.DEBUG else logging.DEBUG)
+    # Filters of a logger do not see its children's lines, so the handler has it.
+    once_in_a_while = OnceInAWhile()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(
+            lambda record: record.name.startswith(("services.", "streams.")) or once_in_a_while.filter(record)
+        )

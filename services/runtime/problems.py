@@ -1,0 +1,146 @@
+"""
+Refusals over HTTP, the same in every service: RFC 9457 `application/problem+json`.
+
+Raise `Problem` wherever a request cannot be done. Its `code` is stable, for programs; its `detail` says what is
+wrong and what to do, for people, and never quotes a secret or a body. `docs/errors.md` lists every code.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+import structlog
+from aiohttp import web
+
+CONTENT_TYPE: Final = "application/problem+json"
+
+#: `type` of a problem is this and its code: a name, not an address that somebody must keep alive.
+TYPE_PREFIX: Final = "urn:tenterhook:problem:"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = structlog.get_logger(__name__)
+
+
+class Problem(Exception):
+    """
+    A request that is refused, and all that its sender may know about it.
+
+    Args:
+        status: the HTTP status.
+        code: stable, in snake_case, the same in API, command and logs.
+        title: what kind of problem this is; the same for every problem of the code.
+        detail: what exactly is wrong here, and what to do.
+        headers: of the response, `Retry-After` for example.
+        extensions: further members of the JSON, `field` for example.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        title: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **extensions: object,
+    ) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.status = status
+        self.code = code
+        self.title = title
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extensions = extensions
+
+    def as_json(self) -> dict[str, object]:
+        """The members of RFC 9457, `code`, and the extensions."""
+        return {
+            "type": f"{TYPE_PREFIX}{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            **self.extensions,
+        }
+
+
+def problem_response(problem: Problem) -> web.Response:
+    """The response that tells it."""
+    return web.Response(
+        status=problem.status,
+        body=msgspec.json.encode(problem.as_json()),
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
+    )
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every refusal as problem+json: ours, aiohttp's own, and what nobody expected."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem_response(problem)
+    except web.HTTPException as refused:
+        if refused.status < HTTPStatus.BAD_REQUEST:
+            raise
+        return problem_response(_of_aiohttp(request, refused))
+    except web.RequestPayloadError:
+        # Not logged: its message may quote the bytes.
+        return problem_response(body_incomplete())
+    except Exception as error:
+        if isinstance(error, ConnectionError) and request.transport is None:
+            raise  # the client has gone, and nobody listens; aiohttp ends it quietly
+        # The path template, not the path: an address can carry a public key.
+        resource = request.match_info.route.resource
+        log.exception("request.crashed", method=request.method, route=resource.canonical if resource else None)
+        return problem_response(_internal())
+
+
+def _internal() -> Problem:
+    return Problem(
+        500,
+        "internal",
+        "Our fault",
+        "Something broke on our side while this request was handled. Repeat it; if it stays, tell the operator, whose "
+        "log has the cause.",
+    )
+
+
+def _of_aiohttp(request: web.Request, refused: web.HTTPException) -> Problem:
+    if isinstance(refused, web.HTTPNotFound):
+        return Problem(404, "not_found", "No such address", "Nothing answers at this path. Look it up in the docs.")
+    if isinstance(refused, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(refused.allowed_methods))
+        return Problem(
+            405,
+            "method_not_allowed",
+            "Wrong method",
+            f"{request.method} does nothing here. Use {allowed}.",
+            headers={"Allow": allowed},
+        )
+    if isinstance(refused, web.HTTPRequestEntityTooLarge):
+        return too_large(request.client_max_size)
+    return Problem(
+        refused.status, "http_error", "Refused", f"The request was refused: {refused.reason}. Correct it and repeat it."
+    )
+
+
+def too_large(max_bytes: int) -> Problem:
+    """A request body above the limit of its address."""
+    return Problem(
+        413,
+        "request_too_large",
+        "Request too large",
+        f"The request's body is larger than {max_bytes:,} bytes. Send less.",
+        maxBytes=max_bytes,
+    )
+
+
+def body_incomplete() -> Problem:
+    """The connection, or the chunked coding, broke before the body was there."""
+    return Problem(
+        400, "body_incomplete", "Body incomplete", "The body ended before it was complete. Repeat the request."
+    )

@@ -1,0 +1,90 @@
+"""
+What every service process does around its `main`: settings, logs, uvloop, signals, exit code.
+
+SIGTERM and Ctrl-C ask `main` to drain and return; a second one cancels it.
+"""
+
+import asyncio
+import signal
+import sys
+import tomllib
+from collections.abc import Awaitable, Callable
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from services.runtime.logs import configure_logs
+from services.runtime.serving import StartupError
+from services.runtime.settings import Settings
+
+__all__ = ["Main", "StartupError", "load_settings", "run_service"]
+
+Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
+
+DONE, FAILED = 0, 1
+
+log = structlog.get_logger(__name__)
+
+
+def run_service(main: Main, settings: Settings | None = None) -> int:
+    """
+    Run a service until it is told to stop; return the process's exit code.
+
+    Args:
+        main: returns when its event is set and everything is drained. Its module names the service in logs.
+        settings: of the environment and the TOML file where None.
+    """
+    service = main.__module__.removeprefix("services.").partition(".")[0]
+    try:
+        settings = settings or load_settings()
+        configure_logs(settings, service)
+        uvloop.run(_until_signalled(main, settings))
+    except StartupError as error:
+        print(f"tenterhook {service}: {error}", file=sys.stderr)  # noqa: T201
+        return FAILED
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        log.warning("service.aborted", hint="stopped before it had drained")
+        return FAILED
+    except Exception:
+        log.exception("service.crashed")
+        return FAILED
+    return DONE
+
+
+def load_settings() -> Settings:
+    """
+    Settings of the environment and the TOML file.
+
+    Raises:
+        StartupError: one of them is wrong, or the file cannot be read. No value is repeated, it may be a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False, include_context=False)
+        )
+        raise StartupError(f"wrong settings: {wrong}. `tenterhook settings` lists all with their source.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise StartupError(f"{Settings.model_config.get('toml_file')} is no TOML: {error}. Correct it.") from None
+    except OSError as error:
+        raise StartupError(f"the settings cannot be read: {error}. Make the file readable.") from None
+
+
+async def _until_signalled(main: Main, settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    running = asyncio.ensure_future(main(settings, stop))
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            running.cancel()
+            return
+        log.info("service.stopping", signal=number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    await running

@@ -1,0 +1,169 @@
+"""
+HTTP servers of a service: what every one of them has (problems, health, metrics), its start, and its drained end.
+
+`/health/live` says whether the process makes progress (restart it if not), `/health/ready` whether it is caught up
+(send it no traffic if not), `/metrics` is what Prometheus reads.
+"""
+
+import errno
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+import prometheus_client
+import structlog
+from aiohttp import web
+from aiohttp.web_protocol import _ErrInfo
+
+from services.runtime.problems import Problem, problem_response, problems
+
+#: None while all is well, else why it is not, for people.
+Probe = Callable[[], str | None]
+
+#: An idle connection is kept this long: longer than the minute that load balancers keep theirs, so that they
+#: close first, and short enough that one which never sends a request does not stay.
+IDLE_TIMEOUT_S: Final = 75.0
+
+
+log = structlog.get_logger(__name__)
+
+
+class StartupError(Exception):
+    """The service cannot start. The message says what is wrong and what to do."""
+
+
+def application(live: Probe, ready: Probe, *, max_body_bytes: int = 65_536) -> web.Application:
+    """An aiohttp application with problem+json errors, health and metrics; add routes to it."""
+    app = web.Application(middlewares=[problems], client_max_size=max_body_bytes)
+    app.router.add_get("/health/live", _health("live", live))
+    app.router.add_get("/health/ready", _health("ready", ready))
+    app.router.add_get("/metrics", _metrics)
+    return app
+
+
+def _health(name: str, probe: Probe) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def health(_request: web.Request) -> web.Response:
+        reason = probe()
+        return web.Response(
+            status=HTTPStatus.OK if reason is None else HTTPStatus.SERVICE_UNAVAILABLE,
+            body=msgspec.json.encode({name: reason is None, "reason": reason}),
+            content_type="application/json",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    return health
+
+
+async def _metrics(_request: web.Request) -> web.Response:
+    # The content type has parameters, which aiohttp takes as a header only.
+    return web.Response(
+        body=prometheus_client.generate_latest(), headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST}
+    )
+
+
+class _Connection(web.RequestHandler):
+    """Answers what is no HTTP with a problem. aiohttp would quote its bytes, keys included, in answer and log."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # When a chunked body breaks, aiohttp's C parser forgets to tell the handler, which would wait for ever.
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            request = self._current_request
+            if request is not None and not request.content.is_eof():
+                request.content.set_exception(web.RequestPayloadError("the chunked coding is broken"))
+                request.content.feed_eof()
+                self._messages.pop()
+                self.close()  # after the answer
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 (aiohttp's own words quote the bytes)
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("the response has begun already, so the connection is closed")
+        log.debug("request.unreadable", status=status, error=type(exc).__name__)
+        response = problem_response(
+            Problem(
+                status,
+                "not_http",
+                "Not HTTP",
+                "The request is not HTTP that we can read: a line or header is malformed or longer than 8,190 bytes.",
+            )
+        )
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.__class__ = _Server  # aiohttp has no argument for it
+        return server
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A listening server. `port` is the real one where 0 was asked for."""
+
+    host: str
+    port: int
+    _runner: web.AppRunner
+
+    @property
+    def url(self) -> str:
+        """Its address, without a slash at the end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    async def stop(self) -> None:
+        """Take no more connections, let requests in flight finish (up to `drain_s`), close."""
+        await self._runner.cleanup()
+
+
+async def serve(app: web.Application, host: str, port: int, *, drain_s: float = 10.0) -> Served:
+    """
+    Listen, and return once connections are taken.
+
+    Args:
+        drain_s: how long `stop` waits for requests in flight.
+
+    Raises:
+        StartupError: the address cannot be listened on.
+    """
+    runner = _Runner(
+        app,
+        access_log=None,
+        shutdown_timeout=drain_s,
+        keepalive_timeout=IDLE_TIMEOUT_S,
+        # A limit on a body must hold for what it unfolds to, so nothing is unfolded.
+        auto_decompress=False,
+    )
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, backlog=1024)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise StartupError(_why_not(host, port, error)) from error
+    return Served(host, runner.addresses[0][1], runner)
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"cannot listen on {host}:{port}: something else does. Stop that, or choose another port in the settings."
+        )
+    # uvloop's message repeats the address; the system's own word for the number is enough.
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+    return f"cannot listen on {host}:{port}: {reason}. Set another host or port."
