@@ -12,9 +12,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from services.dispatcher.attempt import Attempts
-from services.dispatcher.client import AiohttpSender
 from services.dispatcher.fan_out import FanOut
 from services.dispatcher.lanes import Lanes
+from services.dispatcher.wire import WireSender
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.serving import StartupError, application, serve
@@ -65,10 +65,9 @@ async def _run(
     integrations, apps = Integrations(), Apps()
     config = await _started(Follower(connection, topics.INTEGRATION_CONFIG, integrations.apply), stack)
     await _started(Follower(connection, topics.APP_CONFIG, apps.apply), stack)
-    # Records wait for a broker that is away as long as it takes: giving one up would lose its place.
-    producer = await open_producer(connection, client_id=own.worker_id, patient=True)
+    producer = await open_producer(connection, client_id=own.worker_id)
     stack.push_async_callback(producer.stop)
-    sender = AiohttpSender(allow_private=own.allow_private_addresses)
+    sender = WireSender(allow_private=own.allow_private_addresses)
     stack.push_async_callback(sender.close)
 
     app = SafeApp(
@@ -106,6 +105,7 @@ async def _run(
         config=config,
         integrations=integrations,
         quarantine=Quarantine(producer, connection, FAN_OUT, now_ms),
+        ask_ends=app.ends,
         **shared,
     )
     app.add_processor(connection.topic(topics.EVENTS), fan_out, name=FAN_OUT)

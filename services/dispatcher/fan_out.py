@@ -6,11 +6,13 @@ follow; when they are, the event is finished. The first receipt of an event coun
 fans out to the same integrations, and what it had appended already is found by the takeover and passed over.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from services.dispatcher.match import delivery_id, selected
 from streams import codec, takeover, topics
@@ -28,6 +30,13 @@ log = structlog.get_logger("dispatcher.fan_out")
 #: Run of the deliveries that fan-out makes; a retry, replay or test has its command's id instead.
 LIVE_RUN: Final = "0"
 
+#: How often the broker is asked where `deliveries` ends. Others append there too, and a takeover reads from what we
+#: know; at 5,000 records a second it then reads 50,000 that are not ours, in a second or so.
+ENDS_REFRESH_S: Final = 10.0
+
+#: Asks the broker where partitions end.
+AskEnds = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
+
 
 class FanOut:
     """The processor of topic `events`. See the module's docstring, and `streams.engine.processor.Processor`."""
@@ -43,7 +52,10 @@ class FanOut:
         quarantine: Quarantine,
         worker_id: str,
         now_ms: Callable[[], int],
+        ask_ends: AskEnds,
     ) -> None:
+        self._ask_ends = ask_ends
+        self._refreshing: asyncio.Task[None] | None = None
         self._connection = connection
         self._producer = producer
         self._config = config
@@ -80,6 +92,8 @@ class FanOut:
         }
         spans = {target: (start, marked[target]) for target, (start, _) in ranges.items()}
         await takeover.read_back(self._connection, spans, lambda record: self._found(record, assignment))
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._refresh_ends(), name="refresh ends")
 
     def _marker(self, partition: int, generation: int) -> Marker:
         return Marker(
@@ -110,8 +124,21 @@ class FanOut:
         receipts = self._ends.of(TopicPartition(self._receipts, partition))
         return f"{receipts};{','.join(str(self._ends.of(target)) for target in self._deliveries)}"
 
-    async def settle(self, timeout_s: float) -> None:
-        """Nothing outlives `process`."""
+    async def settle(self, timeout_s: float) -> None:  # noqa: ARG002  # nothing that matters outlives `process`
+        """Stop asking for ends."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            self._refreshing = None
+
+    async def _refresh_ends(self) -> None:
+        while True:
+            await asyncio.sleep(ENDS_REFRESH_S)
+            try:
+                ends = await self._ask_ends(self._deliveries)
+            except KafkaError as error:
+                log.warning("ends.unknown", reason=repr(error), hint="a takeover will read more; asking again")
+            else:
+                self._ends.reach(ends)
 
     # -- work ------------------------------------------------------------------------------------------------
 
