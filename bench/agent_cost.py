@@ -9,6 +9,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from typing import Any
@@ -68,6 +69,7 @@ def stock(bootstrap: str, topic: str, meter: Meter) -> Any:
     app = faust.App(
         f"bench-{uuid.uuid4().hex}", broker=f"kafka://{bootstrap}", topic_disable_leader=True,
         topic_allow_declare=False, web_enabled=False, autodiscover=False, consumer_auto_offset_reset="earliest",
+        datadir=tempfile.mkdtemp(),
     )  # fmt: skip
 
     @app.agent(app.topic(topic, value_type=bytes, value_serializer="raw"), name="bench")

@@ -3,10 +3,11 @@ The takeover protocol: what a predecessor has appended is found, and not done ag
 
 A new owner of a source partition writes a marker to each partition that it appends to, then reads those
 partitions up to its own marker, from the floor stored with the last commit (`Ledger.floor`). What a frozen
-predecessor appends later stands behind the marker with a lower generation, and is set aside by its readers.
+predecessor appends later stands behind the marker with a lower generation, and is set aside by all its readers:
+those that work on it, and those that look for what was done already (`Generations`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -38,6 +39,71 @@ class Ends:
     def of(self, partition: TopicPartition) -> int:
         """The first offset that nothing is known to stand at; 0 where nothing is known."""
         return self._ends.get(partition, 0)
+
+
+class Held:
+    """
+    Floors of predecessors, by source partition, held until the last record with found effects is read again.
+
+    Found effects stand below our own marker. A commit with our own floor, while their records are still unfinished,
+    would hide them from the next takeover, which would do that work again.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, tuple[int, str]] = {}
+
+    def clear(self) -> None:
+        """Forget all: another assignment."""
+        self._held.clear()
+
+    def hold(self, floors: Mapping[int, str], found: Iterable[tuple[int, int]]) -> None:
+        """Keep the floors of partitions for whose records, as (partition, offset), something was found."""
+        for partition, offset in found:
+            last, _ = self._held.get(partition, (-1, ""))
+            self._held[partition] = max(last, offset), floors[partition]
+
+    def passed(self, partition: int, offset: int) -> None:
+        """The records up to this offset were taken, and with them the floor that was held then."""
+        if partition in self._held and offset >= self._held[partition][0]:
+            del self._held[partition]
+
+    def floor(self, partition: int, own: str) -> str:
+        """The predecessor's floor as long as it is held, else our own."""
+        held = self._held.get(partition)
+        return own if held is None else held[1]
+
+
+class Generations:
+    """
+    The newest marker of each source partition, seen while reading a partition that its owners append to.
+
+    The newest in log order counts, not the highest: a group that was deleted starts counting anew.
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[Hashable, int], int] = {}
+
+    def clear(self) -> None:
+        """Forget all: reading starts elsewhere."""
+        self._newest.clear()
+
+    def saw(self, target: Hashable, source_partition: int, generation: int) -> None:
+        """A marker of this owner stands here on *target*."""
+        self._newest[target, source_partition] = generation
+
+    def is_late(self, target: Hashable, source_partition: int, generation: int, *, before: int = 0) -> bool:
+        """
+        Whether a record here comes from an owner that had been replaced when it was appended.
+
+        Args:
+            generation: of the record's owner.
+            before: of the newest marker that stands below where reading began; 0 where that is not known.
+        """
+        return generation < self._newest.get((target, source_partition), before)
+
+    def least(self, target: Hashable, source_partitions: int, *, before: int = 0) -> int:
+        """The lowest of all source partitions; *before* as in `is_late`."""
+        return min(self._newest.get((target, source), before) for source in range(source_partitions))
 
 
 async def mark(

@@ -74,3 +74,15 @@ def nothing_is_swallowed(request: pytest.FixtureRequest) -> Iterator[None]:
     logger.removeHandler(swallowed)
     if swallowed.found:
         pytest.fail("swallowed behind this test:\n" + "\n".join(swallowed.found), pytrace=False)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI only what needs a Docker engine may be skipped: a check that quietly does not run is no check."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI", "").lower() not in {"1", "true"} or reporter is None:
+        return
+    skipped = [report for report in reporter.stats.get("skipped", []) if "Docker" not in str(report.longrepr)]
+    for report in skipped:
+        reporter.write_line(f"skipped in CI: {report.nodeid}: {report.longrepr}", red=True)
+    if skipped:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -22,6 +22,7 @@ from streams.features import features_of
 from streams.producer import open_producer
 from streams.records import AppConfig, Event
 from tests.apps import SECRET_KEY, make_app
+from tests.logs import PARTITIONS
 from tests.waiting import eventually
 
 PATH = "/v1/apps/demo/events"
@@ -32,9 +33,6 @@ from services.ingest.app import main
 from services.runtime.process import run_service
 raise SystemExit(run_service(main))
 """
-
-#: Few, so that a test's topics are made quickly.
-PARTITIONS = topics.Partitions(by_app=2, by_integration=1)
 
 
 def settings_for(connection: Connection, **ingest: Any) -> Settings:

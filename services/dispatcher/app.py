@@ -85,6 +85,7 @@ async def _run(
         "producer": producer,
         "worker_id": own.worker_id,
         "now_ms": now_ms,
+        "on_fatal": lambda _: ended.set(),
     }
     lanes = Lanes(
         deliverer=Attempts(
@@ -98,7 +99,6 @@ async def _run(
             now_ms=now_ms,
         ),
         quarantine=Quarantine(producer, connection, LANES, now_ms),
-        on_fatal=lambda _: ended.set(),
         **shared,
     )
     fan_out = FanOut(

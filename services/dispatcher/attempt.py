@@ -13,7 +13,7 @@ import structlog
 
 from schemas.profiles import Ordering
 from services.dispatcher.guard import url_refusal
-from services.dispatcher.masking import mask, mask_body
+from services.dispatcher.masking import mask, mask_body, mask_headers
 from services.dispatcher.plan import Planned, Prepared, Unplannable, prepare
 from services.dispatcher.sender import Answer, Failure, NoResources, Request, Sender
 from services.dispatcher.verdict import Verdict, verdict, without_retries
@@ -152,7 +152,7 @@ class Attempts:
         masks = planned.masks if isinstance(planned, Planned) else ()
         body, response_headers, is_cut = b"", {}, False
         if answer is not None:
-            response_headers = {name: mask(value, masks) for name, value in answer.headers}
+            response_headers = mask_headers(answer.headers, masks)
             is_cut = isinstance(answer, Failure) or answer.truncated
             encoding = next((value for name, value in answer.headers if name.lower() == "content-encoding"), "")
             body = mask_body(answer.body, encoding, masks, cut=is_cut)

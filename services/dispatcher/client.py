@@ -1,28 +1,20 @@
-"""
-The aiohttp sender: one session, with everything off that a browser would want and a webhook must not have.
-
-aiohttp hands every address to `socket_factory` before it dials it, literals of the URL included (those skip the
-resolver), so the guard stands there; the resolver only leaves out what the guard would refuse anyway.
-"""
+"""The aiohttp sender: one session, with everything off that a browser would want and a webhook must not have."""
 
 import asyncio
 import socket
 import ssl
-from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from time import perf_counter_ns
 from typing import Any, Final
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict
 from yarl import URL
 
 from schemas.profiles import MAX_RESPONSE_BYTES
-from services.dispatcher.dial import Dialler, address_info, failure_of
+from services.dispatcher.client_hooks import Connector, Phases, Resolver, current_phases
+from services.dispatcher.dial import Dialler, failure_of
 from services.dispatcher.guard import url_refusal
 from services.dispatcher.resolve import Names
 from services.dispatcher.sender import (
@@ -38,91 +30,6 @@ from services.dispatcher.wire_answer import BROKEN_OFF, text_of
 KEEP_IDLE_S: Final = 4.0
 _OUR_OWN: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _REMEMBERED_URLS: Final = 4_096
-#: All bytes of an answer, at most: head, body as far as aiohttp reads ahead, and what stands beside the body.
-_MAX_BYTES: Final = 1_048_576
-
-
-@dataclass(slots=True)
-class _Phases:
-    """What the hooks learn about one request on its way."""
-
-    dns_us: int | None = None
-    connect_us: int | None = None
-    has_dialled: bool = False
-    ready_ns: int = 0
-    head_ns: int = 0
-
-
-_phases: ContextVar[_Phases] = ContextVar("phases")
-
-
-class _Resolver(AbstractResolver):
-    """The dialler's addresses, for aiohttp."""
-
-    def __init__(self, dialler: Dialler) -> None:
-        self._dialler = dialler
-
-    async def resolve(
-        self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002  # both are wanted
-    ) -> list[ResolveResult]:
-        started_ns = perf_counter_ns()
-        addresses = await self._dialler.addresses(host)
-        _phases.get().dns_us = (perf_counter_ns() - started_ns) // 1000
-        return [
-            {
-                "hostname": host,
-                "host": address,
-                "port": port,
-                "family": address_info(address, port)[0],
-                "proto": 0,
-                "flags": 0,
-            }
-            for address in addresses
-        ]
-
-    async def close(self) -> None:
-        self._dialler.close()
-
-
-class _Protocol(ResponseHandler):
-    """Closes a connection on which far more comes than anybody will read, be it beside the body."""
-
-    _come = 0
-
-    def set_response_params(self, **params: Any) -> None:
-        self._come = 0
-        super().set_response_params(**params)
-
-    def data_received(self, data: bytes) -> None:
-        self._come += len(data)
-        if self._come > _MAX_BYTES:
-            self.abort()
-        else:
-            super().data_received(data)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Notes how long a new connection took."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._factory = partial(_Protocol, loop=self._loop)  # type: ignore[assignment]  # a kind of what it was
-
-    async def connect(self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109  # aiohttp's signature
-        started_ns = perf_counter_ns()
-        connection = await super().connect(req, traces, timeout)
-        while connection.protocol is not None and connection.protocol.should_close:
-            # Something came on it while it was idle: it must not become the answer to this request.
-            connection.close()
-            connection = await super().connect(req, traces, timeout)
-        phases = _phases.get()
-        phases.ready_ns = perf_counter_ns()
-        if phases.has_dialled:
-            phases.connect_us = (phases.ready_ns - started_ns) // 1000 - (phases.dns_us or 0)
-        return connection
 
 
 class AiohttpSender:
@@ -146,9 +53,9 @@ class AiohttpSender:
     ) -> None:
         self._dialler = Dialler(allow_private=allow_private, names=names)
         self._session = aiohttp.ClientSession(
-            connector=_Connector(
+            connector=Connector(
                 limit=0,  # lanes bound what is in flight; a common limit would let one endpoint hold up the others
-                resolver=_Resolver(self._dialler),
+                resolver=Resolver(self._dialler),
                 use_dns_cache=False,
                 socket_factory=self._open_socket,
                 keepalive_timeout=keep_idle_s,
@@ -166,8 +73,8 @@ class AiohttpSender:
         url = _url(request.url)
         if isinstance(url, str):
             return Failure(code="url_refused", detail=url)
-        phases = _Phases()
-        _phases.set(phases)
+        phases = Phases()
+        current_phases.set(phases)
         response = None
         read: list[bytes] = []
         try:
@@ -204,7 +111,7 @@ class AiohttpSender:
         await self._session.close()
 
     def _open_socket(self, info: Any) -> socket.socket:
-        _phases.get().has_dialled = True
+        current_phases.get().has_dialled = True
         return self._dialler.open_socket(info)
 
 
@@ -244,7 +151,7 @@ def _kept(response: aiohttp.ClientResponse) -> tuple[tuple[str, str], ...]:
 
 
 def _failure(
-    code: FailureCode, detail: str, phases: _Phases, response: aiohttp.ClientResponse | None, read: list[bytes]
+    code: FailureCode, detail: str, phases: Phases, response: aiohttp.ClientResponse | None, read: list[bytes]
 ) -> Failure:
     now_ns = perf_counter_ns()
     return Failure(

@@ -4,16 +4,20 @@ The fan-out agent: each event becomes a receipt, then a delivery for every integ
 Order of writes: the receipt says who, under which configuration; when it is on the broker the deliveries
 follow; when they are, the event is finished. The first receipt of an event counts, so a replay after a crash
 fans out to the same integrations, and what it had appended already is found by the takeover and passed over.
+What a frozen predecessor appended behind its successor's marker does not count, receipts included.
 """
 
 import asyncio
+from asyncio import Future
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import structlog
-from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.structs import RecordMetadata
 
+from services.dispatcher.appended import Appended, Floor, ReadBack
 from services.dispatcher.match import delivery_id, selected
 from streams import codec, takeover, topics
 from streams.connection import Connection
@@ -21,7 +25,7 @@ from streams.engine.processor import Assignment, Batch
 from streams.follower import Follower
 from streams.quarantine import Quarantine
 from streams.records import Delivery, Event, FanOutReceipt, Marker
-from streams.takeover import Ends
+from streams.takeover import Ends, Held
 from streams.topics import Partitions
 from streams.views import Integrations
 
@@ -53,7 +57,9 @@ class FanOut:
         worker_id: str,
         now_ms: Callable[[], int],
         ask_ends: AskEnds,
+        on_fatal: Callable[[Exception], None],
     ) -> None:
+        self._on_fatal = on_fatal
         self._ask_ends = ask_ends
         self._refreshing: asyncio.Task[None] | None = None
         self._connection = connection
@@ -69,29 +75,35 @@ class FanOut:
             TopicPartition(connection.topic(topics.DELIVERIES), number) for number in range(partitions.by_integration)
         ]
         self._ends = Ends()
-        #: Found by the takeover, by (partition, offset) of the event that will be read again.
-        self._found_receipts: dict[tuple[int, int], FanOutReceipt] = {}
-        self._found_deliveries: dict[tuple[int, int], set[str]] = {}
+        self._held = Held()
+        self._generation = 0
+        #: By predecessors, as the takeover found it, and by us for a batch that is not finished.
+        self._appended = Appended()
 
     # -- takeover --------------------------------------------------------------------------------------------
 
     async def take_over(self, assignment: Assignment) -> None:
         """Mark and read back `fan-out` and `deliveries`, once for all partitions of the assignment."""
-        self._found_receipts.clear()
-        self._found_deliveries.clear()
+        self._appended.clear()
+        self._held.clear()
         markers = {p: self._marker(p, assignment.generation) for p in assignment.floors}
         targets = {TopicPartition(self._receipts, p): [marker] for p, marker in markers.items()}
         targets |= {target: list(markers.values()) for target in self._deliveries if markers}
         marked = await takeover.mark(self._producer, targets, self._ends)
-        floors = {p: _parse(floor, len(self._deliveries)) for p, floor in assignment.floors.items()}
-        ranges = {TopicPartition(self._receipts, p): (floor[0], 0) for p, floor in floors.items()}
-        ranges |= {
-            target: (min(floor[1][target.partition] for floor in floors.values()), 0)
+        floors = {p: Floor.parse(floor, len(self._deliveries)) for p, floor in assignment.floors.items()}
+        starts = {TopicPartition(self._receipts, p): floor.receipts for p, floor in floors.items()}
+        starts |= {
+            target: min(floor.deliveries[target.partition] for floor in floors.values())
             for target in self._deliveries
             if floors
         }
-        spans = {target: (start, marked[target]) for target, (start, _) in ranges.items()}
-        await takeover.read_back(self._connection, spans, lambda record: self._found(record, assignment))
+        back = ReadBack(
+            self._appended, events=self._events, receipts=self._receipts, floors=floors, starts=assignment.starts
+        )
+        spans = {target: (start, marked[target]) for target, start in starts.items()}
+        await takeover.read_back(self._connection, spans, back.see)
+        self._held.hold(assignment.floors, self._appended.places())
+        self._generation = assignment.generation
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._refresh_ends(), name="refresh ends")
 
@@ -104,25 +116,11 @@ class FanOut:
             at_ms=self._now_ms(),
         )
 
-    def _found(self, record: "ConsumerRecord[Any, Any]", assignment: Assignment) -> None:
-        try:
-            found = codec.decode(record.value)
-        except codec.Unreadable:
-            return  # its reader puts it aside
-        if not isinstance(found, FanOutReceipt | Delivery):
-            return
-        place = found.source_partition, found.source_offset
-        if found.source_offset < assignment.starts.get(found.source_partition, found.source_offset + 1):
-            return
-        if isinstance(found, FanOutReceipt):
-            self._found_receipts.setdefault(place, found)
-        elif found.run == LIVE_RUN:
-            self._found_deliveries.setdefault(place, set()).add(found.delivery_id)
-
     def floor(self, partition: int) -> str:
-        """Ends of this partition's receipts and of every partition of `deliveries`, as known now."""
+        """Our generation, and the ends of this partition's receipts and of `deliveries`, as known now."""
         receipts = self._ends.of(TopicPartition(self._receipts, partition))
-        return f"{receipts};{','.join(str(self._ends.of(target)) for target in self._deliveries)}"
+        deliveries = tuple(self._ends.of(target) for target in self._deliveries)
+        return self._held.floor(partition, str(Floor(self._generation, receipts, deliveries)))
 
     async def settle(self, timeout_s: float) -> None:  # noqa: ARG002  # nothing that matters outlives `process`
         """Stop asking for ends."""
@@ -144,17 +142,25 @@ class FanOut:
 
     async def process(self, batch: Batch) -> None:
         """Fan the batch out; returns when all that it caused is on the broker."""
+        self._held.passed(batch.partition, batch.records[-1].offset)
         events = await self._readable(batch)
         if not events:
             return
         # An event accepted after a change of configuration was answered has to meet it.
         config_offset = await self._config.catch_up()
         receipts = [self._receipt(batch, offset, event, config_offset) for offset, event in events]
-        await self._append_receipts(batch, receipts)
-        await self._append_deliveries(batch, [event for _, event in events], receipts)
+        try:
+            await self._append_receipts(batch, receipts)
+            await self._append_deliveries(batch, [event for _, event in events], receipts)
+        except MessageSizeTooLargeError:
+            raise  # one event's fault: it is put aside
+        except KafkaError as error:
+            # The producer has ended for good: nothing that this worker does can be recorded any more.
+            log.exception("fan_out.unrecordable", partition=batch.partition, events=len(events))
+            self._on_fatal(error)
+            return
         for offset, _ in events:
-            self._found_receipts.pop((batch.partition, offset), None)
-            self._found_deliveries.pop((batch.partition, offset), None)
+            self._appended.finish((batch.partition, offset))
             batch.finish(offset)
 
     async def _readable(self, batch: Batch) -> list[tuple[int, Event]]:
@@ -168,7 +174,7 @@ class FanOut:
         return events
 
     def _receipt(self, batch: Batch, offset: int, event: Event, config_offset: int) -> FanOutReceipt:
-        return self._found_receipts.get((batch.partition, offset)) or FanOutReceipt(
+        return self._appended.receipt((batch.partition, offset)) or FanOutReceipt(
             record_id=event.record_id,
             app=event.app,
             event_id=event.event_id,
@@ -182,29 +188,37 @@ class FanOut:
         )
 
     async def _append_receipts(self, batch: Batch, receipts: list[FanOutReceipt]) -> None:
-        target = TopicPartition(self._receipts, batch.partition)
-        pending = [
-            await self._producer.send(
-                target.topic, codec.encode(receipt), key=receipt.app.encode(), partition=target.partition
-            )
-            for receipt in receipts
-            if (batch.partition, receipt.source_offset) not in self._found_receipts
-        ]
-        for future in pending:
-            self._ends.saw(target, (await future).offset)
+        pending: list[Future[RecordMetadata]] = []
+        try:
+            for receipt in receipts:
+                place = batch.partition, receipt.source_offset
+                if self._appended.receipt(place) is None:
+                    value, key = codec.encode(receipt), receipt.app.encode()
+                    pending.append(await self._producer.send(self._receipts, value, key=key, partition=batch.partition))
+                    self._appended.put(place, receipt)
+        except Exception:
+            # One event's fault. The others of its batch are tried again, and must not be fanned out twice.
+            await self._acknowledged(pending)
+            raise
+        await self._acknowledged(pending)
 
     async def _append_deliveries(self, batch: Batch, events: list[Event], receipts: list[FanOutReceipt]) -> None:
-        pending = []
-        for event, receipt in zip(events, receipts, strict=True):
-            found = self._found_deliveries.get((batch.partition, receipt.source_offset), ())
-            for integration in receipt.integrations:
-                delivery = _delivery(event, receipt, integration, batch)
-                if delivery.delivery_id not in found:
-                    pending.append(
-                        await self._producer.send(
-                            self._deliveries[0].topic, codec.encode(delivery), key=integration.encode()
-                        )
-                    )
+        pending: list[Future[RecordMetadata]] = []
+        try:
+            for event, receipt in zip(events, receipts, strict=True):
+                appended = self._appended.deliveries((batch.partition, receipt.source_offset))
+                for integration in receipt.integrations:
+                    delivery = _delivery(event, receipt, integration, batch)
+                    if delivery.delivery_id not in appended:
+                        value, key = codec.encode(delivery), integration.encode()
+                        pending.append(await self._producer.send(self._deliveries[0].topic, value, key=key))
+                        appended.add(delivery.delivery_id)
+        except Exception:
+            await self._acknowledged(pending)
+            raise
+        await self._acknowledged(pending)
+
+    async def _acknowledged(self, pending: "Iterable[Future[RecordMetadata]]") -> None:
         for future in pending:
             appended = await future
             self._ends.saw(appended.topic_partition, appended.offset)
@@ -228,13 +242,3 @@ def _delivery(event: Event, receipt: FanOutReceipt, integration: str, batch: Bat
         source_offset=receipt.source_offset,
         source_generation=batch.generation,
     )
-
-
-def _parse(floor: str, deliveries: int) -> tuple[int, list[int]]:
-    """What `floor` wrote; zeros, which read all that is kept, where nothing of that form is stored."""
-    receipts, _, ends = floor.partition(";")
-    try:
-        parsed = int(receipts), [int(end) for end in ends.split(",")]
-    except ValueError:
-        return 0, [0] * deliveries
-    return parsed if len(parsed[1]) == deliveries else (parsed[0], [0] * deliveries)

@@ -20,7 +20,7 @@ from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch, ReadAt
 from streams.quarantine import Quarantine
 from streams.records import Delivery, Marker, Result
-from streams.takeover import Ends
+from streams.takeover import Ends, Generations, Held
 from streams.topics import Partitions
 
 log = structlog.get_logger("dispatcher.lanes")
@@ -40,14 +40,17 @@ class Deliverer(Protocol):
 
 
 class _Waiting:
-    """A delivery in line."""
+    """A delivery in line, and its record in a batch of its own: one that waits must not keep a thousand in memory."""
 
-    __slots__ = ("batch", "delivery", "record")
+    __slots__ = ("batch", "delivery")
 
-    def __init__(self, delivery: Delivery, batch: Batch, record: "ConsumerRecord[Any, Any]") -> None:
+    def __init__(self, delivery: Delivery, batch: Batch) -> None:
         self.delivery = delivery
         self.batch = batch
-        self.record = record
+
+    @property
+    def record(self) -> "ConsumerRecord[Any, Any]":
+        return self.batch.records[0]
 
 
 class Lanes:
@@ -80,16 +83,21 @@ class Lanes:
         self._lanes: dict[str, Lane[_Waiting]] = {}
         self._runners: set[asyncio.Task[None]] = set()
         self._is_open = False
-        #: By (partition, offset) of a delivery that will be read again: the attempt that has its result already.
-        self._done: dict[tuple[int, int], tuple[str, int]] = {}
-        #: By (partition of deliveries, partition of events): the generation of the newest marker read.
-        self._marked: dict[tuple[int, int], int] = {}
+        #: By (partition, offset) of a delivery that will be read again and has its result already: its id.
+        self._done: dict[tuple[int, int], str] = {}
+        self._held = Held()
+        #: Of fan-out's owners, by partition of `deliveries`.
+        self._marked = Generations()
+        self._marked_before: dict[int, int] = {}
+        self._events = connection.topic(topics.EVENTS)
+        self._sources = partitions.by_app
 
     # -- takeover --------------------------------------------------------------------------------------------
 
     async def take_over(self, assignment: Assignment) -> None:
         """Mark and read back the results: what has one is not sent again."""
         self._done.clear()
+        self._held.clear()
         self._marked.clear()
         targets = {
             self._results[p]: [
@@ -104,8 +112,12 @@ class Lanes:
             for p in assignment.floors
         }
         marked = await takeover.mark(self._producer, targets, self._ends)
-        spans = {self._results[p]: (_parse(f), marked[self._results[p]]) for p, f in assignment.floors.items()}
+        spans = {}
+        for p, floor in assignment.floors.items():
+            start, self._marked_before[p] = _parse(floor)
+            spans[self._results[p]] = start, marked[self._results[p]]
         await takeover.read_back(self._connection, spans, lambda record: self._found(record, assignment))
+        self._held.hold(assignment.floors, self._done)
         self._is_open = True
         if self._done:
             log.info("takeover.found", results=len(self._done))
@@ -116,11 +128,16 @@ class Lanes:
         except codec.Unreadable:
             return  # ops tooling's to complain about; it is no result of ours
         if isinstance(result, Result) and result.source_offset >= assignment.starts[record.partition]:
-            self._done[record.partition, result.source_offset] = (result.delivery_id, result.attempt)
+            self._done[record.partition, result.source_offset] = result.delivery_id
 
     def floor(self, partition: int) -> str:
-        """End of the partition's results, as known now."""
-        return str(self._ends.of(self._results[partition]))
+        """
+        End of the partition's results, as known now, and the generation whose markers were read on it.
+
+        One generation for all partitions of `events`, the lowest: a rebalance marks all of them with the same.
+        """
+        marked = self._marked.least(partition, self._sources, before=self._marked_before.get(partition, 0))
+        return self._held.floor(partition, f"{self._ends.of(self._results[partition])};{marked}")
 
     async def settle(self, timeout_s: float) -> None:
         """Start nothing more; requests in flight get their results written, or are cut off after the timeout."""
@@ -143,6 +160,7 @@ class Lanes:
 
     async def process(self, batch: Batch) -> None:
         """Put the batch into its lanes; records are finished as their results come onto the broker."""
+        self._held.passed(batch.partition, batch.records[-1].offset)
         due = [item for record in batch.unfinished() if (item := await self._due(batch, record)) is not None]
         if not due:
             return
@@ -163,19 +181,20 @@ class Lanes:
         else:
             if isinstance(found, Delivery):
                 if self._is_due(found, batch, record.offset):
-                    return _Waiting(found, batch, record)
+                    return _Waiting(found, batch.alone(record))
             elif isinstance(found, Marker):
-                self._marked[batch.partition, found.source_partition] = found.generation
+                if found.source_topic == self._events:
+                    self._marked.saw(batch.partition, found.source_partition, found.generation)
             else:
                 await self._quarantine.put(record, "record.unexpected", f"a {type(found).__name__} among deliveries")
         batch.finish(record.offset)
         return None
 
     def _is_due(self, delivery: Delivery, batch: Batch, offset: int) -> bool:
-        if self._done.pop((batch.partition, offset), None) == (delivery.delivery_id, delivery.attempt):
+        if self._done.pop((batch.partition, offset), None) == delivery.delivery_id:
             return False
-        newest = self._marked.get((batch.partition, delivery.source_partition))
-        if newest is not None and delivery.source_generation < newest:
+        before = self._marked_before.get(batch.partition, 0)
+        if self._marked.is_late(batch.partition, delivery.source_partition, delivery.source_generation, before=before):
             log.warning("delivery.set_aside", delivery=delivery.delivery_id, why="appended by a frozen predecessor")
             return False
         return True
@@ -240,6 +259,10 @@ class Lanes:
         batch.finish(record.offset)
 
 
-def _parse(floor: str) -> int:
-    """What `floor` wrote; 0, which reads all that is kept, where nothing of that form is stored."""
-    return int(floor) if floor.isdecimal() else 0
+def _parse(floor: str) -> tuple[int, int]:
+    """What `floor` wrote; zeros, which read all that is kept, where nothing of that form is stored."""
+    try:
+        end, generation = map(int, floor.split(";"))
+    except ValueError:
+        return 0, 0
+    return end, generation

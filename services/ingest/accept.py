@@ -6,7 +6,6 @@ rendered again, because receivers check signatures over the very bytes that the 
 """
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
@@ -45,9 +44,6 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 #: 9999-12-31T23:59:59.999Z: later has no four-digit year to be written with.
 _LAST_MS: Final = 253_402_300_799_999
 
-_UTF8: Final = frozenset({"utf-8", "utf8", "us-ascii"})
-_MEDIA_TYPES: Final = frozenset({"application/json", "text/plain", ""})
-
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
     type: str
@@ -66,30 +62,6 @@ _decode_booking: Final = msgspec.json.Decoder(_Booking).decode
 #: How msgspec names the field that it did not like.
 _PATH: Final = re.compile(r" - at `\$\.?(?P<at>[^`]*)`$")
 _NAMED: Final = re.compile(r"(?P<what>missing required|contains unknown) field `(?P<field>.*)`", re.DOTALL)
-
-
-def check_headers(headers: Mapping[str, str]) -> None:
-    """
-    Refuse a body that says it is something other than plain JSON in UTF-8.
-
-    `text/plain` is JSON here, and so is a body that names no type: pages send these without a CORS preflight.
-    Compressed bodies are not taken: what 64 KiB can unfold to has no bound.
-
-    Raises:
-        Problem: 415 `unsupported_media_type`.
-    """
-    if headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise _unsupported("a Content-Encoding")
-    content_type = headers.get("Content-Type")
-    if content_type is None or content_type == "application/json":
-        return
-    media_type, _, parameters = content_type.partition(";")
-    if media_type.strip().lower() not in _MEDIA_TYPES:
-        raise _unsupported("this Content-Type")
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in _UTF8:
-            raise _unsupported("a charset other than utf-8")
 
 
 def accept(
@@ -288,12 +260,3 @@ def _invalid_json(reason: str) -> Problem:
 
 def _invalid(field: str, detail: str) -> Problem:
     return Problem(400, "invalid_event", "Not an event", detail, field=field)
-
-
-def _unsupported(what: str) -> Problem:
-    return Problem(
-        415,
-        "unsupported_media_type",
-        "Unsupported media type",
-        f"Bodies with {what} are not taken. Send application/json or text/plain, in utf-8 and not compressed.",
-    )

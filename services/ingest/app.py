@@ -11,9 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import structlog
-from aiokafka.errors import KafkaError
 
-from services.ingest.append import REOPEN_AFTER_S, EventLog
+from services.ingest.append import EventLog
 from services.ingest.handlers import Events
 from services.runtime.connection import connection_of
 from services.runtime.serving import Served, StartupError, application, serve
@@ -61,6 +60,8 @@ class Ingest:
 
     def trouble(self) -> str | None:
         """Why no event can be taken now; None when all is well."""
+        if not self._log.opened.is_set():
+            return self._log.trouble
         if not self._events.knows_apps:
             return "the apps and their keys have not been read yet"
         if not self._follower.is_live:
@@ -68,24 +69,21 @@ class Ingest:
         return self._log.trouble
 
     async def _run(self) -> None:
-        following = asyncio.ensure_future(self._follow())
+        tasks = [asyncio.ensure_future(self._log.keep_open()), asyncio.ensure_future(self._follow())]
         try:
-            await self._log.keep_open()
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
         except topics.TopicMismatch as mismatch:
             raise StartupError(str(mismatch)) from mismatch
         finally:
-            following.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self) -> None:
         await self._log.opened.wait()
-        while True:
-            try:
-                await self._follower.start()
-            except (KafkaError, OSError) as error:
-                log.warning("apps.not_read", error=type(error).__name__)
-                await asyncio.sleep(REOPEN_AFTER_S)
-            else:
-                break
+        await self._follower.start()
         self._events.knows_apps = True
         log.info("ingest.ready")
 

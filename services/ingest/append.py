@@ -7,13 +7,12 @@ repeats it with the same `id`.
 """
 
 import asyncio
-from functools import lru_cache
+from contextlib import suppress
 from typing import Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
-from aiokafka.partitioner import murmur2
 
 from services.runtime.problems import Problem
 from streams import codec, topics
@@ -37,6 +36,13 @@ BATCH_BYTES: Final = 512 * 1024
 #: a moved or restarted broker by itself within seconds, but not that the topic has gone.
 STUCK_AFTER_S: Final = 20.0
 
+#: How long a failure keeps this process from being ready. Where it then gets no traffic, nothing would tell that the
+#: log takes events again; that the broker is away for longer, the follower of the configuration tells.
+FORGOTTEN_AFTER_S: Final = 10.0
+
+#: On so many brokers an event is accepted when two have it.
+REPLICATED: Final = 3
+
 #: Between two attempts to open a producer that breaks at once.
 REOPEN_AFTER_S: Final = 1.0
 
@@ -59,13 +65,16 @@ class EventLog:
         self._unacknowledged_bytes = 0
         #: On the loop's clock: when the first event came in that was not acknowledged, with none acknowledged since.
         self._failing_since_s: float | None = None
+        self._failed_last_s = 0.0
 
     @property
     def trouble(self) -> str | None:
         """Why an event would not be stored now; None while all is well."""
-        if self._producer is None:
+        if self._producer is None or not self.opened.is_set():
             return "there is no connection to the broker"
-        return None if self._failing_since_s is None else "the broker did not acknowledge the last events in time"
+        if self._failing_since_s is None or self._loop.time() - self._failed_last_s > FORGOTTEN_AFTER_S:
+            return None
+        return "the broker did not acknowledge the last events in time"
 
     async def keep_open(self) -> None:
         """
@@ -101,13 +110,19 @@ class EventLog:
             max_batch_size=BATCH_BYTES,
             # Of one request to the broker: after that aiokafka asks for the leader anew.
             request_timeout_ms=int(DEADLINE_S * 1000),
-            partitioner=partition_of,
         )
         # aiokafka learns of a topic's partitions when it first sends there; the first event shall not wait for that.
         await self._producer.partitions_for(self._topic)
         self._failing_since_s = None
         self.opened.set()
-        log.info("producer.opened", topic=self._topic)
+        # As `topics.ensure` has made or checked them.
+        replicas = self._replication or len(self._producer.client.cluster.brokers())
+        is_replicated = replicas >= REPLICATED
+        log.info(
+            "producer.opened",
+            topic=self._topic,
+            accepted_means="two brokers have it" if is_replicated else "one broker has it: it is as lasting as that",
+        )
 
     async def close(self, *, within_s: float) -> None:
         """Let what is under way reach the broker, for *within_s* at most, and close the producer."""
@@ -120,7 +135,9 @@ class EventLog:
         except (TimeoutError, KafkaError):
             # An idempotent producer would try for ever. Whoever still waits hears 503.
             producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001
-            await producer._sender.close()  # noqa: SLF001
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REOPEN_AFTER_S):
+                    await producer._sender.close()  # noqa: SLF001
             await producer.client.close()
 
     async def append(self, event: Event) -> None:
@@ -132,7 +149,7 @@ class EventLog:
         """
         producer = self._producer
         if producer is None:
-            raise unavailable()
+            raise not_ready()
         value = codec.encode(event)
         if self._unacknowledged_bytes + len(value) > MAX_UNACKNOWLEDGED_BYTES:
             raise overloaded()
@@ -156,24 +173,15 @@ class EventLog:
 
     def _failed(self, error: TimeoutError | KafkaError, *, since_s: float) -> None:
         """Have the producer replaced where it will not recover by itself."""
-        if self._failing_since_s is None:
+        now_s = self._loop.time()
+        if self._failing_since_s is None or now_s - self._failed_last_s > STUCK_AFTER_S:
             self._failing_since_s = since_s
             log.warning("event.not_appended", error=type(error).__name__)
+        self._failed_last_s = now_s
         passing = isinstance(error, TimeoutError) or error.retriable
-        if not passing or self._loop.time() - self._failing_since_s > STUCK_AFTER_S:
+        if not passing or now_s - self._failing_since_s > STUCK_AFTER_S:
             # Fenced, out of sequence, closed: aiokafka's sender does not come back from it.
             self._broken.set()
-
-
-def partition_of(key: bytes, all_partitions: list[int], _available: list[int]) -> int:
-    """The default partition of a key, as aiokafka and Java choose it, remembered: murmur2 is Python, 7 µs an id."""
-    return all_partitions[_hash(key) % len(all_partitions)]
-
-
-@lru_cache(maxsize=65_536)
-def _hash(key: bytes) -> int:
-    number: int = murmur2(key)
-    return number & 0x7FFFFFFF
 
 
 def _expire(acknowledged: asyncio.Future[object]) -> None:
@@ -181,8 +189,19 @@ def _expire(acknowledged: asyncio.Future[object]) -> None:
         acknowledged.set_exception(TimeoutError())
 
 
+def not_ready() -> Problem:
+    """The broker is away, and the event was not given to it."""
+    return Problem(
+        503,
+        "broker_unavailable",
+        "Not stored",
+        "The log cannot be reached at the moment. The event was not stored; repeat it.",
+        headers={"Retry-After": "5"},
+    )
+
+
 def unavailable() -> Problem:
-    """The broker is away, or did not acknowledge in time."""
+    """The broker did not acknowledge in time."""
     return Problem(
         503,
         "broker_unavailable",

@@ -14,8 +14,9 @@ import uuid_utils
 from aiohttp import web
 from aiokafka.errors import KafkaError
 
-from services.ingest.accept import MAX_REQUEST_BYTES, accept, answer, check_headers, request_too_large
-from services.ingest.append import EventLog, unavailable
+from services.ingest.accept import MAX_REQUEST_BYTES, accept, answer, request_too_large
+from services.ingest.append import EventLog, not_ready
+from services.ingest.content_type import check_headers
 from services.ingest.cors import cors_headers, preflight_headers
 from services.ingest.keys import (
     allows_origin,
@@ -117,7 +118,7 @@ class Events:
 
     def _check_knows_apps(self) -> None:
         if not self.knows_apps:
-            raise unavailable()
+            raise not_ready()
 
     async def _newest(self, decide: Callable[[], T]) -> T:
         """The decision; a refusal that rests on configuration is taken anew under the newest."""
@@ -131,7 +132,7 @@ class Events:
                 await self._follower.catch_up()
         except (TimeoutError, KafkaError, OSError):
             # Not a refusal: the sender would take its event for a wrong one and throw it away.
-            raise unavailable() from None
+            raise not_ready() from None
         return decide()
 
 

@@ -2,7 +2,7 @@
 Settings: `TENTERHOOK_...` variables over a TOML file over the defaults here, which suit one machine.
 
 One nested class a service; a double underscore enters it: `TENTERHOOK_DISPATCHER__WORKER_ID`.
-`tenterhook settings` prints all of them with their source; `docs/settings.md` lists them, and a test holds the two together.
+`tenterhook settings` prints all of them with their source; `docs/settings.md` lists them, held to this by a test.
 """
 
 import os
@@ -20,7 +20,9 @@ class _Section(BaseModel):
 
 class PartitionSettings(_Section):
     by_app: int = Field(8, ge=1, le=1024, description="Partitions of events and fan-out. Chosen once.")
-    by_integration: int = Field(16, ge=1, le=1024, description="Partitions of deliveries and delivery-results. Chosen once.")
+    by_integration: int = Field(
+        16, ge=1, le=1024, description="Partitions of deliveries and delivery-results. Chosen once."
+    )
 
 
 class IngestSettings(_Section):
@@ -31,12 +33,20 @@ class IngestSettings(_Section):
 class DispatcherSettings(_Section):
     host: str = Field("127.0.0.1", description="Address of the health and metrics port.")
     port: int = Field(8090, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")
-    worker_id: str = Field(f"{socket.gethostname()}-{os.getpid()}", description="Name of this worker in markers and logs.")
-    allow_private_addresses: bool = Field(False, description="Whether deliveries may reach loopback and private networks.")
-    max_unfinished_records: int = Field(2_000, ge=1, description="Records of one partition taken and not finished; above it the partition pauses.")
+    worker_id: str = Field(
+        f"{socket.gethostname()}-{os.getpid()}", description="Name of this worker in markers and logs."
+    )
+    allow_private_addresses: bool = Field(
+        False, description="Whether deliveries may reach loopback and private networks."
+    )
+    max_unfinished_records: int = Field(
+        2_000, ge=1, description="Records of one partition taken and not finished; above it the partition pauses."
+    )
     max_unfinished_bytes: int = Field(16_777_216, ge=65_536, description="Their bytes.")
     commit_interval_ms: int = Field(250, ge=10, description="How often offsets are committed.")
-    session_timeout_ms: int = Field(6_000, ge=6_000, description="After how long without a heartbeat a worker counts as dead.")
+    session_timeout_ms: int = Field(
+        6_000, ge=6_000, description="After how long without a heartbeat a worker counts as dead."
+    )
 
 
 class AdminSettings(_Section):
@@ -53,14 +63,22 @@ class Settings(BaseSettings):
 
     broker: str = Field("127.0.0.1:9092", description="Kafka brokers, HOST:PORT, several with commas.")
     topic_prefix: str = Field("tenterhook.", description="Before every topic's name.")
-    replication: int = Field(0, ge=0, le=9, description="Replicas of topics created; 0 takes 3 where there are 3 brokers, else 1.")
+    replication: int = Field(
+        0, ge=0, le=9, description="Replicas of topics created; 0 takes 3 where there are 3 brokers, else 1."
+    )
     partitions: PartitionSettings = PartitionSettings()
-    idempotence: Literal["auto", "on", "off"] = Field("auto", description="Idempotent producers; auto takes them where the broker has them.")
+    idempotence: Literal["auto", "on", "off"] = Field(
+        "auto", description="Idempotent producers; auto takes them where the broker has them."
+    )
     kek: SecretStr | None = Field(None, description="Key-encryption key: 32 bytes as base64. Required.")
     kek_file: Path | None = Field(None, description="File that holds it, instead.")
-    header_brand: str = Field("X-ApifyCloud", pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$", description="Brand in the names of request headers.")
+    header_brand: str = Field(
+        "X-ApifyCloud", pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$", description="Brand in the names of request headers."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level of log lines.")
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="JSON for machines, console for people; auto looks for a terminal.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="JSON for machines, console for people; auto looks for a terminal."
+    )
     ingest: IngestSettings = IngestSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
     admin: AdminSettings = AdminSettings()
@@ -71,7 +89,7 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # a .env file is the shell's business
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # kek_file says where the one secret is
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

@@ -1,5 +1,6 @@
 """What the fast sender promises beyond the contract."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -9,6 +10,8 @@ import pytest
 from services.dispatcher.client import _timeout
 from services.dispatcher.sender import Request
 from services.dispatcher.wire import WireSender
+from tests import endpoints
+from tests.endpoints import endpoint
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -47,6 +50,23 @@ async def test_a_connection_that_was_closed_unnoticed_is_not_used(wire):
         answer = await wire.send(request(port))
         thread.join()
     assert (answer.status, answer.connect_us is not None) == (200, True)
+
+
+async def test_a_connection_with_half_a_request_on_it_is_not_used_again(wire):
+    """The rest of it would be read as the beginning of the next one."""
+
+    async def early(received, peer):
+        await peer.send(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
+        peer.is_over = True
+        await asyncio.sleep(0.2)
+
+    async with endpoint(early, endpoints.answer()) as there:
+        there.reads_body = False
+        # More than the sockets between the two take.
+        first = await wire.send(Request(url=there.url, headers=(), body=bytes(20_000_000), timeout_ms=3_000))
+        there.reads_body = True
+        second = await wire.send(request(there.port))
+    assert (first.status, second.status, there.connections) == (413, 200, 2)
 
 
 def test_aiohttp_does_not_round_timeouts():

@@ -14,7 +14,6 @@ from services.runtime.serving import StartupError
 from streams import topics
 from tests.apps import ORIGIN, PUBLIC_KEY, make_app, make_key
 from tests.ingesting import (
-    PARTITIONS,
     PATH,
     SECRET,
     ended,
@@ -25,6 +24,7 @@ from tests.ingesting import (
     settings_for,
     until_ready,
 )
+from tests.logs import PARTITIONS
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.kafka
@@ -116,7 +116,7 @@ async def test_a_broker_that_is_killed_or_not_there_yet(kafka_broker, kafka_conn
     # The producer is idempotent: a batch that it sent again is there once.
     assert len(on_the_log) == len(set(on_the_log))
 
-    assert not_ready == (503, {"ready": False, "reason": "the apps and their keys have not been read yet"})
+    assert not_ready == (503, {"ready": False, "reason": "there is no connection to the broker"})
     assert alive == 200
     assert preflight == 503
     assert (status, problem["code"], headers["Retry-After"]) == (503, "broker_unavailable", "5")
@@ -251,10 +251,12 @@ async def test_a_refusal_that_rests_on_stale_configuration_waits_for_the_newest(
 
 
 async def test_topics_that_are_not_as_they_must_be_end_the_process(kafka_connection):
-    await topics.ensure(kafka_connection, topics.Partitions(by_app=3, by_integration=1))
+    await topics.ensure(
+        kafka_connection, topics.Partitions(by_app=PARTITIONS.by_app + 1, by_integration=PARTITIONS.by_integration)
+    )
     stop = asyncio.Event()
 
-    with pytest.raises(StartupError, match=rf"events has 3 partitions, and these settings want {PARTITIONS.by_app}"):
+    with pytest.raises(StartupError, match="events has 3 partitions, and these settings want 2"):
         async with asyncio.timeout(20):
             await main(settings_for(kafka_connection), stop)
 

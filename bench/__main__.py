@@ -1,0 +1,91 @@
+"""
+Runs a measurement and prints it with its spread: `python -m bench NAME`.
+
+Each starts what it needs, an Apache Kafka of its own among it, and ends it again.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from bench import agent_cost, pipeline
+
+
+@contextmanager
+def kafka(given: str | None) -> Iterator[str]:
+    """Address of the given broker, else of one that lives as long as this."""
+    if given:
+        yield given
+        return
+    from services.cli.brokers.kafka import KafkaBroker
+
+    with tempfile.TemporaryDirectory(prefix="tenterhook-bench-") as folder:
+        broker = KafkaBroker(Path(folder))
+        asyncio.run(broker.start())
+        try:
+            yield broker.bootstrap
+        finally:
+            asyncio.run(broker.stop())
+
+
+def spread(values: list[float], form: str) -> str:
+    """Median, least and greatest."""
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def run_agent_cost(options: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
+    with kafka(options.broker) as bootstrap:
+        found = agent_cost.measure(bootstrap, rounds=options.rounds)
+    if not options.json:
+        print(f"CPU of a worker for each record of 1 KiB, {options.rounds} rounds, median (least to greatest):")
+        for kind in ("stock", "ours"):
+            cpu = spread([each[kind]["cpu_us"] for each in found], ".1f")
+            rate = spread([each[kind]["per_s"] for each in found], ",.0f")
+            print(f"  {kind:6} {cpu} µs, {rate} records/s")
+        print(f"  ratio  {spread([each['stock']['cpu_us'] / each['ours']['cpu_us'] for each in found], '.1f')}")
+    return found
+
+
+def run_pipeline(options: argparse.Namespace) -> list[dict[str, dict[str, object]]]:
+    found = pipeline.measure(options.broker or "kafka", rounds=options.rounds, say=None if options.json else print)
+    if not options.json:
+        for line in pipeline.summary(found, spread):
+            print(line)
+    return found
+
+
+def run_senders(options: argparse.Namespace) -> None:
+    # In a process of its own, whose CPU time is what it measures.
+    subprocess.run([sys.executable, "-m", "bench.senders"], check=True)
+
+
+NAMES = {"senders": run_senders, "agent_cost": run_agent_cost, "pipeline": run_pipeline}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measurements; see bench/README.md.")
+    parser.add_argument(
+        "name", nargs="?", choices=NAMES, default="pipeline", help="What to measure (default: pipeline)."
+    )
+    parser.add_argument("--broker", help="HOST:PORT of a Kafka broker; otherwise one is started for the run.")
+    parser.add_argument("--rounds", type=int, default=3, help="How often, for the spread (default: 3).")
+    parser.add_argument("--json", action="store_true", help="Print every round as JSON.")
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if options.name == "senders" and (options.json or options.broker):
+        parser.error("senders needs no broker and prints text only")
+    found = NAMES[options.name](options)
+    if options.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

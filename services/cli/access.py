@@ -1,0 +1,112 @@
+"""
+Where a command finds the services, and with which keys: options, then variables, then a running `up`.
+
+`up` writes `.tenterhook/ready.json` in the folder it runs in. Its keys are used for its own addresses alone: with
+another address given, they stay here.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter
+
+from services.cli.errors import Failed, WrongUsage
+
+READY_FILE: Final = Path(".tenterhook/ready.json")
+
+#: Where the services listen unless they are told otherwise.
+DEFAULT_ADMIN: Final = "http://127.0.0.1:8081"
+DEFAULT_INGEST: Final = "http://127.0.0.1:8080"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class AdminOptions:
+    """Options of every command that asks the admin API."""
+
+    app: Annotated[
+        str | None, Parameter(env_var="TENTERHOOK_APP", help="Whose integrations; else the app of `up`.")
+    ] = None
+    admin: Annotated[
+        str | None, Parameter(env_var="TENTERHOOK_ADMIN_URL", help="Address of the admin API; else that of `up`.")
+    ] = None
+    token: Annotated[
+        str | None, Parameter(env_var="TENTERHOOK_TOKEN", help="Bearer token of the admin API; else that of `up`.")
+    ] = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A service's address, the app, and what opens it."""
+
+    url: str
+    app: str
+    credential: str = field(repr=False)
+
+
+def admin_access(options: AdminOptions, ready_file: Path = READY_FILE) -> Access:
+    """
+    The admin API that a command asks, and its token.
+
+    Raises:
+        WrongUsage: no app or no token is known.
+        Failed: there is a ready file, and it cannot be read.
+    """
+    ready = _ready(ready_file)
+    url = _address(options.admin or ready.get("admin") or DEFAULT_ADMIN, "--admin")
+    token = options.token or (ready.get("token") if url == ready.get("admin") else None)
+    if not token:
+        raise WrongUsage(_missing("token of the admin API", "--token", "TENTERHOOK_TOKEN"))
+    return Access(url, _app(options.app, ready), token)
+
+
+def ingest_access(app: str | None, ingest: str | None, key: str | None, ready_file: Path = READY_FILE) -> Access:
+    """
+    The ingest service that a command sends to, and a key of the app.
+
+    Raises:
+        WrongUsage: no app or no key is known.
+        Failed: there is a ready file, and it cannot be read.
+    """
+    ready = _ready(ready_file)
+    url = _address(ingest or ready.get("ingest") or DEFAULT_INGEST, "--ingest")
+    name = _app(app, ready)
+    key = key or (ready.get("secretKey") if (url, name) == (ready.get("ingest"), ready.get("app")) else None)
+    if not key:
+        raise WrongUsage(_missing(f"key of the app {name}", "--key", "TENTERHOOK_KEY"))
+    return Access(url, name, key)
+
+
+def _app(given: str | None, ready: dict[str, Any]) -> str:
+    app = given or ready.get("app")
+    if not app:
+        raise WrongUsage(_missing("app", "--app", "TENTERHOOK_APP"))
+    return str(app)
+
+
+def _missing(what: str, option: str, variable: str) -> str:
+    return (
+        f"no {what}: give {option}, set {variable}, or call this in the folder where `tenterhook up` runs "
+        f"(it writes {READY_FILE})"
+    )
+
+
+def _address(given: str, option: str) -> str:
+    if not given.startswith(("http://", "https://")):
+        raise WrongUsage(f"{option} must start with http:// or https://")
+    return given.rstrip("/")
+
+
+def _ready(path: Path) -> dict[str, Any]:
+    """What a running `up` has written; empty where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise Failed(
+            f"{path} cannot be read ({type(error).__name__}): start `tenterhook up` again, or remove it"
+        ) from None
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,43 @@
+"""
+What a broker needs before the first event: the topics, an app, its keys and a token.
+
+Apart from the rest of `up`, because its imports take as long as a broker does to start: `life` loads it meanwhile.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from services.admin.bootstrap import Bootstrapped, bootstrap
+from services.cli.data_dir import DataDir
+from services.cli.errors import Failed
+from services.runtime.clock import now_ms
+from services.runtime.connection import connection_of
+from services.runtime.settings import Settings
+from streams.topics import Partitions, TopicMismatch, ensure
+
+
+async def furnish(settings: Settings, folder: DataDir, say: Callable[[str], None]) -> dict[str, str]:
+    """
+    `app`, `public_key`, `secret_key` and `token`: those that the folder keeps, else new ones, which it keeps then.
+
+    Whatever of them the log does not know is written to it, so that they fit a broker that forgot as well.
+
+    Raises:
+        Failed: the broker has other topics than these services want, or the folder's keys cannot be read.
+    """
+    started_at = time.monotonic()
+    connection = connection_of(settings)
+    partitions = Partitions(settings.partitions.by_app, settings.partitions.by_integration)
+    try:
+        await ensure(connection, partitions, replication=settings.replication)
+    except TopicMismatch as error:
+        raise Failed(str(error)) from None
+    kept = folder.keys()
+    known = Bootstrapped(**kept) if kept else None
+    keys = asdict(await bootstrap(connection, now_ms=now_ms(), random=secrets.token_bytes, known=known))
+    if keys != kept:
+        folder.keep_keys(keys)
+    say(f"topics and the app {keys['app']!r} are there ({time.monotonic() - started_at:.1f} s)")
+    return keys

@@ -1,0 +1,182 @@
+"""`tenterhook integrations`: create, list and delete, over the admin API."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+from uuid import uuid4
+
+from cyclopts import App, Parameter
+from rich.table import Table
+from rich.text import Text
+
+from schemas.profiles import Ordering, ProfileName
+from services.cli.access import Access, AdminOptions, admin_access
+from services.cli.errors import WrongUsage
+from services.cli.http import ask, client
+from services.cli.tables import print_table
+
+app = App(name="integrations")
+
+Several = Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=(), show_default=False)]
+
+_COLLECTIONS: Final[dict[ProfileName, str]] = {"integration": "integrations", "booking": "subscriptions"}
+
+
+@app.command
+def create(
+    *,
+    name: str,
+    url: str,
+    events: Several = (),
+    header: Several = (),
+    secret: Several = (),
+    secret_file: Several = (),
+    profile: ProfileName = "integration",
+    ordering: Ordering | None = None,
+    max_in_flight: int | None = None,
+    timeout_ms: int | None = None,
+    signing: bool | None = None,
+    access: AdminOptions | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """
+    Create an integration, or a booking subscription with `--profile booking`.
+
+    Args:
+        name: For people.
+        url: Where its events go. May hold references, {secret.NAME}, in the path and the query.
+        events: Types it gets, with commas; '*' is all. None are selected by default.
+        header: NAME=VALUE, may be repeated. The value may hold references; it is sealed.
+        secret: NAME=VALUE, may be repeated. Sealed, and never shown again.
+        secret_file: NAME=FILE, may be repeated. As --secret, out of sight of the process list.
+        profile: integration, or booking for a subscription.
+        ordering: Which order is kept: integration (the default), strict, key or none.
+        max_in_flight: Requests at once, where the ordering allows several; 1 to 100.
+        timeout_ms: Over the whole request; 1 to 10,000, 5,000 by default.
+        signing: Sign requests. Bookings always are.
+        access: Which admin API.
+        as_json: Print the answer as JSON.
+    """
+    body: dict[str, Any] = {
+        "name": name,
+        "url": url,
+        "events": [event.strip() for given in events for event in given.split(",") if event.strip()],
+        "headers": _pairs(header, "--header"),
+        "secrets": _pairs(secret, "--secret") | _files(secret_file),
+        "ordering": ordering,
+        "maxInFlight": max_in_flight,
+        "timeoutMs": timeout_ms,
+        "signing": signing,
+    }
+    body = {field: value for field, value in body.items() if value is not None}
+    admin = admin_access(access or AdminOptions())
+    with _client(admin) as http:
+        # The key makes a create that is sent twice on the way one create.
+        created = ask(http, "POST", _path(admin, profile), json=body, headers={"Idempotency-Key": str(uuid4())})
+    if as_json:
+        print(json.dumps(created))
+    else:
+        _show([created])
+        if "signingSecret" in created:
+            print(f"Signing secret, shown this once: {created['signingSecret']}")
+
+
+@app.command(name="list")
+def list_(
+    *,
+    profile: ProfileName | None = None,
+    access: AdminOptions | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """
+    List an app's integrations and subscriptions.
+
+    Args:
+        profile: Only integrations, or only booking subscriptions.
+        access: Which admin API.
+        as_json: Print them as JSON.
+    """
+    admin = admin_access(access or AdminOptions())
+    with _client(admin) as http:
+        items = [each for one in ([profile] if profile else _COLLECTIONS) for each in _all(http, _path(admin, one))]
+    if as_json:
+        print(json.dumps({"items": items, "next": None}))
+    elif items:
+        _show(items)
+    else:
+        print(f"The app {admin.app} has none. `tenterhook integrations create` makes one.", file=sys.stderr)
+
+
+@app.command
+def delete(
+    *ids: str,
+    access: AdminOptions | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """
+    Delete integrations or subscriptions by id. Events accepted from then on do not reach them.
+
+    Args:
+        ids: One or more ids, int_... or sub_...
+        access: Which admin API.
+        as_json: Print what was deleted as JSON.
+    """
+    if not ids:
+        raise WrongUsage("give the id of at least one integration: `tenterhook integrations list` shows them")
+    admin = admin_access(access or AdminOptions())
+    with _client(admin) as http:
+        for each in ids:
+            profile: ProfileName = "booking" if each.startswith("sub_") else "integration"
+            ask(http, "DELETE", f"{_path(admin, profile)}/{quote(each, safe='')}")
+            print(json.dumps({"deleted": each}) if as_json else f"Deleted {each}")
+
+
+def _client(admin: Access) -> Any:
+    return client(admin.url, {"Authorization": f"Bearer {admin.credential}"})
+
+
+def _path(admin: Access, profile: ProfileName) -> str:
+    return f"/v1/apps/{quote(admin.app, safe='')}/{_COLLECTIONS[profile]}"
+
+
+def _all(http: Any, path: str) -> list[dict[str, Any]]:
+    """All pages."""
+    items: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = ask(http, "GET", path, params={"limit": 200, "cursor": cursor})
+        items += page["items"]
+        cursor = page["next"]
+    return items
+
+
+def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
+    pairs = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise WrongUsage(f"{option} takes NAME=VALUE")
+        pairs[name.strip()] = value
+    return pairs
+
+
+def _files(given: tuple[str, ...]) -> dict[str, str]:
+    """The content of each file, without the line end that editors add."""
+    try:
+        return {
+            name: Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+            for name, path in _pairs(given, "--secret-file").items()
+        }
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"--secret-file: a file cannot be read as text ({type(error).__name__})") from None
+
+
+def _show(items: list[dict[str, Any]]) -> None:
+    table = Table("id", "name", "status", "events", "ordering", "url")
+    for item in items:
+        events = ", ".join(item["events"]) or "none"
+        # As Text: names and URLs may hold what rich takes for markup.
+        table.add_row(*map(Text, (item["id"], item["name"], item["status"], events, item["ordering"], item["url"])))
+    print_table(table)

@@ -1,0 +1,63 @@
+"""
+The `tenterhook` command: names and where they live; each is imported when it is called.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""
+
+import sys
+from importlib.metadata import version
+from typing import Final
+
+from cyclopts import App, Group
+
+from services.cli.errors import CommandError
+
+_TRY: Final = Group("Trying out", sort_key=1)
+_USE: Final = Group("Using it", sort_key=2)
+_RUN: Final = Group("Running it", sort_key=3)
+
+#: Where each command lives, and the first line of its help: imports wait until it is called.
+COMMANDS: Final = (
+    ("up", "services.cli.up:up", _TRY, "Start everything on this machine."),
+    ("send", "services.cli.send:send", _TRY, "Send an event, or several of the same."),
+    ("sink", "services.cli.sink:sink", _TRY, "Receive webhooks, print each and check its signatures, until Ctrl-C."),
+    ("bench", "services.cli.bench:bench", _TRY, "Measure deliveries per second, CPU and latency."),
+    ("integrations", "services.cli.integrations:app", _USE, "Create, list and delete integrations and subscriptions."),
+    ("settings", "services.cli.settings:settings", _RUN, "Print all settings with their value and source."),
+    ("ingest", "services.cli.services:ingest", _RUN, "Run the ingest service: events over HTTP onto the log."),
+    ("dispatcher", "services.cli.services:dispatcher", _RUN, "Run a dispatcher: it delivers events to integrations."),
+    ("admin", "services.cli.services:admin", _RUN, "Run the admin service: the API that configures integrations."),
+)
+
+
+def commands(*, listing: bool = False) -> App:
+    """
+    The whole command.
+
+    Args:
+        listing: take the first lines from here, so that listing all commands imports none of them. Otherwise a
+            command's page is its own docstring, whole.
+    """
+    app = App(
+        name="tenterhook",
+        help="Webhook delivery on Kafka: every accepted event reaches every integration that selected it, or says "
+        "why not.",
+        version=lambda: version("tenterhook"),
+    )
+    for order, (name, path, group, line) in enumerate(COMMANDS):
+        app.command(path, name=name, group=group, help=line if listing else None, sort_key=order)
+    return app
+
+
+def main() -> None:
+    """Run the command line's command and exit with its code."""
+    names_a_command = any(not word.startswith("-") for word in sys.argv[1:])
+    try:
+        commands(listing=not names_a_command)()
+    except CommandError as error:
+        print(f"tenterhook: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has had enough: `tenterhook ... | head`.
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,304 @@
+"""
+Takeovers: what a successor does again of what its predecessor had done, wherever that one died.
+
+The model: an owner is a fan-out and lanes with one producer, on a real broker; a test hands them batches, commits where
+it likes, and ends them by letting the producer stand still after any number of records (`tests/handing.py`). The next
+owner gets what was committed, with its floor, and the log. Claims, for every place to die and however often in a row:
+
+1. every event has one receipt that counts, and it is the first one;
+2. a delivery is appended once for each integration on that receipt, and for none else, also when the configuration has
+   changed in between;
+3. a delivery whose result is on the log is not attempted again, whatever the result;
+4. nothing is lost: every delivery has a result in the end;
+5. what a frozen owner appends late is set aside, by the lanes and by every later takeover alike.
+"""
+
+import asyncio
+import gc
+from collections import Counter
+
+import pytest
+from aiokafka.errors import MessageSizeTooLargeError, OutOfOrderSequenceNumber
+
+from streams import topics
+from streams.connection import Connection
+from streams.engine.processor import Batch
+from streams.producer import MAX_REQUEST_BYTES
+from tests.handing import Courier, group_of
+from tests.logs import Log, log_of, make_event
+from tests.records import make_integration
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.kafka
+
+ONE = topics.Partitions(by_app=1, by_integration=1)
+
+
+async def everything_seen(log: Log) -> None:
+    await eventually(log.is_read_to_the_end)
+
+
+def appended(log: Log) -> Counter[tuple[str, str]]:
+    """How often each (event, integration) stands on `deliveries`."""
+    return Counter((each.event_id, each.integration) for each in log.deliveries)
+
+
+async def test_fan_out_that_dies_between_any_two_records_is_continued_without_a_repeat(kafka_connection: Connection):
+    """Three events for two integrations are nine records: die after each number of them, and change who selects."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        for dies_after in range(10):
+            old = {f"int_a{dies_after}", f"int_b{dies_after}"}
+            for name in old:
+                await log.integration(make_integration(name))
+            events = [make_event(event_id=f"evt_{dies_after}_{number}") for number in range(3)]
+            first = await group.next_owner()
+            await log.events(*events)
+            first.producer.left = dies_after
+            await first.hand_over_all(topics.EVENTS)
+            first.commit()
+            await first.die()
+
+            await everything_seen(log)
+            had_a_receipt = {each.event_id for each in log.receipts}
+            new = {f"int_c{dies_after}", f"int_a{dies_after}"}
+            await log.delete(f"int_b{dies_after}")
+            await log.integration(make_integration(f"int_c{dies_after}"))
+            second = await group.next_owner()
+            await second.hand_over_all(topics.EVENTS)
+            second.commit()
+            assert second.unfinished(topics.EVENTS) == 0
+            await second.die()
+            for name in new:
+                await log.delete(name)
+
+            await everything_seen(log)
+            for event in events:
+                wanted = old if event.event_id in had_a_receipt else new
+                got = {pair: count for pair, count in appended(log).items() if pair[0] == event.event_id}
+                assert {(event.event_id, name): 1 for name in wanted} == got, f"died after {dies_after} records"
+                assert sum(each.event_id == event.event_id for each in log.receipts) == 1
+
+
+async def test_lanes_that_die_do_not_send_again_what_has_its_result(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration("int_1"))
+        await log.integration(make_integration("int_slow", events=["slow"]))
+        courier = Courier(hanging={"evt_slow": asyncio.Event()})
+        first = await group.next_owner(courier)
+        await log.events(make_event(event_id="evt_slow", type="slow"), *(make_event(n) for n in range(200)))
+        await first.work_through()
+        first.commit()
+        assert len(courier.sent) == 201
+        await first.die()
+
+        courier = Courier()
+        second = await group.next_owner(courier)
+        await second.work_through()
+        assert [each.event_id for each in courier.sent] == ["evt_slow"]
+        assert second.unfinished(topics.DELIVERIES) == 0
+
+
+async def test_a_second_death_does_not_send_again_what_the_first_takeover_found(kafka_connection: Connection):
+    """
+    The successor finds 200 results and passes over their deliveries; while one of them is still open, so that it
+    commits in front of the 200, it dies too. What its own successor has to know stands below its marker.
+    """
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        for name in ("int_1", "int_2"):
+            await log.integration(make_integration(name, events=[name]))
+        both_hang = {name: asyncio.Event() for name in ("evt_1", "evt_2")}
+        first = await group.next_owner(Courier(hanging=both_hang))
+        await log.integration(make_integration("int_3", events=["int_3"]))
+        await log.events(
+            make_event(event_id="evt_1", type="int_1"),
+            make_event(event_id="evt_2", type="int_2"),
+            *(make_event(number, type="int_3") for number in range(200)),
+        )
+        await first.work_through()
+        first.commit()
+        await first.die()
+
+        second = await group.next_owner(Courier(hanging={"evt_2": asyncio.Event()}))
+        await second.work_through()
+        assert [each.event_id for each in second.courier.sent] == ["evt_1", "evt_2"]
+        second.commit()
+        await second.die()
+
+        third = await group.next_owner()
+        await third.work_through()
+        assert [each.event_id for each in third.courier.sent] == ["evt_2"]
+
+
+async def test_a_second_death_of_fan_out_repeats_nothing_that_the_first_takeover_found(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration("int_1"))
+        first = await group.next_owner()
+        events = [make_event(event_id=f"evt_{number}") for number in range(10)]
+        await log.events(*events)
+        first.producer.left = 20  # all that there is to append; what it did not do is commit
+        await first.hand_over_all(topics.EVENTS)
+        await first.die()
+
+        second = await group.next_owner()
+        await second.hand_over(second.partitions(topics.EVENTS)[0], at_most=1)
+        second.commit()
+        await second.hand_over(second.partitions(topics.EVENTS)[0], at_most=1)
+        await second.die()
+
+        third = await group.next_owner()
+        await third.hand_over_all(topics.EVENTS)
+        await everything_seen(log)
+        assert {(event.event_id, "int_1"): 1 for event in events} == appended(log)
+        assert len(log.receipts) == 10
+
+
+async def test_what_ended_without_a_request_has_ended_too(kafka_connection: Connection):
+    """Blocked and discarded: their results count no attempt. One outcome a delivery, whoever takes over."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration("int_1"))
+        await log.integration(make_integration("int_slow", events=["slow"]))
+        await log.events(make_event(event_id="evt_slow", type="slow"), make_event(event_id="evt_1"))
+        blocked = {"attempt": 0, "outcome": "blocked", "reason": "secret_unknown"}
+        first = await group.next_owner(Courier(hanging={"evt_slow": asyncio.Event()}, answers={"evt_1": blocked}))
+        await first.work_through()
+        first.commit()
+        await first.die()
+
+        second = await group.next_owner()
+        await second.work_through()
+        assert [each.event_id for each in second.courier.sent] == ["evt_slow"]
+
+
+async def test_deliveries_that_a_frozen_owner_appends_late_are_set_aside_and_appended_again(
+    kafka_connection: Connection,
+):
+    """
+    An owner freezes with its deliveries unsent, is replaced, wakes and sends them, behind its successor's marker.
+    The lanes set them aside; so no takeover may count them as appended, or nobody delivers them.
+    """
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration("int_1"))
+        frozen = await group.next_owner()
+        events = [make_event(event_id=f"evt_{number}") for number in range(5)]
+        await log.events(*events)
+        frozen.producer.left = 5 + 2  # the receipts, and two deliveries
+        await frozen.hand_over_all(topics.EVENTS)
+
+        second = await group.next_owner()
+        await frozen.producer.thaw()
+        second.commit()  # nothing done yet; the floor is its own
+        await second.die()
+
+        third = await group.next_owner()
+        await third.work_through()
+        assert [event.event_id for event in events] == [each.event_id for each in third.courier.sent]
+        assert third.unfinished(topics.DELIVERIES) == 0
+
+
+async def test_lanes_that_take_over_behind_a_marker_know_what_it_said(kafka_connection: Connection):
+    """The marker is committed over, the late delivery behind it is not: it has to stay set aside."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration("int_1"))
+        frozen = await group.next_owner()
+        await log.events(make_event(event_id="evt_0"))
+        frozen.producer.left = 1  # the receipt
+        await frozen.hand_over_all(topics.EVENTS)
+
+        second = await group.next_owner()
+        await second.hand_over_all(topics.DELIVERIES)  # up to its own marker
+        second.commit()
+        await frozen.producer.thaw()
+        await second.hand_over_all(topics.EVENTS)
+        second.commit()  # the event is done: its delivery stands behind the late one
+        await second.die()
+
+        third = await group.next_owner()
+        await third.work_through()
+        assert [each.event_id for each in third.courier.sent] == ["evt_0"]
+        assert [each.event_id for each in log.deliveries] == ["evt_0", "evt_0"]
+
+
+async def test_a_receipt_that_a_frozen_owner_appends_late_does_not_count(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration("int_old"))
+        frozen = await group.next_owner()
+        await log.events(make_event(event_id="evt_0"))
+        frozen.producer.left = 0
+        await frozen.hand_over_all(topics.EVENTS)
+        await log.delete("int_old")
+        await log.integration(make_integration("int_new"))
+
+        second = await group.next_owner()
+        await frozen.producer.thaw()
+        second.producer.left = 1  # its own receipt
+        await second.hand_over_all(topics.EVENTS)
+        await second.die()
+        await log.integration(make_integration("int_newer"))
+
+        third = await group.next_owner()
+        await third.work_through()
+        assert [(each.event_id, each.integration) for each in third.courier.sent] == [("evt_0", "int_new")]
+
+
+async def test_one_event_that_cannot_be_fanned_out_does_not_make_the_others_of_its_batch_be_fanned_out_twice(
+    kafka_connection: Connection,
+):
+    """The engine hands the batch over again, a record at a time, to find which one raises."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        for name in ("int_1", "int_2"):
+            await log.integration(make_integration(name))
+        # What a delivery adds to its event makes it too large for our producer.
+        huge = make_event(event_id="evt_huge", payload=b'"' + bytes(MAX_REQUEST_BYTES - 180) + b'"')
+        await log.events(make_event(event_id="evt_0"), huge, make_event(event_id="evt_1"))
+        owner = await group.next_owner()
+        [events] = owner.partitions(topics.EVENTS)
+        with pytest.raises(MessageSizeTooLargeError):
+            await owner.hand_over(events)
+        [batch] = owner.batches
+        for record in batch.records:
+            alone = batch.alone(record)
+            if record.offset == 1:
+                with pytest.raises(MessageSizeTooLargeError):
+                    await owner.fan_out.process(alone)
+            else:
+                await owner.fan_out.process(alone)
+        await everything_seen(log)
+        assert {(f"evt_{n}", name): 1 for n in range(2) for name in ("int_1", "int_2")} == appended(log)
+        assert owner.unfinished(topics.EVENTS) == 1
+
+
+async def test_a_producer_that_has_ended_for_good_ends_the_worker(kafka_connection: Connection):
+    """Nothing that it does can be recorded any more; nothing of it is put aside, since another process can do it."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration("int_1"))
+        await log.events(make_event())
+        for topic in (topics.EVENTS, topics.DELIVERIES):
+            owner = await group.next_owner()
+            if topic is topics.DELIVERIES:
+                await owner.hand_over_all(topics.EVENTS)
+            owner.producer.dies_of = OutOfOrderSequenceNumber()
+            await owner.hand_over_all(topic)
+            await owner.lanes_are_still()
+            assert [owner.producer.dies_of] == owner.fatal
+            assert owner.unfinished(topic) == 1
+            await owner.die()
+        await everything_seen(log)
+        assert log.quarantined == []
+
+
+async def test_a_delivery_that_waits_does_not_keep_the_batch_that_it_came_with_in_memory(kafka_connection: Connection):
+    """The ledger bounds what is unfinished; a finished record must not be held by an unfinished neighbour."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration("int_1"))
+        await log.integration(make_integration("int_slow", events=["slow"]))
+        courier = Courier(hanging={"evt_slow": asyncio.Event()})
+        owner = await group.next_owner(courier)
+        await log.events(make_event(event_id="evt_slow", type="slow"), *(make_event(number) for number in range(300)))
+        await owner.hand_over_all(topics.EVENTS)
+        owner.batches.clear()
+        await owner.hand_over_all(topics.DELIVERIES)
+        await owner.lanes_are_still()
+        owner.batches.clear()
+        courier.sent.clear()
+        gc.collect()
+        assert [each for each in gc.get_objects() if isinstance(each, Batch) and len(each.records) > 1] == []

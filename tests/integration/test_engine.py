@@ -1,0 +1,295 @@
+"""The safe Faust app on a real broker: batches, quarantine, bounds, floors, and an end that never hangs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from streams.connection import Connection
+from streams.engine.app import Bounds, SafeApp
+from streams.engine.processor import Assignment, Batch
+from tests.waiting import eventually
+
+PARTITIONS = 2
+
+
+class Working:
+    """A processor that a test steers: *work* decides for each value; finished at once unless it says otherwise."""
+
+    def __init__(self, work: Callable[[bytes], Any] | None = None, *, finishes: bool = True) -> None:
+        self.work = work or (lambda _: None)
+        self.finishes = finishes
+        self.seen: list[bytes] = []
+        self.open: list[tuple[Batch, int]] = []
+        self.batches: list[int] = []
+        self.assignments: list[Assignment] = []
+        self.settled: list[float] = []
+        self.floors = 0
+
+    async def take_over(self, assignment: Assignment) -> None:
+        self.assignments.append(assignment)
+
+    async def process(self, batch: Batch) -> None:
+        self.batches.append(len(batch.records))
+        for record in batch.unfinished():
+            result = self.work(record.value)
+            if asyncio.iscoroutine(result):
+                await result
+            self.seen.append(record.value)
+            if self.finishes:
+                batch.finish(record.offset)
+            else:
+                self.open.append((batch, record.offset))
+
+    def floor(self, partition: int) -> str:
+        return f"floor of {partition}"
+
+    async def settle(self, timeout_s: float) -> None:
+        self.settled.append(timeout_s)
+
+
+class Aside:
+    """Where records that could not be finished go."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[bytes, str, str]] = []
+
+    async def put(self, record: Any, code: str, reason: str) -> None:
+        self.records.append((record.value, code, reason))
+
+
+@asynccontextmanager
+async def running(
+    connection: Connection, processor: Any, aside: Aside | None = None, **settings: Any
+) -> AsyncIterator[SafeApp]:
+    app = SafeApp("engine", connection, put_aside=(aside or Aside()).put, commit_interval_ms=50, **settings)
+    app.add_processor(f"{connection.prefix}work", processor, name="work")
+    await app.start()
+    try:
+        await eventually(lambda: app.is_ready, 40)
+        yield app
+    finally:
+        await asyncio.wait_for(app.stop(), 30)
+
+
+@pytest.fixture
+async def topic(connection: Connection) -> str:
+    name = f"{connection.prefix}work"
+    admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
+    await admin.close()
+    return name
+
+
+@pytest.fixture
+async def produce(connection: Connection, topic: str) -> AsyncIterator[Callable[..., Any]]:
+    producer = AIOKafkaProducer(bootstrap_servers=connection.bootstrap, acks="all")
+    await producer.start()
+
+    async def put(*values: bytes, partition: int = 0) -> None:
+        for future in [await producer.send(topic, value, partition=partition) for value in values]:
+            await future
+
+    yield put
+    await producer.stop()
+
+
+async def committed(connection: Connection, topic: str, partition: int = 0) -> Any:
+    """Offset and metadata, as the group coordinator has them; (-1, '') where nothing is stored."""
+    reader = AIOKafkaConsumer(bootstrap_servers=connection.bootstrap, group_id=f"{connection.prefix}engine")
+    await reader.start()
+    try:
+        found = await reader._coordinator.fetch_committed_offsets([TopicPartition(topic, partition)])
+    finally:
+        await reader.stop()
+    stored = found.get(TopicPartition(topic, partition))
+    return (stored.offset, stored.metadata) if stored else (-1, "")
+
+
+async def test_a_single_record_passes_at_once_and_many_come_in_batches(connection, produce):
+    processor = Working()
+    async with running(connection, processor):
+        await produce(b"one")
+        await eventually(lambda: processor.seen == [b"one"])
+        await produce(*(b"%d" % number for number in range(500)))
+        await eventually(lambda: len(processor.seen) == 501)
+
+    assert processor.seen[1:] == [b"%d" % number for number in range(500)]
+    assert max(processor.batches) > 10
+
+
+async def test_what_is_finished_is_committed_with_the_floor_and_read_no_more(connection, topic, produce):
+    first = Working()
+    async with running(connection, first):
+        await produce(b"a", b"b")
+        await eventually(lambda: len(first.seen) == 2)
+    stored = await committed(connection, topic)
+    second = Working()
+    async with running(connection, second):
+        await produce(b"c")
+        await eventually(lambda: second.seen)
+
+    assert stored == (2, "floor of 0")
+    assert second.seen == [b"c"]
+    assert second.assignments[-1].floors[0] == "floor of 0"
+    assert second.assignments[-1].starts[0] == 2
+
+
+async def test_what_is_not_finished_is_read_again(connection, topic, produce):
+    first = Working(finishes=False)
+    async with running(connection, first):
+        await produce(b"a", b"b", b"c")
+        await eventually(lambda: len(first.open) == 3)
+        for batch, offset in first.open[1:]:
+            batch.finish(offset)
+        await asyncio.sleep(0.2)  # several commit intervals
+    second = Working()
+    async with running(connection, second):
+        await eventually(lambda: len(second.seen) == 3)
+
+    assert (await committed(connection, topic))[0] == 3
+    assert second.seen == [b"a", b"b", b"c"]
+
+
+async def test_a_record_that_raises_is_put_aside_and_only_that_one(connection, topic, produce):
+    def work(value: bytes) -> None:
+        if value == b"bad":
+            raise ZeroDivisionError
+
+    processor, aside = Working(work), Aside()
+    async with running(connection, processor, aside):
+        await produce(b"a", b"bad", b"b", b"bad", b"c")
+        await eventually(lambda: len(processor.seen) == 3 and len(aside.records) == 2)
+
+    assert processor.seen == [b"a", b"b", b"c"]
+    assert aside.records == [(b"bad", "agent.raised", "agent work raised ZeroDivisionError")] * 2
+    assert (await committed(connection, topic))[0] == 5
+
+
+async def test_a_record_is_kept_while_it_cannot_be_put_aside(connection, topic, produce, monkeypatch):
+    monkeypatch.setattr("streams.engine.app.ASIDE_RETRY_S", 0.01)
+    tries: list[bytes] = []
+
+    class Away(Aside):
+        async def put(self, record: Any, code: str, reason: str) -> None:
+            tries.append(record.value)
+            if len(tries) < 3:
+                raise ConnectionError("the broker is away")
+            await super().put(record, code, reason)
+
+    def work(value: bytes) -> None:
+        raise ZeroDivisionError
+
+    aside = Away()
+    async with running(connection, Working(work), aside):
+        await produce(b"bad")
+        await eventually(lambda: aside.records)
+
+    assert tries == [b"bad"] * 3
+
+
+@pytest.mark.parametrize(
+    "bounds", [Bounds(unfinished_records=20), Bounds(unfinished_bytes=65_536)], ids=["records", "bytes"]
+)
+async def test_a_partition_pauses_above_the_bound_and_the_other_goes_on(connection, produce, bounds):
+    processor = Working(finishes=False)
+    async with running(connection, processor, bounds=bounds) as app:
+        for _ in range(40):
+            await produce(*[b"x" * 4_096] * 40)
+        await eventually(lambda: len(processor.open) >= 16)
+        await produce(b"other", partition=1)
+        await eventually(lambda: b"other" in processor.seen)
+        records, size = app.unfinished
+        for batch, offset in processor.open:
+            batch.finish(offset)
+        processor.finishes = True
+        await eventually(lambda: len(processor.seen) == 1_601, 20)
+
+    # One fetch above the bound, at most: a fetch of a partition is 256 KiB.
+    assert records < 20 + 1_000
+    assert size < 65_536 + 2 * 262_144 + 5
+    assert len(processor.seen) == 1_601
+
+
+async def test_a_takeover_that_fails_is_tried_again_and_nothing_is_read_before(connection, produce, monkeypatch):
+    monkeypatch.setattr("streams.engine.consumer.TAKEOVER_RETRY_S", 0.05)
+
+    class Reluctant(Working):
+        async def take_over(self, assignment: Assignment) -> None:
+            await super().take_over(assignment)
+            assert not self.seen
+            if len(self.assignments) < 3:
+                raise ConnectionError("the broker is away")
+
+    await produce(b"a")
+    processor = Reluctant()
+    async with running(connection, processor):
+        await eventually(lambda: processor.seen)
+
+    assert len(processor.assignments) == 3
+    assert processor.seen == [b"a"]
+
+
+async def test_stopping_lets_a_batch_in_hand_end(connection, topic, produce):
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def work(value: bytes) -> None:
+        began.set()
+        await may_end.wait()
+
+    processor = Working(work)
+    async with running(connection, processor):
+        await produce(b"a")
+        await began.wait()
+        asyncio.get_running_loop().call_later(0.2, may_end.set)
+
+    assert processor.seen == [b"a"]
+    assert (await committed(connection, topic))[0] == 1
+
+
+async def test_stopping_never_hangs_on_a_batch_that_does(connection, topic, produce):
+    began = asyncio.Event()
+
+    async def work(value: bytes) -> None:
+        began.set()
+        await asyncio.sleep(3600)
+
+    async with running(connection, Working(work), settle_timeout_s=0.3):
+        await produce(b"a")
+        await began.wait()
+
+    assert (await committed(connection, topic))[0] in (-1, 0)
+
+
+@pytest.mark.kafka
+async def test_a_second_worker_takes_half_and_nothing_is_lost_or_done_twice(kafka_connection):
+    connection = kafka_connection
+    admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(f"{connection.prefix}work", PARTITIONS, 1)])
+    await admin.close()
+    producer = AIOKafkaProducer(bootstrap_servers=connection.bootstrap, acks="all")
+    await producer.start()
+    first, second = Working(), Working()
+    sent: list[bytes] = []
+
+    async def feed() -> None:
+        while len(sent) < 600:
+            sent.append(b"%d" % len(sent))
+            await producer.send_and_wait(f"{connection.prefix}work", sent[-1], partition=len(sent) % PARTITIONS)
+
+    async with running(connection, first):
+        feeding = asyncio.create_task(feed())
+        await eventually(lambda: first.seen)
+        async with running(connection, second):
+            await eventually(lambda: second.seen, 60)
+        await feeding
+        await eventually(lambda: len(first.seen) + len(second.seen) >= 600, 60)
+    await producer.stop()
+
+    assert sorted(first.seen + second.seen) == sorted(sent)
