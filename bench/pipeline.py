@@ -24,6 +24,7 @@ FIGURES = (
     ("CPU ms a delivery", ".3f", lambda run: run["cpuMsPerDelivery"]),
     ("p50 ms", ".1f", lambda run: run["latencyMs"]["p50"]),
     ("p99 ms", ".1f", lambda run: run["latencyMs"]["p99"]),
+    ("cores of others", ".2f", lambda run: run["othersCores"]),
     ("memory MB", ".0f", lambda run: run["pssBytes"] / 2**20),
 )
 
@@ -59,15 +60,18 @@ def measure(broker: str, rounds: int, say: Callable[[str], None] | None) -> list
 
 
 def summary(found: list[dict[str, Run]], spread: Callable[[list[float], str], str]) -> list[str]:
-    lines = [f"{len(found)} rounds, median (least to greatest):"]
-    for name in SCENARIOS:
+    lines = [f"{len(found)} round{'s' if len(found) > 1 else ''}, median (least to greatest):"]
+    for name, options in SCENARIOS.items():
         runs = [each[name] for each in found]
         lines.append(f"  {name}")
         lines += [f"    {label:18} {spread([of(run) for run in runs], form)}" for label, form, of in FIGURES]
         counted = [
             ("lost", sum(run["lost"] for run in runs)),
             ("repeated", sum(run["repeated"] for run in runs)),
-            ("out of order", sum(sum(run["outOfOrder"] or ()) for run in runs)),
+            (
+                f"out of order{'' if 'none' not in options else ' (as it may be)'}",
+                sum(sum(run["outOfOrder"] or ()) for run in runs),
+            ),
         ]
         lines.append("    " + ", ".join(f"{count} {label}" for label, count in counted))
     return lines

@@ -28,6 +28,10 @@ class Arrival:
         return int(json.loads(self.request.body)["payload"]["n"])
 
     @property
+    def event_id(self) -> str:
+        return str(json.loads(self.request.body)["id"])
+
+    @property
     def key(self) -> str | None:
         found: str | None = json.loads(self.request.body)["payload"]["key"]
         return found

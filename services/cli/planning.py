@@ -22,6 +22,7 @@ from services.cli.data_dir import DataDir
 from services.cli.errors import Failed, WrongUsage
 from services.cli.life import Plan
 from services.runtime.settings import Settings
+from services.vault.keks import KekError, load_kek
 
 _OURS: Final = ("auto", "embedded", "kafka")
 
@@ -48,7 +49,7 @@ def plan_of(options: Options, folder: DataDir, say: Callable[[str], None]) -> Pl
 
     Raises:
         WrongUsage: the options contradict themselves.
-        Failed: a setting is wrong, a port is taken, or the broker that is asked for cannot be had here.
+        Failed: a setting is wrong, the KEK is none, a port is taken, or the broker that is asked for cannot be had here.
         BrokerFailed: the broker's folder cannot be read.
     """
     settings = _settings()
@@ -73,6 +74,10 @@ def plan_of(options: Options, folder: DataDir, say: Callable[[str], None]) -> Pl
             allow_private_addresses=options.allow_private_addresses,
         ),
     )
+    try:
+        load_kek(used)
+    except KekError as error:
+        raise Failed(str(error)) from None
     return Plan(used, broker, folder, environment_of(used))
 
 

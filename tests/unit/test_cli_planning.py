@@ -1,5 +1,6 @@
 """What `tenterhook up` decides to start, before it starts anything."""
 
+import base64
 import socket
 
 import pytest
@@ -49,7 +50,7 @@ def test_free_ports_are_three_different_ones(plan):
 def test_what_the_user_has_set_stays(plan, monkeypatch, tmp_path):
     (tmp_path / "tenterhook.toml").write_text('log_level = "debug"\nbroker = "other.example:9092"\n')
     monkeypatch.setenv("TENTERHOOK_LOG_FORMAT", "json")
-    monkeypatch.setenv("TENTERHOOK_KEK", "of the user")
+    monkeypatch.setenv("TENTERHOOK_KEK", base64.b64encode(bytes(32)).decode())
     made = plan(broker=None)
 
     assert made.settings.broker == "other.example:9092"
@@ -100,6 +101,15 @@ def test_two_services_cannot_have_one_port(plan):
 def test_what_is_no_broker_is_wrong_usage(plan, broker):
     with pytest.raises(WrongUsage, match="auto, embedded, kafka or HOST:PORT"):
         plan(broker=broker)
+
+
+def test_a_kek_that_is_none_is_said_before_anything_starts(plan, monkeypatch):
+    monkeypatch.setenv("TENTERHOOK_KEK", "s3cret")
+
+    with pytest.raises(Failed, match=r"TENTERHOOK_KEK is not base64") as failed:
+        plan()
+
+    assert "s3cret" not in str(failed.value)
 
 
 def test_a_wrong_setting_is_named_without_its_value(plan, monkeypatch):
