@@ -23,12 +23,13 @@ $(VENV)/.ready: requirements/dev.txt requirements/uv.txt pyproject.toml
 	@touch $@
 	@echo "tenterhook is in $(BIN)/tenterhook"
 
-kafka: deploy/kafka/jars/.ready ## Fetch Apache Kafka's jars with Maven (needs Java 17 to run)
+kafka: setup deploy/kafka/jars/.ready ## Fetch Apache Kafka's jars with Maven (needs Java 17 to run)
 
-deploy/kafka/jars/.ready: deploy/kafka/pom.xml
+deploy/kafka/jars/.ready: deploy/kafka/pom.xml | $(VENV)/.ready
 	@command -v mvn >/dev/null || { echo "make kafka needs Maven (Debian: apt-get install maven)" >&2; exit 1; }
 	rm -rf deploy/kafka/jars
 	cd deploy/kafka && mvn --quiet --batch-mode dependency:copy-dependencies -DoutputDirectory=jars -DincludeScope=runtime
+	$(BIN)/python -m services.cli.brokers.archive
 	@touch $@
 	@echo "Apache Kafka is in deploy/kafka/jars: $$(ls deploy/kafka/jars/*.jar | wc -l) jars"
 

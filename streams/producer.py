@@ -15,6 +15,11 @@ from streams.topics import MAX_MESSAGE_BYTES
 #: producer, which is dead from then on. Hence well below what every topic of ours takes.
 MAX_REQUEST_BYTES: Final = MAX_MESSAGE_BYTES * 3 // 4
 
+#: All that one key causes goes into one partition, and aiokafka has one request a broker under way, so a batch must
+#: hold what comes in during a round trip: 16 KiB, aiokafka's default, would hold twelve deliveries of 1 KiB, and let
+#: whoever brings the next one wait.
+BATCH_BYTES: Final = 524_288
+
 
 async def open_producer(connection: Connection, *, client_id: str, **overrides: Any) -> AIOKafkaProducer:
     """
@@ -38,6 +43,7 @@ async def open_producer(connection: Connection, *, client_id: str, **overrides: 
     )
     options: dict[str, Any] = {
         "partitioner": partition_of,
+        "max_batch_size": BATCH_BYTES,
         "acks": "all",
         "enable_idempotence": idempotent,
         "linger_ms": 0,

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
 
 from streams import codec, topics
 from streams.connection import Connection
@@ -111,6 +112,11 @@ class Log:
         topic = self.connection.topic(topics.EVENTS)
         futures = [await self.producer.send(topic, codec.encode(each), key=each.app.encode()) for each in events]
         return [await future for future in futures]
+
+    def partition_of(self, topic: Topic, key: str) -> int:
+        """Where records of that key stand."""
+        numbers = list(range(topics.partition_count(topic, self.partitions)))
+        return int(DefaultPartitioner()(key.encode(), numbers, numbers))
 
     # reading
 

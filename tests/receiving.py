@@ -6,7 +6,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from streams.records import IntegrationConfig
@@ -15,26 +14,19 @@ from tests.records import make_integration
 from tests.waiting import eventually
 
 
-@dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request at a receiver."""
+    """One request at a receiver, and what it says of its event."""
 
-    at_s: float
-    request: Received
+    __slots__ = ("at_s", "event_id", "key", "number", "request")
 
-    @property
-    def number(self) -> int:
-        """Of the event, as `make_event` put it there."""
-        return int(json.loads(self.request.body)["payload"]["n"])
-
-    @property
-    def event_id(self) -> str:
-        return str(json.loads(self.request.body)["id"])
-
-    @property
-    def key(self) -> str | None:
-        found: str | None = json.loads(self.request.body)["payload"]["key"]
-        return found
+    def __init__(self, request: Received) -> None:
+        self.at_s = time.time()
+        self.request = request
+        body = json.loads(request.body)
+        self.event_id: str = body.get("id", "")
+        #: As `make_event` put it there; -1 and None where it did not.
+        self.number: int = body["payload"].get("n", -1)
+        self.key: str | None = body["payload"].get("key")
 
 
 #: What a receiver does with a request before it answers: wait, say. The status; None resets the connection.
@@ -68,6 +60,8 @@ class Receiver:
     def __init__(self) -> None:
         self.endpoint: Endpoint
         self.arrivals: dict[str, list[Arrival]] = defaultdict(list)
+        #: Numbers of the events that have arrived, by integration.
+        self.seen: dict[str, set[int]] = defaultdict(set)
         #: By integration; 200 at once where there is none.
         self.policies: dict[str, Policy] = {}
         #: By integration, instead of a policy: all of what it does with a request.
@@ -97,8 +91,9 @@ class Receiver:
 
     async def behave(self, received: Received, peer: Peer) -> None:
         integration = received.target.rpartition("/")[2]
-        arrival = Arrival(time.time(), received)
+        arrival = Arrival(received)
         self.arrivals[integration].append(arrival)
+        self.seen[integration].add(arrival.number)
         if (behaviour := self.behaviours.get(integration)) is not None:
             await behaviour(received, peer)
             return

@@ -49,7 +49,7 @@ def plan_of(options: Options, folder: DataDir, say: Callable[[str], None]) -> Pl
 
     Raises:
         WrongUsage: the options contradict themselves.
-        Failed: a setting is wrong, the KEK is none, a port is taken, or the broker that is asked for cannot be had here.
+        Failed: a setting is wrong, there is no usable KEK, a port is taken, or the broker cannot be had here.
         BrokerFailed: the broker's folder cannot be read.
     """
     settings = _settings()

@@ -63,8 +63,10 @@ async def _run(
 ) -> None:
     own = settings.dispatcher
     integrations, apps = Integrations(), Apps()
-    config = await _started(Follower(connection, topics.INTEGRATION_CONFIG, integrations.apply), stack)
-    await _started(Follower(connection, topics.APP_CONFIG, apps.apply), stack)
+    config = await _started(
+        Follower(connection, topics.INTEGRATION_CONFIG, integrations.apply, clear=integrations.clear), stack
+    )
+    await _started(Follower(connection, topics.APP_CONFIG, apps.apply, clear=apps.clear), stack)
     producer = await open_producer(connection, client_id=own.worker_id)
     stack.push_async_callback(producer.stop)
     sender = WireSender(allow_private=own.allow_private_addresses)

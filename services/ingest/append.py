@@ -28,9 +28,6 @@ DEADLINE_S: Final = 5.0
 #: that the broker is too slow, and waiting would only fill the memory.
 MAX_UNACKNOWLEDGED_BYTES: Final = 64 * 1024 * 1024
 
-#: All events of an app go into one partition, and aiokafka has one request a broker under way, so a batch must hold
-#: what comes in during a round trip: 16 KiB, the default, would hold sixteen events of 1 KiB. The broker takes 1 MiB.
-BATCH_BYTES: Final = 512 * 1024
 
 #: A producer that got nothing acknowledged for so long is replaced, and the topics are looked at again: aiokafka finds
 #: a moved or restarted broker by itself within seconds, but not that the topic has gone.
@@ -107,7 +104,6 @@ class EventLog:
         self._producer = await open_producer(
             self._connection,
             client_id="tenterhook-ingest",
-            max_batch_size=BATCH_BYTES,
             # Of one request to the broker: after that aiokafka asks for the leader anew.
             request_timeout_ms=int(DEADLINE_S * 1000),
         )

@@ -25,6 +25,10 @@ log = structlog.get_logger("streams.app")
 #: How long one delivery may take (10 s by contract), its result on the broker, and some air.
 SETTLE_TIMEOUT_S: Final = 15.0
 
+#: Records that wait for a busy line are merged into one batch, up to so many: a line that takes as long for one as
+#: for many (fan-out: four round trips) catches up, and none waits longer than it has to.
+MERGED_RECORDS: Final = 1_000
+
 #: A rebalance begins when the members' heartbeats hear of it, so this is most of what one takes.
 HEARTBEAT_S: Final = 0.5
 
@@ -193,7 +197,7 @@ class _Lines:
     async def _work(self, queue: "asyncio.Queue[Batch]") -> None:
         me = cast("asyncio.Task[None]", asyncio.current_task())
         while True:
-            batch = await queue.get()
+            batch = _merged(await queue.get(), queue)
             if batch.generation != self._generation:
                 return
             self._busy.add(me)
@@ -229,3 +233,11 @@ class _Lines:
                 await asyncio.sleep(ASIDE_RETRY_S)
             else:
                 return batch.finish(record.offset)
+
+
+def _merged(batch: Batch, queue: "asyncio.Queue[Batch]") -> Batch:
+    """The batch, with those that wait behind it: all of one partition, and of one generation as the queue is new."""
+    records = list(batch.records)
+    while not queue.empty() and len(records) < MERGED_RECORDS:
+        records += queue.get_nowait().records
+    return batch.of(records)

@@ -27,13 +27,14 @@ from faust.transport.consumer import Consumer, ensure_TP, ensure_TPset
 from faust.types import TP, ConsumerMessage
 
 from streams.engine.processor import Assignment, Batch, Processor
+from streams.features import features_of
 from streams.ledger import Ledger
 
 log = structlog.get_logger("streams.consumer")
 
 #: A fetch waits at most this long on the broker for a first byte; it is what an idle worker does. A partition that
 #: resumes after a pause joins the next fetch, so its unfinished records have to last as long: 2,000 do, up to
-#: 4,000 a second.
+#: 4,000 a second. (The embedded broker wants shorter waits: `streams.features`.)
 FETCH_MAX_WAIT_MS: Final = 500
 
 #: Bytes of one partition in one fetch: a batch is at most this large (or one record).
@@ -107,7 +108,8 @@ class LedgerConsumer(Consumer):
     # -- life ------------------------------------------------------------------------------------------------
 
     async def on_start(self) -> None:
-        self._kafka = self._open()
+        features = await features_of(cast("Any", self.app).connection.bootstrap)
+        self._kafka = self._open(min(FETCH_MAX_WAIT_MS, features.fetch_wait_ms))
         await self._kafka.start()
 
     async def on_stop(self) -> None:
@@ -121,7 +123,7 @@ class LedgerConsumer(Consumer):
     def close(self) -> None:
         """Faust calls this where a rebalance meets a stopping app; `on_stop` does the work."""
 
-    def _open(self) -> "aiokafka.AIOKafkaConsumer[bytes | None, bytes | None]":
+    def _open(self, fetch_wait_ms: int) -> "aiokafka.AIOKafkaConsumer[bytes | None, bytes | None]":
         app, conf = cast("Any", self.app), self.app.conf
         tables = bool(app.tables.changelog_topics)
         return aiokafka.AIOKafkaConsumer(
@@ -133,7 +135,7 @@ class LedgerConsumer(Consumer):
             partition_assignment_strategy=[app.assignor if tables else RoundRobinPartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            fetch_max_wait_ms=fetch_wait_ms,
             max_partition_fetch_bytes=FETCH_PARTITION_BYTES,
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),

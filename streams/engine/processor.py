@@ -33,9 +33,13 @@ class Batch:
         self._ledger.finish(offset)
         self._on_finished()
 
+    def of(self, records: list["ConsumerRecord[bytes | None, bytes | None]"]) -> "Batch":
+        """A batch of these records of the same partition and generation, in order: fewer, or more."""
+        return Batch(self.partition, self.generation, records, self._ledger, self._on_finished)
+
     def alone(self, record: "ConsumerRecord[bytes | None, bytes | None]") -> "Batch":
-        """A batch of this record only, to find out which one of many raises."""
-        return Batch(self.partition, self.generation, [record], self._ledger, self._on_finished)
+        """A batch of this record only."""
+        return self.of([record])
 
     def unfinished(self) -> list["ConsumerRecord[bytes | None, bytes | None]"]:
         """Those not finished yet."""

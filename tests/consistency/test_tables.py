@@ -105,4 +105,5 @@ async def test_nothing_is_lost_and_every_row_is_exact(kafka_connection: Connecti
 
     assert set(journal.read_text().split()) == {str(number) for number in range(truth.total())}
     assert await rows(kafka_connection, changelog) == dict(truth)
-    assert codes == [0, 0, 0]
+    # The last one to be started may still have been importing.
+    assert set(codes) <= {0, -signal.SIGTERM}

@@ -201,6 +201,23 @@ async def kill_every_service(running, hook):
     await arrived(hook, "after the kill")
 
 
+async def kill_the_broker(running, hook):
+    """It keeps what it had, and the services find it again by themselves."""
+    services = {name: pid for name, pid in running.document["pids"].items() if name in SERVICES}
+    os.kill(running.document["pids"]["broker"], signal.SIGKILL)
+    await running.says(r"broker ended \(killed by SIGKILL\)")
+    await running.says(r"broker is ready again")
+    async with httpx.AsyncClient() as client:
+
+        async def takes_events():
+            return (await client.get(f"{running.document['ingest']}/health/ready")).is_success
+
+        await eventually(takes_events, 30)
+    await send(running, "after the broker's death")
+    await arrived(hook, "after the broker's death")
+    assert running.document["pids"].items() >= services.items()
+
+
 def check_the_ready_file(running):
     document = running.document
     assert {"ingest", "admin", "app", "publicKey", "secretKey", "token"} <= set(document)
@@ -265,6 +282,7 @@ async def test_on_apache_kafka(tmp_path, tell):
             tell(f"kafka: ready after {ready_after_s:.1f} s, first event after {running.lived_s:.1f} s")
             await paste_the_curl_line(running, hook)
             await kill_every_service(running, hook)
+            await kill_the_broker(running, hook)
 
             hook.behave(answer(delay_s=0.05))
             pids, wanted = running.document["pids"], [f"last {number}" for number in range(20)]
