@@ -39,6 +39,10 @@ for name in [name for name in os.environ if name.startswith("TENTERHOOK_")]:
     del os.environ[name]
 
 
+#: Elsewhere, and slow all the same.
+SLOW_FILES = {"test_engine.py", "test_dispatcher_bounds.py", "test_ingest_broker.py", "test_admin_api.py"}
+
+
 @pytest.fixture
 def prefix() -> str:
     """Topic prefix of this test alone: one broker serves the session, and nobody meets another's records."""
@@ -74,6 +78,14 @@ def nothing_is_swallowed(request: pytest.FixtureRequest) -> Iterator[None]:
     logger.removeHandler(swallowed)
     if swallowed.found:
         pytest.fail("swallowed behind this test:\n" + "\n".join(swallowed.found), pytrace=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole stacks, kills, and groups on the embedded broker, where joining takes 3 s: not for every change."""
+    for item in items:
+        folder = item.path.parent.name
+        if folder in {"e2e", "consistency"} or item.path.name in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from services.cli.brokers.ports import free_ports
 from services.dispatcher.app import main
@@ -24,6 +25,9 @@ from streams.connection import Connection
 from streams.records import SigningSecret
 from tests.logs import PARTITIONS
 from tests.waiting import eventually
+
+#: Half a minute and more: for a change in what it tests, and before a release.
+SLOW = pytest.mark.skipif("SLOW" not in os.environ, reason="slow: set SLOW=1")
 
 KEK = bytes(range(32))
 KEYRING = Keyring(KEK)

@@ -200,6 +200,8 @@ class Owner:
         self.generation = generation
         self.producer = MortalProducer(log.producer)
         self.fatal: list[Exception] = []
+        #: Whether the group is known to count it among its members.
+        self.is_confirmed = True
         #: As they were handed over.
         self.batches: list[Batch] = []
         self._ledgers: dict[TopicPartition, Ledger] = {}
@@ -214,7 +216,7 @@ class Owner:
             "on_fatal": self.fatal.append,
         }
         self.fan_out = FanOut(config=group.config, integrations=group.integrations, ask_ends=_no_ends, **shared)
-        self.lanes = Lanes(deliverer=courier, **shared)
+        self.lanes = Lanes(deliverer=courier, may_start=lambda: self.is_confirmed, **shared)
 
     def partitions(self, topic: Topic) -> list[TopicPartition]:
         count = topics.partition_count(topic, self.log.partitions)

@@ -144,7 +144,10 @@ class Child:
         showing = asyncio.ensure_future(self._show(process))
         probing = asyncio.ensure_future(self._become_ready())
         try:
-            await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((ended, stopping, probing), return_when=asyncio.FIRST_COMPLETED)
+            if probing.done():
+                probing.result()  # a probe must not fail; if one does, that is not to go unseen
+                await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
             probing.cancel()
             if not ended.done():
                 await self._drain(process, ended)

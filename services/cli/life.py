@@ -78,6 +78,7 @@ class Life:
         #: Fails when a child cannot be kept running.
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_ready = False
+        self._is_killed = False
 
     @property
     def pids(self) -> dict[str, int]:
@@ -115,6 +116,7 @@ class Life:
 
     def kill(self) -> None:
         """End all processes at once; `run` returns soon after."""
+        self._is_killed = True
         for child in self._children.values():
             child.kill()
 
@@ -172,7 +174,7 @@ class Life:
             if name not in self._running:
                 continue
             started_at = time.monotonic()
-            if not self._running[name].done():
+            if not self._running[name].done() and not self._is_killed:
                 self._say(f"{name} is draining" if name != BROKER else "broker is stopping")
             if name == "dispatcher" and self._plan.broker is not None and self._plan.broker.kind == "embedded":
                 await self._finish_what_is_forgotten()

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 import structlog
+from aiokafka import AIOKafkaProducer
 from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -37,6 +38,9 @@ log = structlog.get_logger("dispatcher.app")
 FAN_OUT: Final = "fan-out"
 LANES: Final = "lanes"
 
+#: How long the producer may flush at the end.
+PRODUCER_STOP_S: Final = 3.0
+
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """
@@ -48,18 +52,46 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     try:
         keyring = Keyring(load_kek(settings))
         connection = connection_of(settings)
-        await wait_for_broker(connection, say=log.info, stop=stop)
-        if stop.is_set():
-            return
-        await topics.ensure(connection, _partitions(settings), replication=settings.replication)
         async with AsyncExitStack() as stack:
-            await _run(settings, connection, keyring, stop, stack)
+            health = _Health()
+            own = settings.dispatcher
+            server = await serve(application(live=health.live, ready=health.ready), own.host, own.port)
+            stack.push_async_callback(server.stop)
+            log.info("dispatcher.listening", url=server.url)
+            await wait_for_broker(connection, say=log.info, stop=stop)
+            if stop.is_set():
+                return
+            await topics.ensure(connection, _partitions(settings), replication=settings.replication)
+            await _run(settings, connection, keyring, stop, health, stack)
     except (KekError, TopicMismatch, FaustChanged) as error:
         raise StartupError(str(error)) from error
 
 
+class _Health:
+    """What the probes say, from before the broker answers to the end."""
+
+    def __init__(self) -> None:
+        self.app: SafeApp | None = None
+        #: Set where nothing that is done can be recorded any more.
+        self.ended = asyncio.Event()
+
+    def live(self) -> str | None:
+        has_stopped = self.app is not None and self.app.should_stop
+        return "the dispatcher has crashed" if self.ended.is_set() or has_stopped else None
+
+    def ready(self) -> str | None:
+        if self.app is None:
+            return "waiting for the broker"
+        return None if self.app.is_ready else "partitions are being assigned or taken over"
+
+
 async def _run(
-    settings: Settings, connection: Connection, keyring: Keyring, stop: asyncio.Event, stack: AsyncExitStack
+    settings: Settings,
+    connection: Connection,
+    keyring: Keyring,
+    stop: asyncio.Event,
+    health: _Health,
+    stack: AsyncExitStack,
 ) -> None:
     own = settings.dispatcher
     integrations, apps = Integrations(), Apps()
@@ -68,11 +100,11 @@ async def _run(
     )
     await _started(Follower(connection, topics.APP_CONFIG, apps.apply, clear=apps.clear), stack)
     producer = await open_producer(connection, client_id=own.worker_id)
-    stack.push_async_callback(producer.stop)
+    stack.push_async_callback(_stopped, producer)
     sender = WireSender(allow_private=own.allow_private_addresses)
     stack.push_async_callback(sender.close)
 
-    app = SafeApp(
+    app = health.app = SafeApp(
         "dispatcher",
         connection,
         put_aside=Quarantine(producer, connection, "dispatcher", now_ms).put,
@@ -80,14 +112,13 @@ async def _run(
         session_timeout_ms=own.session_timeout_ms,
         commit_interval_ms=own.commit_interval_ms,
     )
-    ended = asyncio.Event()
     shared: dict[str, Any] = {
         "connection": connection,
         "partitions": _partitions(settings),
         "producer": producer,
         "worker_id": own.worker_id,
         "now_ms": now_ms,
-        "on_fatal": lambda _: ended.set(),
+        "on_fatal": lambda _: health.ended.set(),
     }
     lanes = Lanes(
         deliverer=Attempts(
@@ -101,6 +132,7 @@ async def _run(
             now_ms=now_ms,
         ),
         quarantine=Quarantine(producer, connection, LANES, now_ms),
+        may_start=lambda: app.is_confirmed,
         **shared,
     )
     fan_out = FanOut(
@@ -116,17 +148,9 @@ async def _run(
     gauges = _Gauges(app, lanes)
     REGISTRY.register(gauges)
     stack.callback(REGISTRY.unregister, gauges)
-    health = application(
-        live=lambda: "the dispatcher has crashed" if ended.is_set() or app.should_stop else None,
-        ready=lambda: None if app.is_ready else "partitions are being assigned or taken over",
-    )
-    server = await serve(health, own.host, own.port)
-    stack.push_async_callback(server.stop)
-    log.info("dispatcher.listening", url=server.url)
-
     await app.start()
     stack.push_async_callback(app.stop)
-    await _first(stop.wait, ended.wait, app.wait_until_stopped)
+    await _first(stop.wait, health.ended.wait, app.wait_until_stopped)
     log.info("dispatcher.draining", in_flight=lanes.in_flight)
     if not stop.is_set():
         raise StartupError("the dispatcher ended by the error above; what it had not finished is done again")
@@ -140,6 +164,13 @@ async def _started(follower: Follower, stack: AsyncExitStack) -> Follower:
     await follower.start()
     stack.push_async_callback(follower.stop)
     return follower
+
+
+async def _stopped(producer: AIOKafkaProducer) -> None:
+    """What it has not sent by now, the lanes have waited for: the broker is away, and it would wait for ever."""
+    _, late = await asyncio.wait((asyncio.ensure_future(producer.stop()),), timeout=PRODUCER_STOP_S)
+    for task in late:
+        task.cancel()
 
 
 async def _first(*waits: Callable[[], Awaitable[Any]]) -> None:

@@ -8,22 +8,26 @@ the ledger of its partition, which pauses above the bound.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from schemas.profiles import Ordering
 from services.dispatcher.lane import Lane
+from services.dispatcher.recorded import Recorded
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch, ReadAt
 from streams.quarantine import Quarantine
 from streams.records import Delivery, Marker, Result
-from streams.takeover import Ends, Generations, Held
+from streams.takeover import Ends
 from streams.topics import Partitions
 
 log = structlog.get_logger("dispatcher.lanes")
+
+#: How often a worker that was frozen, or has lost its broker, looks whether it may go on.
+CONFIRMED_POLL_S: Final = 0.05
 
 
 class Deliverer(Protocol):
@@ -67,8 +71,15 @@ class Lanes:
         worker_id: str,
         now_ms: Callable[[], int],
         on_fatal: Callable[[Exception], None],
+        may_start: Callable[[], bool],
     ) -> None:
+        """
+        Args:
+            on_fatal: told when nothing can be recorded any more; the process has to end.
+            may_start: whether this worker is known to be a member of its group: one that was frozen sends nothing.
+        """
         self._on_fatal = on_fatal
+        self._may_start = may_start
         self._connection = connection
         self._producer = producer
         self._deliverer = deliverer
@@ -83,22 +94,13 @@ class Lanes:
         self._lanes: dict[str, Lane[_Waiting]] = {}
         self._runners: set[asyncio.Task[None]] = set()
         self._is_open = False
-        #: By (partition, offset) of a delivery that will be read again and has its result already: its id.
-        self._done: dict[tuple[int, int], str] = {}
-        self._held = Held()
-        #: Of fan-out's owners, by partition of `deliveries`.
-        self._marked = Generations()
-        self._marked_before: dict[int, int] = {}
-        self._events = connection.topic(topics.EVENTS)
-        self._sources = partitions.by_app
+        self._recorded = Recorded(connection.topic(topics.EVENTS), partitions.by_app)
 
     # -- takeover --------------------------------------------------------------------------------------------
 
     async def take_over(self, assignment: Assignment) -> None:
         """Mark and read back the results: what has one is not sent again."""
-        self._done.clear()
-        self._held.clear()
-        self._marked.clear()
+        starts = self._recorded.begin(assignment.floors)
         targets = {
             self._results[p]: [
                 Marker(
@@ -112,32 +114,15 @@ class Lanes:
             for p in assignment.floors
         }
         marked = await takeover.mark(self._producer, targets, self._ends)
-        spans = {}
-        for p, floor in assignment.floors.items():
-            start, self._marked_before[p] = _parse(floor)
-            spans[self._results[p]] = start, marked[self._results[p]]
-        await takeover.read_back(self._connection, spans, lambda record: self._found(record, assignment))
-        self._held.hold(assignment.floors, self._done)
+        spans = {self._results[p]: (start, marked[self._results[p]]) for p, start in starts.items()}
+        await takeover.read_back(self._connection, spans, lambda record: self._recorded.see(record, assignment.starts))
+        if found := self._recorded.hold(assignment.floors):
+            log.info("takeover.found", results=found)
         self._is_open = True
-        if self._done:
-            log.info("takeover.found", results=len(self._done))
-
-    def _found(self, record: "ConsumerRecord[Any, Any]", assignment: Assignment) -> None:
-        try:
-            result = codec.decode(record.value)
-        except codec.Unreadable:
-            return  # ops tooling's to complain about; it is no result of ours
-        if isinstance(result, Result) and result.source_offset >= assignment.starts[record.partition]:
-            self._done[record.partition, result.source_offset] = result.delivery_id
 
     def floor(self, partition: int) -> str:
-        """
-        End of the partition's results, as known now, and the generation whose markers were read on it.
-
-        One generation for all partitions of `events`, the lowest: a rebalance marks all of them with the same.
-        """
-        marked = self._marked.least(partition, self._sources, before=self._marked_before.get(partition, 0))
-        return self._held.floor(partition, f"{self._ends.of(self._results[partition])};{marked}")
+        """See `Recorded.floor`."""
+        return self._recorded.floor(partition, self._ends.of(self._results[partition]))
 
     async def settle(self, timeout_s: float) -> None:
         """Start nothing more; requests in flight get their results written, or are cut off after the timeout."""
@@ -160,7 +145,7 @@ class Lanes:
 
     async def process(self, batch: Batch) -> None:
         """Put the batch into its lanes; records are finished as their results come onto the broker."""
-        self._held.passed(batch.partition, batch.records[-1].offset)
+        self._recorded.passed(batch.partition, batch.records[-1].offset)
         due = [item for record in batch.unfinished() if (item := await self._due(batch, record)) is not None]
         if not due:
             return
@@ -183,18 +168,16 @@ class Lanes:
                 if self._is_due(found, batch, record.offset):
                     return _Waiting(found, batch.alone(record))
             elif isinstance(found, Marker):
-                if found.source_topic == self._events:
-                    self._marked.saw(batch.partition, found.source_partition, found.generation)
+                self._recorded.mark(batch.partition, found)
             else:
                 await self._quarantine.put(record, "record.unexpected", f"a {type(found).__name__} among deliveries")
         batch.finish(record.offset)
         return None
 
     def _is_due(self, delivery: Delivery, batch: Batch, offset: int) -> bool:
-        if self._done.pop((batch.partition, offset), None) == delivery.delivery_id:
+        if self._recorded.has_ended(batch.partition, offset, delivery):
             return False
-        before = self._marked_before.get(batch.partition, 0)
-        if self._marked.is_late(batch.partition, delivery.source_partition, delivery.source_generation, before=before):
+        if self._recorded.is_late(batch.partition, delivery):
             log.warning("delivery.set_aside", delivery=delivery.delivery_id, why="appended by a frozen predecessor")
             return False
         return True
@@ -218,6 +201,9 @@ class Lanes:
     async def _run(self, integration: str, lane: Lane[_Waiting], key: str, item: _Waiting) -> None:
         """Deliver this one, then whatever the lane lets start next."""
         while True:
+            if not self._may_start() and not await self._is_confirmed():
+                lane.end(key)
+                return
             try:
                 await self._deliver(item)
             except Exception as error:
@@ -236,6 +222,12 @@ class Lanes:
             key, item = started
         if not lane.running and not lane.waiting and self._lanes.get(integration) is lane:
             del self._lanes[integration]
+
+    async def _is_confirmed(self) -> bool:
+        """Whether the partition is still ours, once that is known; until then its requests wait."""
+        while self._is_open and not self._may_start():  # noqa: ASYNC110  # rare, and nobody tells
+            await asyncio.sleep(CONFIRMED_POLL_S)
+        return self._is_open
 
     async def _deliver(self, item: _Waiting) -> None:
         delivery, batch, record = item.delivery, item.batch, item.record
@@ -257,12 +249,3 @@ class Lanes:
         )
         self._ends.saw(self._results[batch.partition], (await future).offset)
         batch.finish(record.offset)
-
-
-def _parse(floor: str) -> tuple[int, int]:
-    """What `floor` wrote; zeros, which read all that is kept, where nothing of that form is stored."""
-    try:
-        end, generation = map(int, floor.split(";"))
-    except ValueError:
-        return 0, 0
-    return end, generation

@@ -73,7 +73,9 @@ def configure_logs(settings: Settings, service: str) -> None:
 def _renderer(settings: Settings) -> list[Processor]:
     for_people = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     if for_people:
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Not its own tracebacks: they show the values of local variables, secrets among them.
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 

@@ -147,6 +147,11 @@ class SafeApp(faust.App):
         return isinstance(consumer, LedgerConsumer) and not self.rebalancing and consumer.is_ready
 
     @property
+    def is_confirmed(self) -> bool:
+        """Whether work may be started: see `LedgerConsumer.is_confirmed`."""
+        return isinstance(self._consumer, LedgerConsumer) and self._consumer.is_confirmed
+
+    @property
     def unfinished(self) -> tuple[int, int]:
         """Records and bytes that this worker has taken and not finished."""
         return self._consumer.unfinished if isinstance(self._consumer, LedgerConsumer) else (0, 0)

@@ -13,7 +13,8 @@ Faust calls it from its own services; everything here runs in one event loop, wi
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 import aiokafka
@@ -50,6 +51,12 @@ BUSY_SPACING_S: Final = 0.005
 
 #: Wait before a failed takeover is tried again.
 TAKEOVER_RETRY_S: Final = 1.0
+
+#: How long the end waits for the broker, twice. What is not committed is found by the next takeover.
+LEAVE_S: Final = 3.0
+
+#: The group's clock starts when it reads a heartbeat, ours when we send it; and a request takes a while to begin.
+CONFIRMED_MARGIN_S: Final = 1.0
 
 #: A commit is repeated for its floor alone after the floor has stood behind for this long, so that a
 #: takeover of a quiet partition does not read what others appended for days.
@@ -104,6 +111,9 @@ class LedgerConsumer(Consumer):
         self._takeovers: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._has_joined = False
+        self._session_s: float = app.conf.broker_session_timeout
+        #: On the monotonic clock: when we asked what the group last answered with "you are a member".
+        self._confirmed_at_s = 0.0
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -111,14 +121,35 @@ class LedgerConsumer(Consumer):
         features = await features_of(cast("Any", self.app).connection.bootstrap)
         self._kafka = self._open(min(FETCH_MAX_WAIT_MS, features.fetch_wait_ms))
         await self._kafka.start()
+        self._note_heartbeats()
+
+    def _note_heartbeats(self) -> None:
+        coordinator = self.kafka._coordinator
+        ask = coordinator._do_heartbeat
+
+        async def ask_and_note() -> bool:
+            # When it was asked, not when the answer was read: that may have waited in the socket of a frozen worker.
+            asked_at_s = time.monotonic()
+            is_member = bool(await ask())
+            if is_member:
+                self._confirmed_at_s = asked_at_s
+            return is_member
+
+        coordinator._do_heartbeat = ask_and_note
 
     async def on_stop(self) -> None:
-        """Settle what is in flight, commit it, leave the group."""
+        """Settle what is in flight, commit it, leave the group; without the last two where the broker is away."""
         self.stop_flow()
         await self._settle()
-        await self.commit()
+        await _at_most(LEAVE_S, "commit", self._commit_the_rest())
         if self._kafka is not None:
-            await self._kafka.stop()
+            await _at_most(LEAVE_S, "leave", self._kafka.stop())
+
+    async def _commit_the_rest(self) -> None:
+        """Commit what is finished by now: a commit under way may have begun before that, and Faust would do with it."""
+        while await self.maybe_wait_for_commit_to_finish():
+            pass
+        await self.commit()
 
     def close(self) -> None:
         """Faust calls this where a rebalance meets a stopping app; `on_stop` does the work."""
@@ -162,6 +193,15 @@ class LedgerConsumer(Consumer):
         return self._has_joined and {tp for tp in self.assignment() if not self._is_changelog_tp(tp)} == self._live
 
     @property
+    def is_confirmed(self) -> bool:
+        """
+        Whether the group has confirmed this worker lately enough that no other can have its partitions.
+
+        False after a freeze, until a heartbeat has told: what was taken before may be somebody else's by now.
+        """
+        return time.monotonic() - self._confirmed_at_s < self._session_s - CONFIRMED_MARGIN_S
+
+    @property
     def unfinished(self) -> tuple[int, int]:
         """Records and bytes taken and not finished, over all partitions."""
         ledgers = self._ledgers.values()
@@ -176,7 +216,7 @@ class LedgerConsumer(Consumer):
         """Nothing more is handed over; what is in flight is settled, then committed, before the group hears of it."""
         self.stop_flow()
         await self._settle()
-        await self.commit()
+        await self._commit_the_rest()
         self._has_joined = False
         self._forget()
         await super().on_partitions_revoked(revoked)
@@ -184,6 +224,7 @@ class LedgerConsumer(Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self._forget()
         self._has_joined = True
+        self._confirmed_at_s = time.monotonic()
         await super().on_partitions_assigned(assigned, generation_id)
 
     def _forget(self) -> None:
@@ -274,7 +315,8 @@ class LedgerConsumer(Consumer):
                 continue
             generation = self.app.consumer_generation_id
             try:
-                fetched = await self._getmany(wanted, 0.05 if is_any_full else 1.0)
+                # Not for long where partitions may become live or have room meanwhile: they are not waited for.
+                fetched = await self._getmany(wanted, 0.05 if is_any_full or not self.is_ready else 1.0)
             except self.consumer_stopped_errors:
                 return
             except KafkaError:
@@ -442,6 +484,17 @@ class LedgerConsumer(Consumer):
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
         """Topics are created by `streams.topics` at start, never on the way."""
+
+
+async def _at_most(timeout_s: float, what: str, work: Coroutine[Any, Any, Any]) -> None:
+    """Wait so long for it; aiokafka and Faust wait for a broker that is away for ever, and swallow cancellations."""
+    task = asyncio.create_task(work)
+    _, late = await asyncio.wait((task,), timeout=timeout_s)
+    if late:
+        task.cancel()
+        log.warning("stop.cut_off", what=what, timeout_s=timeout_s, hint="the broker does not answer")
+    else:
+        task.result()
 
 
 def _size(record: Any) -> int:

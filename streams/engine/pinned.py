@@ -12,6 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, Final
 
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.app.base import App
 from faust.streams import Stream
 from faust.tables.recovery import Recovery
@@ -44,6 +45,8 @@ RELIED_ON: Final[tuple[Callable[..., Any], ...]] = (
     Recovery._restart_recovery.fun,
     Recovery.on_recovery_completed,
     Stream._py_aiter,
+    GroupCoordinator._heartbeat_routine,
+    GroupCoordinator._do_heartbeat,
 )
 HASHES: Final[dict[str, str]] = {
     "Consumer.__init__": "302410d59e6972d1",
@@ -68,6 +71,8 @@ HASHES: Final[dict[str, str]] = {
     "Recovery._restart_recovery": "6bd8a8558a2dffe4",
     "Recovery.on_recovery_completed": "6ef567acf072e46d",
     "Stream._py_aiter": "3a48ee257a65435b",
+    "GroupCoordinator._heartbeat_routine": "61d01028952239d0",
+    "GroupCoordinator._do_heartbeat": "dc1d6632aaa68e96",
 }
 
 

@@ -37,10 +37,7 @@ def overtaken(log: Log, to: Receiver, integration: str) -> int:
         if isinstance(seen.record, Result) and seen.record.integration == integration
     }
     arrivals = to.arrivals[integration]
-    return sum(
-        appended_ms[before.event_id] > int(arrival.at_s * 1000)
-        for before, arrival in pairwise(arrivals)
-    )
+    return sum(appended_ms[before.event_id] > int(arrival.at_s * 1000) for before, arrival in pairwise(arrivals))
 
 
 async def test_each_integration_gets_its_events_in_order_one_at_a_time(kafka_connection: Connection):

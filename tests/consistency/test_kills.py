@@ -21,7 +21,7 @@ from aiokafka import TopicPartition
 
 from streams import topics
 from streams.connection import Connection
-from tests.dispatching import TAKEN_OVER_S, DispatcherProcess, dispatcher_processes
+from tests.dispatching import SLOW, TAKEN_OVER_S, DispatcherProcess, dispatcher_processes
 from tests.logs import Log, log_of, make_event
 from tests.receiving import Receiver, after, held_until, receiver
 from tests.waiting import eventually
@@ -66,7 +66,7 @@ async def test_a_kill_behind_a_hanging_head_repeats_that_one_only(kafka_connecti
 
 
 #: Of the load: events, and how many a second.
-EVENTS, PER_SECOND = int(os.environ.get("KILL_EVENTS", "1500")), 100
+EVENTS, PER_SECOND = int(os.environ.get("KILL_EVENTS", "1000")), 100
 
 
 async def accept(log: Log) -> None:
@@ -141,6 +141,7 @@ async def drain(dispatcher: DispatcherProcess) -> None:
     dispatcher.start()
 
 
+@SLOW
 async def test_a_worker_that_wakes_from_a_freeze_repeats_only_what_was_under_way(
     kafka_connection: Connection, tmp_path: Path
 ):

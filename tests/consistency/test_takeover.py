@@ -302,3 +302,30 @@ async def test_a_delivery_that_waits_does_not_keep_the_batch_that_it_came_with_i
         courier.sent.clear()
         gc.collect()
         assert [each for each in gc.get_objects() if isinstance(each, Batch) and len(each.records) > 1] == []
+
+
+async def test_an_owner_that_may_have_been_replaced_starts_no_request(kafka_connection: Connection):
+    """It was frozen, or has not heard from its group: it waits until it knows, and ends at once when it is replaced."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        for name in ("int_1", "int_2"):
+            await log.integration(make_integration(name))
+        owner = await group.next_owner()
+        await log.events(*(make_event(event_id=f"evt_{number}") for number in range(3)))
+        await owner.hand_over_all(topics.EVENTS)
+        owner.is_confirmed = False
+        await owner.hand_over_all(topics.DELIVERIES)
+        assert owner.lanes.in_flight == 2
+        assert owner.courier.sent == []
+
+        owner.is_confirmed = True
+        await eventually(lambda: owner.unfinished(topics.DELIVERIES) == 0)
+        assert len(owner.courier.sent) == 6
+
+        await log.events(make_event(event_id="evt_3"))
+        await owner.hand_over_all(topics.EVENTS)
+        owner.is_confirmed = False
+        await owner.hand_over_all(topics.DELIVERIES)
+        async with asyncio.timeout(10):
+            await owner.lanes.settle(60)
+        assert len(owner.courier.sent) == 6
+        assert owner.unfinished(topics.DELIVERIES) == 2

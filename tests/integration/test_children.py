@@ -139,6 +139,17 @@ async def test_a_command_that_is_not_there_says_which():
         await Child(Command("worker", ("/no/such/program",), probe, 1.0), print).run()
 
 
+async def test_a_probe_that_fails_is_not_swallowed():
+    async def probe():
+        raise ZeroDivisionError
+
+    child = Child(Command("worker", ("sleep", "60"), probe, 1.0), print)
+
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(child.run(), 10)
+    assert child.pid is None
+
+
 async def test_a_child_s_own_children_end_with_it(tmp_path):
     script = (
         "import subprocess, time; p = subprocess.Popen(['sleep', '60']); print('on', p.pid, flush=True); time.sleep(60)"

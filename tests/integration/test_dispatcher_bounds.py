@@ -21,7 +21,7 @@ ONE = topics.Partitions(by_app=1, by_integration=1)
 async def test_a_drain_with_a_hanging_receiver_ends_in_time_and_repeats_nothing(
     kafka_connection: Connection, tmp_path: Path
 ):
-    timeout_s = 2
+    timeout_s = 1
     async with (
         log_of(kafka_connection) as log,
         receiver() as to,
@@ -30,7 +30,7 @@ async def test_a_drain_with_a_hanging_receiver_ends_in_time_and_repeats_nothing(
         never = asyncio.Event()
         to.policies["int_hang"] = held_until(never)
         to.policies["int_none"] = held_until(never)
-        to.policies["int_slow"] = after(0.3)
+        to.policies["int_slow"] = after(0.2)
         for name in ("int_hang", "int_slow", "int_1"):
             await log.integration(to.integration(name, timeout_ms=1_000 * timeout_s))
         await log.integration(
@@ -88,24 +88,24 @@ async def test_behind_a_hanging_receiver_memory_is_bounded_and_other_partitions_
             await log.integration(to.integration(name, timeout_ms=10_000))
         async with dispatching(kafka_connection, max_unfinished_records=bound, commit_interval_ms=50) as probe:
             most = 0.0
-            for start in range(0, 1_000, 100):
-                await log.events(*(make_event(number) for number in range(start, start + 100)))
-                await to.wait_for(goes_on, start + 100)
+            for start in range(0, 300, 50):
+                await log.events(*(make_event(number) for number in range(start, start + 50)))
+                await to.wait_for(goes_on, start + 50)
                 most = max(most, await probe.gauge("unfinished_records"))
             assert to.numbers(hangs) == [0]
             # A fetch that was under way when the bound was reached is taken too: at most what one brings.
             assert bound <= most <= bound + 1_000 + bound
             full = await probe.gauge("unfinished_records")
-            await log.events(*(make_event(number) for number in range(1_000, 1_300)))
-            await to.wait_for(goes_on, 1_300)
+            await log.events(*(make_event(number) for number in range(300, 400)))
+            await to.wait_for(goes_on, 400)
             assert await probe.gauge("unfinished_records") <= full + bound
             heals.set()
-            await log.results_come(2_600, 60)
+            await log.results_come(800, 60)
             await eventually(log.all_is_committed)
             assert await probe.gauge("unfinished_records") == 0
             assert await probe.gauge("unfinished_bytes") == 0
-        assert list(range(1_300)) == to.numbers(hangs)
-        assert list(range(1_300)) == to.numbers(goes_on)
+        assert list(range(400)) == to.numbers(hangs)
+        assert list(range(400)) == to.numbers(goes_on)
 
 
 def on_other_partitions(log: Log) -> tuple[str, str]:

@@ -123,7 +123,9 @@ async def test_a_single_record_passes_at_once_and_many_come_in_batches(connectio
     assert max(processor.batches) > 10
 
 
-async def test_what_is_finished_is_committed_with_the_floor_and_read_no_more(connection, topic, produce):
+async def test_what_is_finished_is_committed_with_the_floor_and_read_no_more(connection, any_broker, topic, produce):
+    # The embedded broker forgets what is stored with a commit; a takeover reads all that it keeps instead.
+    floor = "" if any_broker.kind == "embedded" else "floor of 0"
     first = Working()
     async with running(connection, first):
         await produce(b"a", b"b")
@@ -134,9 +136,9 @@ async def test_what_is_finished_is_committed_with_the_floor_and_read_no_more(con
         await produce(b"c")
         await eventually(lambda: second.seen)
 
-    assert stored == (2, "floor of 0")
+    assert stored == (2, floor)
     assert second.seen == [b"c"]
-    assert second.assignments[-1].floors[0] == "floor of 0"
+    assert second.assignments[-1].floors[0] == floor
     assert second.assignments[-1].starts[0] == 2
 
 
@@ -279,7 +281,7 @@ async def test_a_second_worker_takes_half_and_nothing_is_lost_or_done_twice(kafk
     sent: list[bytes] = []
 
     async def feed() -> None:
-        while len(sent) < 600:
+        while len(sent) < 600 or not second.seen:
             sent.append(b"%d" % len(sent))
             await producer.send_and_wait(f"{connection.prefix}work", sent[-1], partition=len(sent) % PARTITIONS)
 
@@ -288,8 +290,8 @@ async def test_a_second_worker_takes_half_and_nothing_is_lost_or_done_twice(kafk
         await eventually(lambda: first.seen)
         async with running(connection, second):
             await eventually(lambda: second.seen, 60)
-        await feeding
-        await eventually(lambda: len(first.seen) + len(second.seen) >= 600, 60)
+            await feeding
+        await eventually(lambda: len(first.seen) + len(second.seen) >= len(sent), 60)
     await producer.stop()
 
     assert sorted(first.seen + second.seen) == sorted(sent)

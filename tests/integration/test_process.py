@@ -113,6 +113,14 @@ def test_a_crash_is_logged_and_ends_the_process_badly():
     assert "RuntimeError: a bug" in str(line["exception"])
 
 
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_crash_shows_no_value_of_a_variable(form):
+    _, stderr = run("opened = ''.join(['plain-', 'secret'])\nraise RuntimeError('a bug')", TENTERHOOK_LOG_FORMAT=form)
+
+    assert "RuntimeError: a bug" in stderr
+    assert "plain-secret" not in stderr
+
+
 def test_lines_are_json_that_names_the_service_and_carry_what_is_bound():
     code, stderr = run(
         "structlog.contextvars.bind_contextvars(app='demo')\nlog.info('sample.done', count=3)\nlog.debug('no')"
