@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
 
-.PHONY: help setup kafka npm chromium up test fast lint types imports check lock bench clean
+.PHONY: help setup kafka npm chromium up test fast long lint types imports check lock bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,7 +52,10 @@ test: setup kafka npm chromium ## Set up and run the tests
 	$(BIN)/pytest $(ARGS)
 
 fast: setup kafka ## The tests of a minute or two: no whole stacks, kills, browsers
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest -m "not slow and not long" $(ARGS)
+
+long: setup kafka ## The tests that take minutes: outages and freezes
+	$(BIN)/pytest -m long $(ARGS)
 
 lint: setup ## Lint and formatting
 	@echo "ruff: $$(git ls-files '*.py' | wc -l) files"

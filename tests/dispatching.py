@@ -27,7 +27,7 @@ from tests.logs import PARTITIONS
 from tests.waiting import eventually
 
 #: Half a minute and more: for a change in what it tests, and before a release.
-SLOW = pytest.mark.skipif("SLOW" not in os.environ, reason="slow: set SLOW=1")
+SLOW = pytest.mark.long
 
 KEK = bytes(range(32))
 KEYRING = Keyring(KEK)

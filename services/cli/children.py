@@ -159,6 +159,7 @@ class Child:
             self.ready.clear()
             self.pid = None
             _kill_session(process)
+            await process.wait()  # killed by now, so not for long: else its number stays taken
         ready_s = None if self._ready_at is None else now - self._ready_at
         return Life(ended.result(), now - started_at, ready_s)
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from schemas.profiles import Ordering
+from schemas.profiles import MAX_IN_FLIGHT, MAX_TIMEOUT_MS, Ordering
 from services.dispatcher.guard import url_refusal
 from services.dispatcher.masking import mask, mask_body, mask_headers
 from services.dispatcher.plan import Planned, Prepared, Unplannable, prepare
@@ -28,6 +28,8 @@ log = structlog.get_logger("dispatcher.attempt")
 
 #: Opened secrets of an integration stay in memory this long after they were opened, in use or not.
 OPENED_FOR_MS: Final = 60_000
+#: A configuration that is not known after this long is an alarm: its topic is unreachable, or was made anew.
+BEHIND_ALARM_S: Final = 5.0
 #: And of so many integrations at most.
 OPENED_AT_MOST: Final = 2_000
 
@@ -62,7 +64,11 @@ class Attempts:
         brand: str,
         version: str,
         now_ms: Callable[[], int],
+        opened_for_ms: int = OPENED_FOR_MS,
+        behind_alarm_s: float = BEHIND_ALARM_S,
     ) -> None:
+        self._opened_for_ms = opened_for_ms
+        self._behind_alarm_s = behind_alarm_s
         self._config = config
         self._integrations = integrations
         self._apps = apps
@@ -74,13 +80,28 @@ class Attempts:
         self._ready: dict[str, _Ready] = {}
 
     async def reach(self, config_offset: int) -> None:
-        """Wait until the configuration is known up to this offset."""
-        await self._config.reach(config_offset)
+        """Wait until the configuration is known up to this offset, however long."""
+        if self._config.position >= config_offset:
+            return
+        try:
+            async with asyncio.timeout(self._behind_alarm_s):
+                await self._config.reach(config_offset)
+        except TimeoutError:
+            log.error(  # noqa: TRY400  # the trace says nothing
+                "config.behind",
+                position=self._config.position,
+                wanted=config_offset,
+                hint="its deliveries wait; is the topic integration-config there, and the one they were made under?",
+            )
+            await self._config.reach(config_offset)
 
     def pace(self, integration: str) -> tuple[Ordering, int]:
         """Ordering and how many requests at once; one that is deleted is only discarded, at any pace."""
         config = self._integrations.get(integration)
-        return (config.ordering, config.max_in_flight) if config is not None else ("none", 100)
+        if config is None:
+            return "none", MAX_IN_FLIGHT
+        # The admin service refuses others; what somebody else wrote must not stop a lane for ever.
+        return config.ordering, min(max(config.max_in_flight, 1), MAX_IN_FLIGHT)
 
     async def attempt(self, delivery: Delivery, read_at: ReadAt) -> Result:
         """The result of the delivery's next attempt."""
@@ -106,12 +127,17 @@ class Attempts:
         if (
             ready is None
             or (ready.version, ready.allow_http) != (config.version, allow_http)
-            or now_ms - ready.since_ms > OPENED_FOR_MS
+            or now_ms - ready.since_ms > self._opened_for_ms
         ):
             if len(self._ready) >= OPENED_AT_MOST:
                 self._ready.clear()
             ready = self._ready[config.id] = self._open(config, allow_http, now_ms)
+            asyncio.get_running_loop().call_later(self._opened_for_ms / 1000, self._forget, config.id, ready)
         return ready
+
+    def _forget(self, integration: str, ready: _Ready) -> None:
+        if self._ready.get(integration) is ready:
+            del self._ready[integration]
 
     def _open(self, config: IntegrationConfig, allow_http: bool, now_ms: int) -> _Ready:
         prepared = prepare(config, open_integration(config, self._keyring), self._brand, self._version)
@@ -126,7 +152,8 @@ class Attempts:
         return _Ready(config.version, allow_http, now_ms, prepared, url, headers)
 
     async def _send(self, planned: Planned) -> Answer | Failure:
-        request = Request(url=planned.url, headers=planned.headers, body=planned.body, timeout_ms=planned.timeout_ms)
+        timeout_ms = min(max(planned.timeout_ms, 1), MAX_TIMEOUT_MS)  # as in `pace`
+        request = Request(url=planned.url, headers=planned.headers, body=planned.body, timeout_ms=timeout_ms)
         while True:
             try:
                 return await self._sender.send(request)

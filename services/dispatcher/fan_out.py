@@ -89,7 +89,11 @@ class FanOut:
         markers = {p: self._marker(p, assignment.generation) for p in assignment.floors}
         targets = {TopicPartition(self._receipts, p): [marker] for p, marker in markers.items()}
         targets |= {target: list(markers.values()) for target in self._deliveries if markers}
-        marked = await takeover.mark(self._producer, targets, self._ends)
+        try:
+            marked = await takeover.mark(self._producer, targets, self._ends)
+        except KafkaError as error:
+            self._on_fatal(error)
+            raise
         floors = {p: Floor.parse(floor, len(self._deliveries)) for p, floor in assignment.floors.items()}
         starts = {TopicPartition(self._receipts, p): floor.receipts for p, floor in floors.items()}
         starts |= {

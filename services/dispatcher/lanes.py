@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from schemas.profiles import Ordering
 from services.dispatcher.lane import Lane
@@ -113,7 +114,11 @@ class Lanes:
             ]
             for p in assignment.floors
         }
-        marked = await takeover.mark(self._producer, targets, self._ends)
+        try:
+            marked = await takeover.mark(self._producer, targets, self._ends)
+        except KafkaError as error:
+            self._on_fatal(error)
+            raise
         spans = {self._results[p]: (start, marked[self._results[p]]) for p, start in starts.items()}
         await takeover.read_back(self._connection, spans, lambda record: self._recorded.see(record, assignment.starts))
         if found := self._recorded.hold(assignment.floors):
@@ -233,6 +238,7 @@ class Lanes:
         delivery, batch, record = item.delivery, item.batch, item.record
         try:
             result = await self._deliverer.attempt(delivery, ReadAt(batch.partition, record.offset, batch.generation))
+            value = codec.encode(result)
         except Exception as error:
             # Ours, not the endpoint's: it must not count as the integration's failure.
             log.exception("attempt.raised", delivery=delivery.delivery_id)
@@ -241,11 +247,9 @@ class Lanes:
             return
         # RETRY: a result that names a next attempt is followed by its record on a retry topic, here, before
         # the delivery is finished. Until that exists `Attempts` ends each delivery with its first attempt.
+        target = self._results[batch.partition]
         future = await self._producer.send(
-            self._results[batch.partition].topic,
-            codec.encode(result),
-            key=delivery.integration.encode(),
-            partition=batch.partition,
+            target.topic, value, key=delivery.integration.encode(), partition=target.partition
         )
-        self._ends.saw(self._results[batch.partition], (await future).offset)
+        self._ends.saw(target, (await future).offset)
         batch.finish(record.offset)

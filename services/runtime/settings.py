@@ -21,7 +21,11 @@ class _Section(BaseModel):
 class PartitionSettings(_Section):
     by_app: int = Field(8, ge=1, le=1024, description="Partitions of events and fan-out. Chosen once.")
     by_integration: int = Field(
-        16, ge=1, le=1024, description="Partitions of deliveries and delivery-results. Chosen once."
+        # At most 256: fan-out stores an offset of each with every commit, and brokers take 4 KiB with one.
+        16,
+        ge=1,
+        le=256,
+        description="Partitions of deliveries and delivery-results. Chosen once.",
     )
 
 

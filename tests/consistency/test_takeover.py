@@ -22,7 +22,7 @@ from aiokafka.errors import MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
 from streams import topics
 from streams.connection import Connection
-from streams.engine.processor import Batch
+from streams.engine.processor import Assignment, Batch
 from streams.producer import MAX_REQUEST_BYTES
 from tests.handing import Courier, group_of
 from tests.logs import Log, log_of, make_event
@@ -329,3 +329,31 @@ async def test_an_owner_that_may_have_been_replaced_starts_no_request(kafka_conn
             await owner.lanes.settle(60)
         assert len(owner.courier.sent) == 6
         assert owner.unfinished(topics.DELIVERIES) == 2
+
+
+async def test_a_result_that_cannot_be_written_is_put_aside_and_ends_no_worker(kafka_connection: Connection):
+    """Our fault, for that delivery alone: a worker that ended for it would end again at every start."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration("int_1"))
+        await log.events(*(make_event(event_id=f"evt_{number}") for number in range(3)))
+        unwritable = {"status": 2**40, "detail": "\udcff"}
+        owner = await group.next_owner(Courier(answers={"evt_1": unwritable}))
+        await owner.work_through()
+        await eventually(lambda: owner.unfinished(topics.DELIVERIES) == 0)
+        [aside] = await log.quarantined_come(1)
+        assert aside.code == "attempt.raised"
+        assert owner.fatal == []
+        await everything_seen(log)
+        assert [each.event_id for each in log.results] == ["evt_0", "evt_2"]
+
+
+async def test_a_takeover_with_a_producer_that_has_ended_ends_the_worker(kafka_connection: Connection):
+    """Tried again for ever it would keep the partitions, alive and of no use."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        owner = await group.next_owner()
+        owner.producer.dies_of = OutOfOrderSequenceNumber()
+        with pytest.raises(OutOfOrderSequenceNumber):
+            await owner.fan_out.take_over(Assignment(2, {0: ""}, {0: 0}))
+        with pytest.raises(OutOfOrderSequenceNumber):
+            await owner.lanes.take_over(Assignment(2, {0: ""}, {0: 0}))
+        assert owner.fatal == 2 * [owner.producer.dies_of]

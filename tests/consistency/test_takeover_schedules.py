@@ -33,7 +33,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.kafka
 
 #: Each takes 2 to 4 s; after a change here, run a hundred.
-SCHEDULES = int(os.environ.get("SCHEDULES", "3"))
+SCHEDULES = int(os.environ.get("SCHEDULES", "2"))
 STEPS = 60
 TWO = topics.Partitions(by_app=2, by_integration=2)
 APPS = ("demo", "app2", "app3", "app4")
