@@ -5,6 +5,7 @@ SIGTERM and Ctrl-C ask `main` to drain and return; a second one cancels it.
 """
 
 import asyncio
+import os
 import signal
 import sys
 import tomllib
@@ -23,6 +24,9 @@ __all__ = ["Main", "StartupError", "load_settings", "run_service"]
 Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
 DONE, FAILED = 0, 1
+
+#: How long a process that was told twice to end may take to end by itself.
+ABORT_S = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +85,8 @@ async def _until_signalled(main: Main, settings: Settings) -> None:
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
             running.cancel()
+            # Faust swallows a cancellation that meets it at the wrong moment; whoever asks twice means it.
+            loop.call_later(ABORT_S, os._exit, FAILED)
             return
         log.info("service.stopping", signal=number.name)
         stop.set()
