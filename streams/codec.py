@@ -56,8 +56,10 @@ _STRUCTS: Final[dict[str, type[Record]]] = {
     "audit_record": records.AuditRecord,
     "quarantined": records.Quarantined,
     "marker": records.Marker,
+    "hand_over": records.HandOver,
+    "lane_row": records.LaneRow,
 }
-_NESTED: Final = {"integration_config", "app_config", "quarantined"}
+_NESTED: Final = {"integration_config", "app_config", "quarantined", "lane_row"}
 
 
 def schema_text(name: str) -> str:
@@ -84,13 +86,13 @@ def _by_id() -> dict[int, WireSchema]:
             struct=_STRUCTS[name],
             nested=name in _NESTED,
         )
-        for number, (name, text) in released().items()
+        for number, (name, text) in sorted(released().items())
     }
 
 
 @cache
 def _newest() -> dict[type[Record], WireSchema]:
-    return {schema.struct: schema for _, schema in sorted(_by_id().items())}
+    return {schema.struct: schema for schema in _by_id().values()}
 
 
 def encode(record: Record) -> bytes:

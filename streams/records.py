@@ -48,6 +48,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     source_partition: int
     source_offset: int
     source_generation: int
+    retry_line: str | None = None
+    retry_partition: int | None = None
+    retry_generation: int | None = None
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +144,8 @@ class IntegrationConfig(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     updated_at_ms: int
     updated_by: str
+    from_before: int = 0
+    from_ms: int = 0
 
 
 class IngestKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,6 +233,41 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     owner: str
     at_ms: int
+    source_partitions: list[int] = []
+
+    @property
+    def sources(self) -> list[int]:
+        """Every source partition that it speaks of."""
+        return self.source_partitions or [self.source_partition]
+
+
+class HandOver(msgspec.Struct, frozen=True, kw_only=True):
+    delivery_id: str
+    integration: str
+    attempt: int
+    source_partition: int
+    source_offset: int
+    source_generation: int
+    until_ms: int
+
+
+class OpenDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    offset: int
+    attempt: int
+    due_at_ms: int | None = None
+
+
+class LaneRow(msgspec.Struct, frozen=True, kw_only=True):
+    integration: str
+    app: str
+    generation: int
+    reason: Literal["paused", "behind", "blocked", "other"]
+    frontier: int
+    open: list[OpenDelivery]
+    until: int | None = None
+    floor: int | None = None
+    held: int
+    oldest_at_ms: int | None = None
 
 
 Record = (
@@ -241,4 +281,6 @@ Record = (
     | AuditRecord
     | Quarantined
     | Marker
+    | HandOver
+    | LaneRow
 )

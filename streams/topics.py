@@ -34,8 +34,8 @@ class Topic:
     cleanup: Cleanup
     #: None: for ever (compacted topics).
     retention_ms: int | None
-    #: Which of the two counts of `Partitions` it has, or exactly one partition.
-    partitioned_by: Literal["app", "integration", "one"]
+    #: Which of the two counts of `Partitions` it has, or one partition, or one a jitter slot.
+    partitioned_by: Literal["app", "integration", "one", "slot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,22 @@ APP_CONFIG: Final = Topic("app-config", "app", "compact", None, "one")
 AUDIT: Final = Topic("audit", "app", "delete", 400 * DAY_MS, "one")
 QUARANTINE: Final = Topic("quarantine", "none", "delete", 30 * DAY_MS, "one")
 
+#: Jitter of a retry is a slot: slot s of a retry topic waits exactly so many tenths of the topic's delay. With a random
+#: due time a record, each would wait for the latest one before it (docs/why/delay-lines.md).
+SLOT_TENTHS: Final = (8, 9, 10, 11, 12)
+
+#: Delays of the retry topics in seconds: four times apart, so that the two profiles' waits are one of them.
+RETRY_DELAYS_S: Final = (1, 5, 20, 80, 320, 1_280, 5_120, 20_480)
+
+RETRIES: Final = tuple(
+    # A week more than the delay: what waits must outlive an outage of everybody who reads it.
+    Topic(f"retry.{delay_s}s", "slot", "delete", 7 * DAY_MS + delay_s * 1_000, "slot")
+    for delay_s in RETRY_DELAYS_S
+)
+
+#: How far the integrations are whose deliveries wait on the log: see `services.dispatcher.rows`. Internal.
+LANE_ROWS: Final = Topic("lane-rows", "integration/generation", "compact", None, "integration")
+
 TOPICS: Final = (
     EVENTS,
     FAN_OUT,
@@ -68,12 +84,15 @@ TOPICS: Final = (
     APP_CONFIG,
     AUDIT,
     QUARANTINE,
+    LANE_ROWS,
+    *RETRIES,
 )
 
 
 def partition_count(topic: Topic, partitions: Partitions) -> int:
     """How many partitions the topic has in an installation with these counts."""
-    return {"app": partitions.by_app, "integration": partitions.by_integration, "one": 1}[topic.partitioned_by]
+    counts = {"app": partitions.by_app, "integration": partitions.by_integration, "one": 1, "slot": len(SLOT_TENTHS)}
+    return counts[topic.partitioned_by]
 
 
 #: A batch of records, at most. A payload of 64 KiB stands in a Delivery with some hundred bytes around it; the rest
@@ -215,7 +234,7 @@ def _differences(
         count, want = len(shown[name]["partitions"]), partition_count(topic, partitions)
         if count != want:
             setting = f"set TENTERHOOK_PARTITIONS__BY_{topic.partitioned_by.upper()}={count}, or use another "
-            remedy = "use another " if topic.partitioned_by == "one" else setting
+            remedy = "use another " if topic.partitioned_by in ("one", "slot") else setting
             found.append(
                 f"topic {name} has {count} partitions, and these settings want {want}. The count is chosen once, since "
                 f"changing it moves keys: {remedy}TENTERHOOK_TOPIC_PREFIX"

@@ -59,7 +59,7 @@ def test_a_record_comes_back_as_it_was_nested_ones_as_structs(record):
 def test_the_wire_format_is_zero_then_the_schema_s_id_then_the_body():
     data = codec.encode(Marker(source_topic="e", source_partition=1, generation=2, owner="w", at_ms=3))
 
-    assert data == bytes([0]) + (2**30 + 9).to_bytes(4, "big") + b"\x02e\x02\x04\x02w\x06"
+    assert data == bytes([0]) + (2**30 + 11).to_bytes(4, "big") + b"\x02e\x02\x04\x02w\x06\x00"
 
 
 def test_payloads_keep_every_byte():

@@ -16,6 +16,7 @@ from streams.topics import (
     INTEGRATION_STATE,
     MAX_MESSAGE_BYTES,
     RESULTS,
+    RETRY_DELAYS_S,
     TOPICS,
     Partitions,
     configs,
@@ -28,11 +29,13 @@ def test_names_are_unique_and_fit_kafka_behind_any_reasonable_prefix():
     names = [topic.name for topic in TOPICS]
 
     assert len(set(names)) == len(names)
-    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in names)
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*(\.\d+s)?", name) for name in names)
 
 
 def test_every_topic_of_the_module_is_in_the_list():
-    assert {value for value in vars(topics).values() if isinstance(value, topics.Topic)} == set(TOPICS)
+    named = {value for value in vars(topics).values() if isinstance(value, topics.Topic)}
+
+    assert named | set(topics.RETRIES) == set(TOPICS)
 
 
 def test_a_topic_is_called_by_the_prefix_and_its_name():
@@ -79,6 +82,14 @@ def test_days_are_those_of_the_contract():
         "app-config": None,
         "audit": 400,
         "quarantine": 30,
+        "lane-rows": None,
+        **{f"retry.{delay_s}s": 7 for delay_s in RETRY_DELAYS_S},
+    }
+
+
+def test_what_waits_stays_a_week_longer_than_it_waits():
+    assert {topic.name: topic.retention_ms - 7 * DAY_MS for topic in topics.RETRIES} == {
+        f"retry.{delay_s}s": delay_s * 1_000 for delay_s in (1, 5, 20, 80, 320, 1_280, 5_120, 20_480)
     }
 
 
