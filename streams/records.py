@@ -255,6 +255,7 @@ class OpenDelivery(msgspec.Struct, frozen=True, kw_only=True):
     offset: int
     attempt: int
     due_at_ms: int | None = None
+    key: int = 0
 
 
 class LaneRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -268,6 +269,9 @@ class LaneRow(msgspec.Struct, frozen=True, kw_only=True):
     floor: int | None = None
     held: int
     oldest_at_ms: int | None = None
+    held_to: int = 0
+    marked: int = 0
+    marked_retries: int = 0
 
 
 Record = (
