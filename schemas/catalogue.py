@@ -26,5 +26,11 @@ WIDGET_TYPES: Final = frozenset(
 
 CATALOGUE: Final = BOOKING_TYPES | WIDGET_TYPES
 
+#: What tenterhook itself tells an app about its integrations: they can select these, and nobody can send them.
+FAILING_TYPE: Final = "tenterhook.integration.failing"
+PAUSED_TYPE: Final = "tenterhook.integration.paused"
+ACTIVATED_TYPE: Final = "tenterhook.integration.activated"
+OWN_TYPES: Final = frozenset({FAILING_TYPE, PAUSED_TYPE, ACTIVATED_TYPE})
+
 #: Selects every type, where it stands alone in an integration's `events`.
 ALL_TYPES: Final = "*"

@@ -24,6 +24,9 @@ MAX_IN_FLIGHT: Final = 100
 #: Source: product/integrations.txt, "up to 3 active integrations per app".
 MAX_ACTIVE_INTEGRATIONS: Final = 3
 
+#: Failed attempts in a row that pause. Source: product/integrations.txt, "circuit breaker"; contract, "Profiles".
+PAUSED_AFTER: Final = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -39,6 +42,8 @@ class Profile:
     signing: bool
     #: Whether MAX_ACTIVE_INTEGRATIONS counts it.
     quota: bool
+    #: Failed attempts in a row after which it shows as failing; None: it is active until it is paused.
+    failing_after: int | None
 
 
 INTEGRATION: Final = Profile(
@@ -49,6 +54,7 @@ INTEGRATION: Final = Profile(
     delays_ms=(5_000, 20_000),
     signing=False,
     quota=True,
+    failing_after=None,
 )
 BOOKING: Final = Profile(
     name="booking",
@@ -58,5 +64,6 @@ BOOKING: Final = Profile(
     delays_ms=(5_000, 20_000, 80_000, 320_000, 1_280_000, 5_120_000, 20_480_000),
     signing=True,
     quota=False,
+    failing_after=3,
 )
 PROFILES: Final[dict[ProfileName, Profile]] = {"integration": INTEGRATION, "booking": BOOKING}

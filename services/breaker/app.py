@@ -1,0 +1,198 @@
+"""The breaker's process: followers, producer, and the Faust app with its table and its agent."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from services.breaker.agent import Breaker, rank
+from services.runtime.clock import now_ms
+from services.runtime.connection import connection_of
+from services.runtime.serving import StartupError, application, serve
+from services.runtime.settings import Settings
+from streams import topics
+from streams.connection import Connection, wait_for_broker
+from streams.engine.app import Bounds, SafeApp
+from streams.engine.pinned import FaustChanged
+from streams.follower import Follower
+from streams.producer import open_producer
+from streams.quarantine import Quarantine
+from streams.states import States
+from streams.topics import Partitions, TopicMismatch
+from streams.views import Integrations
+
+log = structlog.get_logger("breaker.app")
+
+#: Names of the consumer group, of the table and of the Faust agent; the first two make the changelog's name.
+GROUP: Final = "breaker"
+TABLE: Final = "rows"
+AGENT: Final = "breaker"
+
+#: What is not on the broker after this long is given up and written again, if it is still ours to write: shorter than
+#: a session, so that little of a worker that was cut off arrives after its successor has begun.
+GIVE_UP_MS: Final = 4_000
+
+#: How long the producer may flush at the end.
+PRODUCER_STOP_S: Final = 3.0
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """
+    Run the breaker until *stop* is set.
+
+    Raises:
+        StartupError: it cannot run like this; the message says what to do.
+    """
+    connection = connection_of(settings)
+    try:
+        async with AsyncExitStack() as stack:
+            health = _Health()
+            own = settings.breaker
+            server = await serve(application(live=health.live, ready=health.ready), own.host, own.port)
+            stack.push_async_callback(server.stop)
+            log.info("breaker.listening", url=server.url)
+            await wait_for_broker(connection, say=log.info, stop=stop)
+            if stop.is_set():
+                return
+            await topics.ensure(connection, _partitions(settings), replication=settings.replication)
+            await _run(settings, connection, stop, health, stack)
+    except (TopicMismatch, FaustChanged) as error:
+        raise StartupError(str(error)) from error
+
+
+class _Health:
+    """What the probes say, from before the broker answers to the end."""
+
+    def __init__(self) -> None:
+        self.app: SafeApp | None = None
+
+    def live(self) -> str | None:
+        return "the breaker has crashed" if self.app is not None and self.app.should_stop else None
+
+    def ready(self) -> str | None:
+        if self.app is None:
+            return "waiting for the broker"
+        return None if self.app.is_ready else "partitions are being assigned, or the table is being read"
+
+
+async def _run(
+    settings: Settings, connection: Connection, stop: asyncio.Event, health: _Health, stack: AsyncExitStack
+) -> None:
+    own, partitions = settings.breaker, _partitions(settings)
+    producer = await open_producer(
+        connection,
+        client_id=own.worker_id,
+        # Idempotent, it would try for ever, and a state could appear long after it was true. Twice does no harm.
+        enable_idempotence=False,
+        request_timeout_ms=GIVE_UP_MS,
+    )
+    stack.push_async_callback(_stopped, producer)
+    app = SafeApp(
+        GROUP,
+        connection,
+        put_aside=Quarantine(producer, connection, AGENT, now_ms).put,
+        bounds=Bounds(own.max_unfinished_records, own.max_unfinished_bytes),
+        session_timeout_ms=own.session_timeout_ms,
+        commit_interval_ms=own.commit_interval_ms,
+    )
+    breaker = await _followed(connection, partitions, producer, app, stack)
+    app.add_processor(connection.topic(topics.RESULTS), breaker, name=AGENT)
+    gauges = _Gauges(app, breaker)
+    REGISTRY.register(gauges)
+    stack.callback(REGISTRY.unregister, gauges)
+    health.app = app
+    breaker.start()
+    stack.push_async_callback(breaker.stop)
+    await app.start()
+    stack.push_async_callback(app.stop)
+    await _first(stop.wait, app.wait_until_stopped)
+    if not stop.is_set():
+        raise StartupError("the breaker ended by the error above; what it had not finished is done again")
+
+
+async def _followed(
+    connection: Connection,
+    partitions: Partitions,
+    producer: AIOKafkaProducer,
+    app: SafeApp,
+    stack: AsyncExitStack,
+) -> Breaker:
+    """The agent, with what it follows."""
+    integrations, states = Integrations(), States()
+    table = app.add_rows(TABLE, partitions.by_integration, rank, producer)
+    made: list[Breaker] = []
+
+    def apply_config(key: bytes | None, value: bytes | None, offset: int) -> None:
+        integrations.apply(key, value, offset)
+        for breaker in made:
+            breaker.see_config(key)
+
+    def apply_state(key: bytes | None, value: bytes | None, offset: int) -> None:
+        states.apply(key, value, offset)
+        for breaker in made:
+            breaker.see_state(key, value, offset)
+
+    config = Follower(connection, topics.INTEGRATION_CONFIG, apply_config, clear=integrations.clear)
+    published = Follower(connection, topics.INTEGRATION_STATE, apply_state, clear=states.clear)
+    for follower in (config, published):
+        await follower.start()
+        stack.push_async_callback(follower.stop)
+    breaker = Breaker(
+        connection=connection,
+        partitions=partitions,
+        producer=producer,
+        table=table,
+        config=config,
+        integrations=integrations,
+        published=published,
+        states=states,
+        now_ms=now_ms,
+        may_write=lambda: app.is_confirmed,
+        turn=lambda: app.turn,
+    )
+    made.append(breaker)
+    return breaker
+
+
+def _partitions(settings: Settings) -> Partitions:
+    return Partitions(settings.partitions.by_app, settings.partitions.by_integration)
+
+
+async def _stopped(producer: AIOKafkaProducer) -> None:
+    """What it has not sent by now, nobody waits for."""
+    _, late = await asyncio.wait((asyncio.ensure_future(producer.stop()),), timeout=PRODUCER_STOP_S)
+    for task in late:
+        task.cancel()
+
+
+async def _first(*waits: Callable[[], Awaitable[Any]]) -> None:
+    """Until one of them is over."""
+    tasks = [asyncio.ensure_future(wait()) for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Gauges(Collector):
+    """What a worker holds right now, asked when Prometheus asks."""
+
+    def __init__(self, app: SafeApp, breaker: Breaker) -> None:
+        self._app = app
+        self._breaker = breaker
+
+    def collect(self) -> list[Metric]:
+        records, size = self._app.unfinished
+        return [
+            GaugeMetricFamily("tenterhook_breaker_rows", "Integrations that this worker counts.", self._breaker.rows),
+            GaugeMetricFamily("tenterhook_breaker_unfinished_records", "Results taken, not finished.", records),
+            GaugeMetricFamily("tenterhook_breaker_unfinished_bytes", "Their bytes.", size),
+            CounterMetricFamily("tenterhook_breaker_results", "Results folded.", self._breaker.folded),
+            CounterMetricFamily("tenterhook_breaker_unreadable", "Records passed over.", self._breaker.unreadable),
+        ]
