@@ -3,8 +3,10 @@
 import base64
 from typing import Final
 
+import msgspec
+
 from schemas.profiles import Profile
-from services.admin.rules import Wanted
+from services.admin.rules import Choice, Wanted
 from services.vault.seal import Context, Keyring
 from streams.records import IntegrationConfig, Secret, SigningSecret
 
@@ -73,6 +75,49 @@ def new_integration(
         epoch=_FIRST,
         skip_before=0,
         created_at_ms=now_ms,
+        updated_at_ms=now_ms,
+        updated_by=who,
+    )
+
+
+def paused(config: IntegrationConfig, *, now_ms: int, who: str) -> IntegrationConfig:
+    """The next version: paused by the person whose token is named *who*. The epoch stays: only activation raises it."""
+    return msgspec.structs.replace(
+        config,
+        status="paused",
+        status_reason=f"paused by {who}",
+        version=config.version + 1,
+        updated_at_ms=now_ms,
+        updated_by=who,
+    )
+
+
+def activated(config: IntegrationConfig, choice: Choice, *, offset: int, now_ms: int, who: str) -> IntegrationConfig:
+    """
+    The next version, active in a new epoch: what the breaker says of the one before does not count any more.
+
+    `skip_before` and `from_before` become *offset* + 1. A delivery's `config_offset` is its fan-out's position in
+    `integration-config`: the offset of the next record, so that all below it were applied. A fan-out that has not
+    met this record is at *offset* or lower, one that has is at *offset* + 1 or higher. So exactly the deliveries that
+    were made before this activation was met have a `config_offset` below *offset* + 1.
+
+    They only rise, and so does `from_ms`: what an earlier activation has left out stays left out, and the filters of
+    a drain are those of before.
+
+    Args:
+        offset: of this record in `integration-config`. Where another process's write came before it, the record
+            stands further up: deliveries that were made in between are sent, and not left out.
+    """
+    made_before = offset + 1
+    return msgspec.structs.replace(
+        config,
+        status="active",
+        status_reason=None,
+        skip_before=max(config.skip_before, made_before) if choice.kind == "skip" else config.skip_before,
+        from_before=max(config.from_before, made_before) if choice.kind == "from" else config.from_before,
+        from_ms=max(config.from_ms, choice.from_ms) if choice.kind == "from" else config.from_ms,
+        version=config.version + 1,
+        epoch=config.epoch + 1,
         updated_at_ms=now_ms,
         updated_by=who,
     )

@@ -6,6 +6,7 @@ Reads first catch up with the topics' ends, so that they meet the writes of othe
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -13,13 +14,27 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from services.admin.audit import Chains
 from services.runtime.problems import Problem
 from streams import codec
 from streams.connection import Connection, wait_for_broker
 from streams.follower import Follower
+from streams.lane_rows import LaneRows
+from streams.partitions_follower import PartitionsFollower
 from streams.producer import open_producer
-from streams.records import IntegrationConfig
-from streams.topics import APP_CONFIG, INTEGRATION_CONFIG, Partitions, ensure
+from streams.records import AuditRecord, Event, IntegrationConfig
+from streams.states import States
+from streams.topics import (
+    APP_CONFIG,
+    AUDIT,
+    EVENTS,
+    INTEGRATION_CONFIG,
+    INTEGRATION_STATE,
+    LANE_ROWS,
+    Partitions,
+    Topic,
+    ensure,
+)
 from streams.views import Apps, Integrations
 
 #: How long a request waits for the broker before it is answered with 503. A healthy one needs milliseconds; the
@@ -36,17 +51,32 @@ log = structlog.get_logger(__name__)
 
 
 class ConfigLog:
-    """Apps and integrations, as they stand at the end of their topics."""
+    """
+    Apps, integrations and what the breaker says of them, as they stand at the end of their topics.
+
+    Also the rows of detached integrations: those are written about a second late, and read half a second after that.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self.apps = Apps()
         self.integrations = Integrations()
+        self.states = States()
+        self.chains = Chains()
+        self.rows = LaneRows()
         self._connection = connection
-        self._topic = connection.topic(INTEGRATION_CONFIG)
+        self._integrations = Follower(
+            connection, INTEGRATION_CONFIG, self.integrations.apply, clear=self.integrations.clear
+        )
+        self._audit = Follower(connection, AUDIT, self.chains.apply, clear=self.chains.clear)
         self._followers = (
             Follower(connection, APP_CONFIG, self.apps.apply, clear=self.apps.clear),
-            Follower(connection, INTEGRATION_CONFIG, self.integrations.apply, clear=self.integrations.clear),
+            self._integrations,
+            Follower(connection, INTEGRATION_STATE, self.states.apply, clear=self.states.clear),
+            self._audit,
         )
+        self._rows: PartitionsFollower | None = None
+        #: One write of a configuration at a time: see `write_with_offset`.
+        self._writing = asyncio.Lock()
         self._is_read = False
         self._producer: AIOKafkaProducer | None = None
         self._opening = asyncio.Lock()
@@ -76,7 +106,10 @@ class ConfigLog:
                 await asyncio.sleep(AGAIN_AFTER_S)
             else:
                 break
-        await asyncio.gather(*(follower.start() for follower in self._followers))
+        self._rows = PartitionsFollower(
+            self._connection, LANE_ROWS, partitions.by_integration, self.rows.apply, clear=self.rows.clear
+        )
+        await asyncio.gather(*(follower.start() for follower in (*self._followers, self._rows)))
         self._is_read = True
 
     async def close(self) -> None:
@@ -107,20 +140,75 @@ class ConfigLog:
         Raises:
             Problem: 503 `broker_unavailable`; the write may have been stored nevertheless.
         """
+        async with self._writing:
+            await self._write(integration, config)
+
+    async def write_with_offset(self, integration: str, made: Callable[[int], IntegrationConfig]) -> IntegrationConfig:
+        """
+        As `write`, for a configuration that names the offset of its own record.
+
+        *made* gets the end of the topic, asked while no other write of this process is under way: the record's offset.
+        Only the write of another process at the same moment can come before it; the record is further up then.
+
+        Raises:
+            Problem: 503 `broker_unavailable`; the write may have been stored nevertheless.
+        """
+        async with self._writing:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    offset = await self._integrations.end()
+            except (TimeoutError, KafkaError, OSError):
+                raise unavailable("The broker does not answer, so nothing was done. Repeat the request.") from None
+            config = made(offset)
+            await self._write(integration, config)
+        return config
+
+    async def audit(self, record: AuditRecord) -> None:
+        """
+        Put a record on the audit log. Before what it tells of: a change without its record must not be.
+
+        Raises:
+            Problem: 503 `broker_unavailable`; nothing was changed.
+        """
+        written = await self._append(AUDIT, codec.encode(record), record.app, "nothing was changed. Repeat the request")
+        await self._met(self._audit, written)
+
+    async def announce(self, event: Event) -> None:
+        """
+        Append an event of the app itself.
+
+        Raises:
+            Problem: 503 `broker_unavailable`; it may have been stored nevertheless.
+        """
+        await self._append(EVENTS, codec.encode(event), event.app, "the event may have been stored, or not")
+
+    async def _write(self, integration: str, config: IntegrationConfig | None) -> None:
+        unknown = (
+            "it may have been stored, or not. Look it up, or repeat a create with its Idempotency-Key, and anything "
+            "else as it is"
+        )
         value = None if config is None else codec.encode(config)
+        await self._met(self._integrations, await self._append(INTEGRATION_CONFIG, value, integration, unknown))
+
+    async def _append(self, topic: Topic, value: bytes | None, key: str, unknown: str) -> int:
+        """Offset of the record. *unknown*: what the caller may count on when the broker does not confirm."""
         try:
             producer = await self._ready_producer()
-            written = await producer.send_and_wait(self._topic, value, key=integration.encode())
-            async with asyncio.timeout(PATIENCE_S):
-                # A follower's position is that of the record after the last one applied.
-                await self._followers[1].reach(written.offset + 1)
+            written = await producer.send_and_wait(self._connection.topic(topic), value, key=key.encode())
         except (TimeoutError, KafkaError, OSError) as error:
-            log.warning("config.write_unknown", integration=integration, error=repr(error))
+            log.warning("config.write_unknown", topic=topic.name, key=key, error=repr(error))
             await self._drop_producer()
-            raise unavailable(
-                "The broker did not confirm the change: it may have been stored, or not. Look it up, or repeat a "
-                "create with its Idempotency-Key."
-            ) from None
+            raise unavailable(f"The broker did not confirm the change: {unknown}.") from None
+        return int(written.offset)
+
+    async def _met(self, follower: Follower, offset: int) -> None:
+        """Returns when the record there is applied: a follower's position is that of the record after it."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await follower.reach(offset + 1)
+        except TimeoutError:
+            log.warning("config.not_met", topic=follower.topic.name)
+            raise unavailable("The change is stored, and cannot be shown yet: the broker does not answer.") from None
 
     async def _ready_producer(self) -> AIOKafkaProducer:
         async with self._opening:
@@ -144,7 +232,8 @@ class ConfigLog:
                 await producer.stop()
 
     async def _stop_followers(self) -> None:
-        await asyncio.gather(*(follower.stop() for follower in self._followers))
+        rows = () if self._rows is None else (self._rows,)
+        await asyncio.gather(*(follower.stop() for follower in (*self._followers, *rows)))
 
 
 def unavailable(detail: str) -> Problem:

@@ -6,6 +6,7 @@ request first catches up with the log, then looks at its token.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -70,9 +71,24 @@ class Routes:
 
     async def delete(self, request: web.Request) -> web.Response:
         """204."""
-        app, _ = await self._admitted(request, "admin")
-        await self._commands.delete(app.app, self._profile, request.match_info["id"])
+        app, caller = await self._admitted(request, "admin")
+        await self._commands.delete(app.app, self._profile, request.match_info["id"], caller)
         return web.Response(status=204)
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """200 with the integration."""
+        app, caller = await self._admitted(request, "operator")
+        return _answer(await self._commands.pause(app.app, self._profile, request.match_info["id"], caller))
+
+    async def activate(self, request: web.Request) -> web.Response:
+        """200 with the integration."""
+        app, caller = await self._admitted(request, "operator")
+        body = await _json(request) if request.can_read_body else None
+        try:
+            shown = await self._commands.activate(app, self._profile, request.match_info["id"], body, caller)
+        except Refused as refused:
+            raise _refusal(refused) from None
+        return _answer(shown)
 
     async def _admitted(self, request: web.Request, least: Role) -> tuple[AppConfig, Caller]:
         """The app that the path names, and who asks, when they may."""
@@ -84,7 +100,7 @@ class Routes:
         if app is None or name == EVERY_APP:
             raise Problem(404, "app_unknown", "No such app", f"There is no app {name[:64]!r}. Check its name.")
         require(caller, least)
-        return app, caller
+        return app, replace(caller, ip=request.remote)
 
 
 def add_routes(router: web.UrlDispatcher, log: ConfigLog, commands: Commands) -> None:
@@ -96,6 +112,8 @@ def add_routes(router: web.UrlDispatcher, log: ConfigLog, commands: Commands) ->
         router.add_get(path, routes.list)
         router.add_get(path + "/{id}", routes.get)
         router.add_delete(path + "/{id}", routes.delete)
+        router.add_post(path + "/{id}/pause", routes.pause)
+        router.add_post(path + "/{id}/activate", routes.activate)
 
 
 async def _json(request: web.Request) -> Any:

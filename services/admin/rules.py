@@ -8,9 +8,10 @@ that has to change. Sealing, ids and time come after it (`compose.py`); places a
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, get_args
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, get_args
 
-from schemas.catalogue import ALL_TYPES, BOOKING_TYPES, CATALOGUE
+from schemas.catalogue import ALL_TYPES, BOOKING_TYPES, CATALOGUE, OWN_TYPES
 from schemas.headers import DEFAULT_BRAND, MAX_HEADERS, refused_header, refused_value
 from schemas.profiles import (
     DEFAULT_TIMEOUT_MS,
@@ -115,8 +116,77 @@ def wanted(body: Any, app: AppConfig, profile: Profile, brand: str = DEFAULT_BRA
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What an activation does with the deliveries that were held until then."""
+
+    kind: Literal["drain", "skip", "from"]
+    #: Of `from`: events accepted earlier are discarded; milliseconds since 1970 UTC.
+    from_ms: int = 0
+
+
+DRAIN: Final = Choice("drain")
+SKIP: Final = Choice("skip")
+
+
+def choice(body: Any, now_ms: int) -> Choice | None:
+    """
+    What an activation with this JSON body does with what is held: `{"held": "drain" | "skip" | {"from": time}}`.
+
+    None where it does not say. *body*: None where there was none.
+
+    Raises:
+        Refused: it says something else, or a time that is still to come.
+    """
+    if body is None:
+        return None
+    if not isinstance(body, dict):
+        raise Refused([Refusal("", f"the body must be an object, not {kind(body)}")])
+    fields = Fields(body)
+    has_choice = fields.has("held")
+    fields.nothing_else()
+    if fields.refusals:
+        raise Refused(fields.refusals)
+    if not has_choice:
+        return None
+    held = body["held"]
+    if isinstance(held, dict):
+        nested = fields.nested("held")
+        from_ms = _time_ms(nested, "from", now_ms)
+        nested.nothing_else()
+        if fields.refusals:
+            raise Refused(fields.refusals)
+        return Choice("from", from_ms)
+    if held not in ("drain", "skip"):
+        raise Refused([Refusal("held", 'must be "drain", "skip" or {"from": time}')])
+    return DRAIN if held == "drain" else SKIP
+
+
+def _time_ms(fields: Fields, name: str, now_ms: int) -> int:
+    """A time with its zone, not to come, in milliseconds since 1970 UTC, rounded up; 0 when refused."""
+    given = fields.text(name, most=64)
+    if not given:
+        return 0
+    try:
+        at = datetime.fromisoformat(given)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        fields.refuse(name, "must be a time in ISO 8601 with its zone, for example 2026-01-02T03:04:05Z")
+        return 0
+    at_ms = -((datetime(1970, 1, 1, tzinfo=UTC) - at) // timedelta(milliseconds=1))
+    if not 0 <= at_ms <= now_ms:
+        fields.refuse(name, 'must be a time that has passed; "skip" discards all that is held')
+    return at_ms
+
+
 def quota_fault(app: AppConfig, existing: Iterable[IntegrationConfig], profile: Profile) -> str | None:
-    """Why the app has no place for one more of this profile, or None. *existing*: all integrations of the app."""
+    """
+    Why the app has no place for one more of this profile, or None.
+
+    Args:
+        existing: integrations of the app, without those that the breaker has paused: they take no place.
+    """
     if not profile.quota:
         return None
     active = sum(1 for one in existing if one.profile == profile.name and one.status == "active")
@@ -203,7 +273,7 @@ def _filled_in(name: str, value: str, secrets: dict[str, str]) -> str | None:
 
 
 def _events(fields: Fields, app: AppConfig, profile: Profile) -> list[str]:
-    known = BOOKING_TYPES if profile.name == "booking" else CATALOGUE | set(app.event_types)
+    known = BOOKING_TYPES if profile.name == "booking" else CATALOGUE | OWN_TYPES | set(app.event_types)
     found: list[str] = []
     for at, event in enumerate(fields.list("events", most=MAX_EVENTS)):
         where = f"events[{at}]"

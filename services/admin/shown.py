@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from services.vault.references import names, parts
 from services.vault.seal import Context, Keyring, Unsealable
-from streams.records import IntegrationConfig
+from streams.records import IntegrationConfig, IntegrationState
 
 MASK: Final = "***"
 
@@ -18,13 +18,28 @@ MASK: Final = "***"
 _SCHEMES: Final = frozenset({"bearer", "basic", "digest", "token", "apikey", "api-key", "key", "bot", "hmac"})
 
 
-def integration_json(config: IntegrationConfig, keyring: Keyring) -> dict[str, Any]:
+#: A success rate is about so long; nothing that ended before is in it.
+RATE_MS: Final = 86_400_000
+
+
+def integration_json(
+    config: IntegrationConfig,
+    keyring: Keyring,
+    *,
+    queue_age_ms: int | None = None,
+    state: IntegrationState | None = None,
+    now_ms: int = 0,
+) -> dict[str, Any]:
     """
     The integration as the contract shows it.
 
-    What the breaker and the results tell (failures, success rate, queue, last delivery) is not followed yet:
-    those fields are there with 0 or null.
+    Args:
+        queue_age_ms: how long the oldest delivery has been held; None where none is.
+        state: what the breaker says of it; None where nothing ended yet.
+        now_ms: of the answer: what ended a day before it is in no success rate.
     """
+    status, reason = _status(config, state)
+    is_current = state is not None and state.epoch >= config.epoch
     return {
         "id": config.id,
         "profile": config.profile,
@@ -44,16 +59,45 @@ def integration_json(config: IntegrationConfig, keyring: Keyring) -> dict[str, A
         "whilePaused": config.while_paused,
         "autoPause": config.auto_pause,
         "signing": config.signing,
-        "status": config.status,
-        "statusReason": config.status_reason,
-        "consecutiveFailures": 0,
-        "successRate": None,
-        "queueAgeMs": None,
-        "lastDelivery": None,
+        "status": status,
+        "statusReason": reason,
+        "consecutiveFailures": state.consecutive_failures if state is not None and is_current else 0,
+        "successRate": None if state is None else _rate(state, now_ms),
+        "queueAgeMs": queue_age_ms,
+        "lastDelivery": None if state is None else _last_delivery(state),
         "version": config.version,
         "epoch": config.epoch,
         "createdAt": iso(config.created_at_ms),
         "updatedAt": iso(config.updated_at_ms),
+    }
+
+
+def _status(config: IntegrationConfig, state: IntegrationState | None) -> tuple[str, str | None]:
+    """Paused by a person, else what the breaker says of the epoch that it is in; and why."""
+    if config.status == "paused":
+        return "paused", config.status_reason
+    if state is not None and state.epoch >= config.epoch and state.state != "active":
+        return state.state, state.reason
+    return "active", config.status_reason
+
+
+def _rate(state: IntegrationState, now_ms: int) -> float | None:
+    """The share of delivered ones, three digits; None where nothing ended within a day."""
+    if not state.ended or state.last_at_ms is None or now_ms - state.last_at_ms >= RATE_MS:
+        return None
+    return round(state.delivered / state.ended, 3)
+
+
+def _last_delivery(state: IntegrationState) -> dict[str, Any] | None:
+    if state.last_delivery_id is None or state.last_at_ms is None:
+        return None
+    return {
+        "id": state.last_delivery_id,
+        "event": state.last_event_type,
+        "outcome": state.last_outcome,
+        "status": state.last_status,
+        "attempt": state.last_attempt,
+        "at": iso(state.last_at_ms),
     }
 
 

@@ -33,6 +33,8 @@ class Caller:
     role: Role
     #: SHA-256 of the token, to tell callers apart whose tokens have one name.
     token_hash: bytes
+    #: Where the request came from, for the audit log; None where that is not known.
+    ip: str | None = None
 
 
 def hash_of(token: str) -> bytes:

@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from typing import Final
 
-_SERVICES: Final = {"ingest", "dispatcher", "admin"}
+_SERVICES: Final = {"ingest", "dispatcher", "breaker", "admin"}
 
 
 def _main() -> None:

@@ -54,7 +54,7 @@ def admin_access(options: AdminOptions, ready_file: Path = READY_FILE) -> Access
         WrongUsage: no app or no token is known.
         Failed: there is a ready file, and it cannot be read.
     """
-    ready = _ready(ready_file)
+    ready = running_up(ready_file)
     url = _address(options.admin or ready.get("admin") or DEFAULT_ADMIN, "--admin")
     token = options.token or (ready.get("token") if url == ready.get("admin") else None)
     if not token:
@@ -70,7 +70,7 @@ def ingest_access(app: str | None, ingest: str | None, key: str | None, ready_fi
         WrongUsage: no app or no key is known.
         Failed: there is a ready file, and it cannot be read.
     """
-    ready = _ready(ready_file)
+    ready = running_up(ready_file)
     url = _address(ingest or ready.get("ingest") or DEFAULT_INGEST, "--ingest")
     name = _app(app, ready)
     key = key or (ready.get("secretKey") if (url, name) == (ready.get("ingest"), ready.get("app")) else None)
@@ -99,7 +99,7 @@ def _address(given: str, option: str) -> str:
     return given.rstrip("/")
 
 
-def _ready(path: Path) -> dict[str, Any]:
+def running_up(path: Path) -> dict[str, Any]:
     """What a running `up` has written; empty where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""`tenterhook integrations`: create, list and delete, over the admin API."""
+"""`tenterhook integrations`: create, list, pause, activate and delete, over the admin API."""
 
 import json
 import sys
@@ -110,6 +110,55 @@ def list_(
 
 
 @app.command
+def pause(
+    *ids: str,
+    access: AdminOptions | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """
+    Pause integrations or subscriptions by id. Their deliveries are held, or discarded, as each is set to.
+
+    Args:
+        ids: One or more ids, int_... or sub_...
+        access: Which admin API.
+        as_json: Print each as a line of JSON.
+    """
+    _act(ids, "pause", None, access, as_json=as_json)
+
+
+@app.command
+def activate(
+    *ids: str,
+    drain: Annotated[bool, Parameter(negative=())] = False,
+    skip: Annotated[bool, Parameter(negative=())] = False,
+    since: Annotated[str | None, Parameter(name="--from")] = None,
+    access: AdminOptions | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """
+    Activate integrations or subscriptions that a person or the breaker has paused.
+
+    Where deliveries were held meanwhile, say what becomes of them: --drain, --skip or --from.
+
+    Args:
+        ids: One or more ids, int_... or sub_...
+        drain: Send what was held, in order.
+        skip: Discard what was held.
+        since: Discard what was held of events accepted before this time, send the rest; 2026-01-02T03:04:05Z.
+        access: Which admin API.
+        as_json: Print each as a line of JSON.
+    """
+    choices: list[Any] = [
+        *(["drain"] if drain else []),
+        *(["skip"] if skip else []),
+        *([{"from": since}] if since is not None else []),
+    ]
+    if len(choices) > 1:
+        raise WrongUsage("give one of --drain, --skip and --from")
+    _act(ids, "activate", {"held": choices[0]} if choices else None, access, as_json=as_json)
+
+
+@app.command
 def delete(
     *ids: str,
     access: AdminOptions | None = None,
@@ -123,14 +172,32 @@ def delete(
         access: Which admin API.
         as_json: Print what was deleted as JSON.
     """
-    if not ids:
-        raise WrongUsage("give the id of at least one integration: `tenterhook integrations list` shows them")
-    admin = admin_access(access or AdminOptions())
+    admin = _with_ids(ids, access)
     with _client(admin) as http:
         for each in ids:
-            profile: ProfileName = "booking" if each.startswith("sub_") else "integration"
-            ask(http, "DELETE", f"{_path(admin, profile)}/{quote(each, safe='')}")
+            ask(http, "DELETE", _one(admin, each))
             print(json.dumps({"deleted": each}) if as_json else f"Deleted {each}")
+
+
+def _act(ids: tuple[str, ...], verb: str, body: Any, access: AdminOptions | None, *, as_json: bool) -> None:
+    """Ask this of each, in turn, and show what they are then."""
+    admin = _with_ids(ids, access)
+    with _client(admin) as http:
+        for each in ids:
+            answer = ask(http, "POST", f"{_one(admin, each)}/{verb}", json=body)
+            print(json.dumps(answer) if as_json else f"{each} is {answer['status']} (epoch {answer['epoch']})")
+
+
+def _with_ids(ids: tuple[str, ...], access: AdminOptions | None) -> Access:
+    if not ids:
+        raise WrongUsage("give the id of at least one integration: `tenterhook integrations list` shows them")
+    return admin_access(access or AdminOptions())
+
+
+def _one(admin: Access, integration: str) -> str:
+    """The path of an integration; its id tells which kind it is."""
+    profile: ProfileName = "booking" if integration.startswith("sub_") else "integration"
+    return f"{_path(admin, profile)}/{quote(integration, safe='')}"
 
 
 def _client(admin: Access) -> Any:

@@ -25,10 +25,10 @@ from streams.connection import wait_for_broker
 
 #: In the order in which they drain, with the seconds that each may take: a little more than it gives itself.
 #: A dispatcher's requests last 10 s at most, and their results must be on the broker.
-SERVICES: Final = {"ingest": 10.0, "dispatcher": 25.0, "admin": 10.0}
+SERVICES: Final = {"ingest": 10.0, "dispatcher": 25.0, "breaker": 10.0, "admin": 10.0}
 
 #: The dispatcher takes longest: beside the most imports it has a consumer group to join.
-_LAUNCH_ORDER: Final = ("dispatcher", "ingest", "admin")
+_LAUNCH_ORDER: Final = ("dispatcher", "breaker", "ingest", "admin")
 
 #: In lines of services whose broker is only just starting: they wait for it, and it is not ready for groups at once.
 _EXPECTED_AT_START: Final = ("broker.awaited", "aiokafka.consumer.group_coordinator")
@@ -227,6 +227,7 @@ def _listening(name: str, settings: Settings) -> tuple[str, int]:
     listening: dict[str, tuple[str, int]] = {
         "ingest": (settings.ingest.host, settings.ingest.port),
         "dispatcher": (settings.dispatcher.host, settings.dispatcher.port),
+        "breaker": (settings.breaker.host, settings.breaker.port),
         "admin": (settings.admin.host, settings.admin.port),
     }
     host, port = listening[name]

@@ -22,10 +22,14 @@ COMMANDS: Final = (
     ("send", "services.cli.send:send", _TRY, "Send an event, or several of the same."),
     ("sink", "services.cli.sink:sink", _TRY, "Receive webhooks, print each and check its signatures, until Ctrl-C."),
     ("bench", "services.cli.bench:bench", _TRY, "Measure deliveries per second, CPU and latency."),
-    ("integrations", "services.cli.integrations:app", _USE, "Create, list and delete integrations and subscriptions."),
+    ("integrations", "services.cli.integrations:app", _USE, "Create, list, pause, activate and delete integrations."),
+    ("deliveries", "services.cli.deliveries:app", _USE, "List deliveries and how they ended; send some again."),
+    ("trace", "services.cli.trace:trace", _USE, "Show one event's life across all topics."),
+    ("reconcile", "services.cli.reconcile:reconcile", _RUN, "Prove from the log that nothing vanished."),
     ("settings", "services.cli.settings:settings", _RUN, "Print all settings with their value and source."),
     ("ingest", "services.cli.services:ingest", _RUN, "Run the ingest service: events over HTTP onto the log."),
     ("dispatcher", "services.cli.services:dispatcher", _RUN, "Run a dispatcher: it delivers events to integrations."),
+    ("breaker", "services.cli.breaker:breaker", _RUN, "Run the breaker: it counts failures and pauses."),
     ("admin", "services.cli.services:admin", _RUN, "Run the admin service: the API that configures integrations."),
 )
 

@@ -73,6 +73,7 @@ def plan_of(options: Options, folder: DataDir, say: Callable[[str], None]) -> Pl
             port=ports["dispatcher"],
             allow_private_addresses=options.allow_private_addresses,
         ),
+        breaker=_with(settings.breaker, port=ports["breaker"]),
     )
     try:
         load_kek(used)
@@ -90,6 +91,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "INGEST__PORT": settings.ingest.port,
         "ADMIN__PORT": settings.admin.port,
         "DISPATCHER__PORT": settings.dispatcher.port,
+        "BREAKER__PORT": settings.breaker.port,
         "DISPATCHER__ALLOW_PRIVATE_ADDRESSES": settings.dispatcher.allow_private_addresses,
         **({"KEK_FILE": settings.kek_file} if settings.kek_file else {}),
     }
@@ -135,10 +137,14 @@ def _ports(options: Options, settings: Settings) -> dict[str, int]:
     wanted = {
         "ingest": (settings.ingest.host, settings.ingest.port if options.ingest_port is None else options.ingest_port),
         "admin": (settings.admin.host, settings.admin.port if options.admin_port is None else options.admin_port),
-        # Nobody needs to know it, so it gives way.
+        # Nobody needs to know these, so they give way.
         "dispatcher": (
             settings.dispatcher.host,
             settings.dispatcher.port if "port" in settings.dispatcher.model_fields_set else 0,
+        ),
+        "breaker": (
+            settings.breaker.host,
+            settings.breaker.port if "port" in settings.breaker.model_fields_set else 0,
         ),
     }
     spare = list(free_ports(len(wanted)))

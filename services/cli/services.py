@@ -1,5 +1,5 @@
 """
-`tenterhook ingest`, `dispatcher`, `admin`: one service each, for real deployments.
+`tenterhook ingest`, `dispatcher`, `breaker`, `admin`: one service each, for real deployments.
 
 Settings come from `TENTERHOOK_...` variables and `tenterhook.toml`; `tenterhook settings` prints them.
 """
@@ -17,6 +17,11 @@ def ingest() -> int:
 def dispatcher() -> int:
     """Run a dispatcher: it delivers events to integrations."""
     return _run("dispatcher")
+
+
+def breaker() -> int:
+    """Run the breaker service: it counts failed attempts and pauses integrations that keep failing."""
+    return _run("breaker")
 
 
 def admin() -> int:

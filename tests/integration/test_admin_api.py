@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from schemas.profiles import INTEGRATION
 from services.admin import config_log
 from services.admin.app import main
+from services.admin.tokens import Caller
 from services.runtime.problems import Problem
 from services.runtime.serving import StartupError
 from services.vault.opened import open_integration
@@ -19,6 +20,7 @@ from streams.topics import APP_CONFIG, INTEGRATION_CONFIG, Partitions, ensure
 from tests.admins import KEK, KNOWN, admin_at, admin_settings, client_of, furnish, make_token, put_apps
 from tests.apps import make_app
 
+CALLER = Caller("somebody", "admin", b"")
 INTEGRATIONS = "/v1/apps/demo/integrations"
 SUBSCRIPTIONS = "/v1/apps/demo/subscriptions"
 BODY = {
@@ -190,7 +192,7 @@ async def test_of_deletes_that_race_one_finds_it(api, admin):
     """Not over HTTP, where the round trip before each delete keeps them apart."""
     created = (await api.post(INTEGRATIONS, json=BODY)).json()["id"]
     ended = await asyncio.gather(
-        *(admin.commands.delete("demo", INTEGRATION, created) for _ in range(4)), return_exceptions=True
+        *(admin.commands.delete("demo", INTEGRATION, created, CALLER) for _ in range(4)), return_exceptions=True
     )
 
     assert ended[0] is None

@@ -37,6 +37,7 @@ def test_services_are_told_through_variables(plan, tmp_path):
         "TENTERHOOK_INGEST__PORT": str(made.settings.ingest.port),
         "TENTERHOOK_ADMIN__PORT": str(made.settings.admin.port),
         "TENTERHOOK_DISPATCHER__PORT": str(made.settings.dispatcher.port),
+        "TENTERHOOK_BREAKER__PORT": str(made.settings.breaker.port),
         "TENTERHOOK_DISPATCHER__ALLOW_PRIVATE_ADDRESSES": "True",
     }
 

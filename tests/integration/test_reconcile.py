@@ -1,0 +1,148 @@
+"""The command over logs on real brokers: whole ones are proven, and what is left out is found."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from services.cli.deliveries import retry
+from services.cli.log_access import LogOptions
+from services.cli.reconcile import reconcile
+from streams import codec, topics
+from streams.connection import Connection
+from streams.lane_rows import row_key
+from streams.records import LaneRow, Quarantined
+from tests.dispatching import dispatching
+from tests.logs import PARTITIONS, log_of, make_event
+from tests.receiving import receiver
+from tests.reconciling import commit_all, deliver_all, delivery_of, make_receipt, result_of
+from tests.waiting import eventually
+
+
+async def reconciled(connection: Connection, capsys: Any, **options: Any) -> tuple[int, dict[str, Any]]:
+    """Exit code and report."""
+    log = LogOptions(broker=connection.bootstrap, topic_prefix=connection.prefix)
+    capsys.readouterr()
+    code = await asyncio.to_thread(reconcile, log=log, as_json=True, **options)
+    return code, json.loads(capsys.readouterr().out)
+
+
+def kinds(report: dict[str, Any]) -> list[tuple[str, str | None]]:
+    return sorted((each["kind"], each["integration"]) for each in report["findings"])
+
+
+async def test_a_whole_log_is_proven_and_without_commits_all_that_has_no_outcome_is_open(connection, capsys):
+    async with log_of(connection) as log:
+        await deliver_all(log, 30)
+        await log.events(make_event(99))
+        code, report = await reconciled(connection, capsys)
+
+    assert (code, report["proven"], report["findings"]) == (0, True, [])
+    assert report["events"] == {"accepted": 31, "fannedOut": 30, "repeats": 0, "waiting": 1, "quarantined": 0}
+    assert report["pairs"] == {
+        "selected": 60,
+        "outcomes": {"delivered": 60},
+        "open": 0,
+        "quarantined": 0,
+        "missing": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("without", "expected"),
+    [
+        ("receipt", [("no_receipt", None), ("stray_outcome", "int_a"), ("stray_outcome", "int_b")]),
+        ("delivery", [("no_delivery", "int_a")]),
+        ("result", [("no_outcome", "int_a")]),
+    ],
+)
+async def test_what_is_left_out_is_found(embedded_connection, capsys, without, expected):
+    async with log_of(embedded_connection) as log:
+        await deliver_all(log, 8, without=(without, 3))
+        await commit_all(embedded_connection, PARTITIONS)
+        code, report = await reconciled(embedded_connection, capsys)
+
+    assert (code, report["proven"], kinds(report)) == (1, False, expected)
+
+
+async def test_what_waits_on_a_retry_topic_is_held_in_a_row_or_was_put_aside_is_accounted_for(
+    embedded_connection, capsys
+):
+    async with log_of(embedded_connection) as log:
+        event = make_event()
+        [at] = await log.events(event)
+        names = ["int_held", "int_retrying", "int_broken", "int_done", "int_lost"]
+        receipt = make_receipt(event, at.partition, at.offset, integrations=names)
+        await log.raw(topics.FAN_OUT, codec.encode(receipt), b"demo", at.partition)
+        made = {name: delivery_of(event, receipt, name) for name in names}
+        for name, delivery in made.items():
+            await log.raw(topics.DELIVERIES, codec.encode(delivery), name.encode())
+        await log.raw(topics.RESULTS, codec.encode(result_of(made["int_done"])), b"int_done")
+        row = LaneRow(integration="int_held", app="demo", generation=1, reason="paused", frontier=0, open=[], held=1)
+        partition = log.partition_of(topics.DELIVERIES, "int_held")
+        await log.raw(topics.LANE_ROWS, codec.encode(row), row_key("int_held", 1), partition)
+        aside = Quarantined(
+            topic=embedded_connection.topic(topics.DELIVERIES),
+            partition=0,
+            offset=0,
+            value=codec.encode(made["int_broken"]),
+            headers=[],
+            code="agent.raised",
+            reason="x",
+            agent="lane",
+            at_ms=0,
+        )
+        await log.raw(topics.QUARANTINE, codec.encode(aside))
+        await commit_all(embedded_connection, PARTITIONS)
+        code, report = await reconciled(embedded_connection, capsys)
+        assert (code, kinds(report)) == (1, [("no_outcome", "int_lost"), ("no_outcome", "int_retrying")])
+        assert (report["pairs"]["open"], report["pairs"]["quarantined"], report["pairs"]["missing"]) == (1, 1, 2)
+
+
+async def test_only_the_range_asked_for_is_counted(embedded_connection, capsys):
+    async with log_of(embedded_connection) as log:
+        await log.events(*(make_event(accepted_at_ms=second * 1_000) for second in range(10)))
+        _, report = await reconciled(
+            embedded_connection, capsys, since="1970-01-01T00:00:03Z", until="1970-01-01T00:00:07"
+        )
+
+    assert report["events"]["accepted"] == 4
+
+
+async def test_people_read_the_sum_and_each_finding(embedded_connection, capsys):
+    async with log_of(embedded_connection) as log:
+        await deliver_all(log, 4, without=("result", 1))
+        await commit_all(embedded_connection, PARTITIONS)
+        options = LogOptions(broker=embedded_connection.bootstrap, topic_prefix=embedded_connection.prefix)
+        assert await asyncio.to_thread(reconcile, log=options) == 1
+
+    said = capsys.readouterr().out
+    assert "8 events x integrations = 7 outcomes + 0 open + 0 quarantined + 1 missing" in said
+    assert "1 x no_outcome" in said
+    assert "dlv_" in said
+
+
+@pytest.mark.kafka
+async def test_what_dispatchers_have_done_is_proven_and_what_is_sent_again_is_not_counted(kafka_connection, capsys):
+    async with log_of(kafka_connection) as log, receiver() as to:
+        await log.integration(to.integration("int_a"))
+        await log.integration(to.integration("int_b"))
+        async with dispatching(kafka_connection):
+            await log.events(*(make_event(number) for number in range(40)))
+            results = await log.results_come(80)
+            options = LogOptions(broker=kafka_connection.bootstrap, topic_prefix=kafka_connection.prefix)
+            assert await asyncio.to_thread(retry, results[0].delivery_id, log=options) == 0
+            again = (await log.results_come(81))[-1]
+            await eventually(log.all_is_committed)
+            code, report = await reconciled(kafka_connection, capsys)
+
+    assert (again.cause, again.of, again.outcome, again.attempt) == (
+        "retry",
+        results[0].delivery_id,
+        "delivered",
+        results[0].attempt + 1,
+    )
+    assert (code, report["proven"]) == (0, True)
+    assert report["pairs"]["outcomes"] == {"delivered": 80}
+    assert report["pairs"]["open"] == 0
