@@ -100,6 +100,21 @@ class FanOutReceipt(msgspec.Struct, frozen=True, kw_only=True):
     source_partition: int
     source_offset: int
     source_generation: int
+    id_space: str | None = None
+    repeat_of: str | None = None
+
+
+class WonIds(msgspec.Struct, frozen=True, kw_only=True):
+    source_partition: int
+    source_generation: int
+    receipts_until: int | None = None
+    newest_ms: int
+    ids: bytes
+
+
+class Installation(msgspec.Struct, frozen=True, kw_only=True):
+    topic_ids: dict[str, str]
+    partitions: dict[str, int]
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +208,39 @@ class IntegrationState(msgspec.Struct, frozen=True, kw_only=True):
     last_attempt: int | None = None
     last_at_ms: int | None = None
     applied_offset: int
+    since_ms: int | None = None
+    tripped_by_delivery: str | None = None
+    tripped_by_attempt: int | None = None
+    tripped_by_offset: int | None = None
+    armed_from: int | None = None
+
+
+class BreakerRow(msgspec.Struct, frozen=True, kw_only=True):
+    integration: str
+    app: str
+    epoch: int
+    failures: int
+    failing_since_ms: int | None = None
+    failure_reason: str | None = None
+    has_failed: bool = False
+    armed_from: int | None = None
+    tripped_by_delivery: str | None = None
+    tripped_by_attempt: int | None = None
+    tripped_by_offset: int | None = None
+    tripped_at_ms: int | None = None
+    tripped_failures: int | None = None
+    tripped_reason: str | None = None
+    window: list[int]
+    delivered: list[int]
+    ended: list[int]
+    recent: list[int]
+    last_delivery_id: str | None = None
+    last_outcome: Outcome | None = None
+    last_event_type: str | None = None
+    last_status: int | None = None
+    last_attempt: int | None = None
+    last_at_ms: int | None = None
+    applied_offset: int
 
 
 class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,9 +327,12 @@ Record = (
     | Delivery
     | Result
     | FanOutReceipt
+    | WonIds
+    | Installation
     | IntegrationConfig
     | AppConfig
     | IntegrationState
+    | BreakerRow
     | AuditRecord
     | Quarantined
     | Marker

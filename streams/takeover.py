@@ -107,11 +107,15 @@ class Generations:
 
 
 async def mark(
-    producer: AIOKafkaProducer, targets: Mapping[TopicPartition, Iterable[Marker]], ends: Ends
+    producer: AIOKafkaProducer,
+    targets: Mapping[TopicPartition, Iterable[Marker]],
+    ends: Ends,
+    *,
+    key: bytes | None = None,
 ) -> dict[TopicPartition, int]:
-    """Append the markers to each target partition; the offset of the last one there."""
+    """Append the markers to each target partition; the offset of the last one there. *key*: for compacted topics."""
     pending = [
-        (target, await producer.send(target.topic, codec.encode(marker), partition=target.partition))
+        (target, await producer.send(target.topic, codec.encode(marker), key=key, partition=target.partition))
         for target, markers in targets.items()
         for marker in markers
     ]

@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidReplicationFactorError, KafkaError, NoError, TopicAlreadyExistsError, for_code
 
+from streams import installation
 from streams.connection import Connection
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,8 @@ class Topic:
     retention_ms: int | None
     #: Which of the two counts of `Partitions` it has, or one partition, or one a jitter slot.
     partitioned_by: Literal["app", "integration", "one", "slot"]
+    #: Size of a segment where that matters: only what is not in the newest one is compacted.
+    segment_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,16 @@ class Partitions:
     by_integration: int = 16
 
 
+#: Kafka's least. Of topics that are written to all the time and read from the beginning at a start or a takeover: with
+#: the default of 1 GiB a takeover would read days of rows that have been replaced long since.
+SMALL_SEGMENT_BYTES: Final = 1_048_576
+
 EVENTS: Final = Topic("events", "app", "delete", 7 * DAY_MS, "app")
 FAN_OUT: Final = Topic("fan-out", "app", "delete", 30 * DAY_MS, "app")
 DELIVERIES: Final = Topic("deliveries", "integration", "delete", 7 * DAY_MS, "integration")
 RESULTS: Final = Topic("delivery-results", "integration", "delete", 30 * DAY_MS, "integration")
 INTEGRATION_CONFIG: Final = Topic("integration-config", "integration", "compact", None, "one")
-INTEGRATION_STATE: Final = Topic("integration-state", "integration", "compact", None, "one")
+INTEGRATION_STATE: Final = Topic("integration-state", "integration", "compact", None, "one", SMALL_SEGMENT_BYTES)
 APP_CONFIG: Final = Topic("app-config", "app", "compact", None, "one")
 AUDIT: Final = Topic("audit", "app", "delete", 400 * DAY_MS, "one")
 QUARANTINE: Final = Topic("quarantine", "none", "delete", 30 * DAY_MS, "one")
@@ -71,8 +78,23 @@ RETRIES: Final = tuple(
     for delay_s in RETRY_DELAYS_S
 )
 
+#: Ids that clients supplied, and who won them: see `services.dispatcher.event_ids`. Internal. An event may be fanned
+#: out 7 days late, and repeat an id of the day before it.
+EVENT_IDS: Final = Topic("event-ids", "none", "delete", 9 * DAY_MS, "app")
+
+#: What the topics were when the installation began: see `streams.installation`. Internal.
+INSTALLATION: Final = Topic("installation", "constant", "compact", None, "one")
+
+#: Those whose records others name by their offsets, or whose keys may not move.
+CHOSEN_ONCE: Final = (EVENTS, FAN_OUT, DELIVERIES, RESULTS)
+
 #: How far the integrations are whose deliveries wait on the log: see `services.dispatcher.rows`. Internal.
-LANE_ROWS: Final = Topic("lane-rows", "integration/generation", "compact", None, "integration")
+LANE_ROWS: Final = Topic("lane-rows", "integration/generation", "compact", None, "integration", SMALL_SEGMENT_BYTES)
+
+#: The breaker's table, as Faust names it: `<group>-<table>-changelog`. See `services.breaker`. Internal.
+BREAKER_ROWS: Final = Topic(
+    "breaker-rows-changelog", "integration", "compact", None, "integration", SMALL_SEGMENT_BYTES
+)
 
 TOPICS: Final = (
     EVENTS,
@@ -84,7 +106,10 @@ TOPICS: Final = (
     APP_CONFIG,
     AUDIT,
     QUARANTINE,
+    EVENT_IDS,
+    INSTALLATION,
     LANE_ROWS,
+    BREAKER_ROWS,
     *RETRIES,
 )
 
@@ -125,7 +150,8 @@ def configs(topic: Topic, replicas: int) -> dict[str, str]:
     }
     if topic.retention_ms is None:
         # Small topics, read from the beginning at every start: compact early, and let a segment end so that it can be.
-        return common | {"min.cleanable.dirty.ratio": "0.1", "segment.ms": str(DAY_MS // 4)}
+        segments = {} if topic.segment_bytes is None else {"segment.bytes": str(topic.segment_bytes)}
+        return common | segments | {"min.cleanable.dirty.ratio": "0.1", "segment.ms": str(DAY_MS // 4)}
     return common | {"retention.ms": str(topic.retention_ms), "retention.bytes": "-1"}
 
 
@@ -165,9 +191,10 @@ async def _ensure_once(connection: Connection, partitions: Partitions, replicati
         replicas = replication or (_REPLICATED if brokers >= _REPLICATED else 1)
         wanted = {connection.topic(topic): topic for topic in TOPICS}
         shown = await _create_missing(admin, wanted, partitions, replicas)
-        # Here belongs, later: topic ids against those recorded in app-config. A topic that was deleted and made again
-        # has the right shape, and its records and offsets are gone.
-        return _differences(shown, wanted, partitions, replicas) + await _config_differences(admin, wanted, replicas)
+        found = _differences(shown, wanted, partitions, replicas) + await _config_differences(admin, wanted, replicas)
+        once = {connection.topic(topic): partition_count(topic, partitions) for topic in CHOSEN_ONCE}
+        # Nothing is recorded that has to be changed.
+        return found or await installation.differences(connection, connection.topic(INSTALLATION), once)
     finally:
         await admin.close()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiokafka import ConsumerRecord
 
+from services.dispatcher.event_ids import FROM_THE_BEGINNING, IdsFloor
 from streams import codec
 from streams.records import Delivery, FanOutReceipt, Marker
 from streams.takeover import Generations
@@ -28,17 +29,19 @@ class Floor:
     receipts: int
     #: Offset in each partition of `deliveries`.
     deliveries: tuple[int, ...]
+    #: Of the partition's event ids.
+    ids: IdsFloor = FROM_THE_BEGINNING
 
     def __str__(self) -> str:
         """As it is stored with a commit: below 4 KiB for 256 partitions of any length."""
-        return f"{self.generation};{self.receipts};{','.join(map(str, self.deliveries))}"
+        return f"{self.generation};{self.receipts};{','.join(map(str, self.deliveries))};{self.ids}"
 
     @classmethod
     def parse(cls, text: str, partitions: int) -> "Floor":
         """What was stored; zeros, which read all that is kept, where nothing of that form is."""
         try:
-            generation, receipts, ends = text.split(";")
-            floor = cls(int(generation), int(receipts), tuple(map(int, ends.split(","))))
+            generation, receipts, ends, ids = text.split(";")
+            floor = cls(int(generation), int(receipts), tuple(map(int, ends.split(","))), IdsFloor.parse(ids))
         except ValueError:
             return cls(0, 0, (0,) * partitions)
         return floor if len(floor.deliveries) == partitions else cls(0, 0, (0,) * partitions)

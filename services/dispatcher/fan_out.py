@@ -5,26 +5,29 @@ Order of writes: the receipt says who, under which configuration; when it is on 
 follow; when they are, the event is finished. The first receipt of an event counts, so a replay after a crash
 fans out to the same integrations, and what it had appended already is found by the takeover and passed over.
 What a frozen predecessor appended behind its successor's marker does not count, receipts included.
+
+Of several records with one id that a client supplied, the first is fanned out; each other gets a receipt that names it.
 """
 
 import asyncio
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.structs import RecordMetadata
 
 from services.dispatcher.appended import Appended, Floor, ReadBack
+from services.dispatcher.event_ids import EventIds
 from services.dispatcher.match import delivery_id, selected
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch
 from streams.follower import Follower
 from streams.quarantine import Quarantine
-from streams.records import Delivery, Event, FanOutReceipt, Marker
+from streams.records import Delivery, Event, FanOutReceipt, Marker, Record, WonIds
 from streams.takeover import Ends, Held
 from streams.topics import Partitions
 from streams.views import Integrations
@@ -71,6 +74,7 @@ class FanOut:
         self._now_ms = now_ms
         self._events = connection.topic(topics.EVENTS)
         self._receipts = connection.topic(topics.FAN_OUT)
+        self._won_ids = connection.topic(topics.EVENT_IDS)
         self._deliveries = [
             TopicPartition(connection.topic(topics.DELIVERIES), number) for number in range(partitions.by_integration)
         ]
@@ -79,23 +83,33 @@ class FanOut:
         self._generation = 0
         #: By predecessors, as the takeover found it, and by us for a batch that is not finished.
         self._appended = Appended()
+        #: By partition of `events`.
+        self._ids: dict[int, EventIds] = {}
 
     # -- takeover --------------------------------------------------------------------------------------------
 
     async def take_over(self, assignment: Assignment) -> None:
-        """Mark and read back `fan-out` and `deliveries`, once for all partitions of the assignment."""
+        """Mark and read back `event-ids`, `fan-out` and `deliveries`, once for all partitions of the assignment."""
         self._appended.clear()
         self._held.clear()
+        self._ids.clear()
         markers = {p: self._marker(p, assignment.generation) for p in assignment.floors}
         targets = {TopicPartition(self._receipts, p): [marker] for p, marker in markers.items()}
         targets |= {target: list(markers.values()) for target in self._deliveries if markers}
         try:
+            # The ids first: what a frozen predecessor saves before this marker is of receipts before the next.
+            own_marker = {TopicPartition(self._won_ids, p): [marker] for p, marker in markers.items()}
+            ids_marked = await takeover.mark(self._producer, own_marker, self._ends)
             marked = await takeover.mark(self._producer, targets, self._ends)
         except KafkaError as error:
             self._on_fatal(error)
             raise
         floors = {p: Floor.parse(floor, len(self._deliveries)) for p, floor in assignment.floors.items()}
-        starts = {TopicPartition(self._receipts, p): floor.receipts for p, floor in floors.items()}
+        await self._read_ids(floors, ids_marked)
+        starts = {
+            TopicPartition(self._receipts, p): min(floor.receipts, self._ids[p].receipts_from)
+            for p, floor in floors.items()
+        }
         starts |= {
             target: min(floor.deliveries[target.partition] for floor in floors.values())
             for target in self._deliveries
@@ -105,11 +119,42 @@ class FanOut:
             self._appended, events=self._events, receipts=self._receipts, floors=floors, starts=assignment.starts
         )
         spans = {target: (start, marked[target]) for target, start in starts.items()}
-        await takeover.read_back(self._connection, spans, back.see)
+
+        def see(record: "ConsumerRecord[Any, Any]") -> None:
+            back.see(record)
+            if record.topic == self._receipts:
+                self._see_receipt(record)
+
+        await takeover.read_back(self._connection, spans, see)
         self._held.hold(assignment.floors, self._appended.places())
         self._generation = assignment.generation
+        for partition, ids in self._ids.items():
+            ids.taken_over(ids_marked[TopicPartition(self._won_ids, partition)])
+        if ids_kept := sum(map(len, self._ids.values())):
+            log.info("takeover.ids", ids=ids_kept)
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._refresh_ends(), name="refresh ends")
+
+    async def _read_ids(self, floors: Mapping[int, Floor], marked: Mapping[TopicPartition, int]) -> None:
+        """Fill the tables of ids with what was saved."""
+        self._ids = {partition: EventIds(floor.ids) for partition, floor in floors.items()}
+
+        def see(record: "ConsumerRecord[Any, Any]") -> None:
+            found, ids = _readable(record), self._ids[record.partition]
+            if isinstance(found, WonIds):
+                ids.see_saved(record.offset, found)
+            elif isinstance(found, Marker):
+                ids.see_marker(found.generation)
+
+        spans = {TopicPartition(self._won_ids, p): floor.ids.chunk for p, floor in floors.items()}
+        await takeover.read_back(self._connection, {tp: (start, marked[tp]) for tp, start in spans.items()}, see)
+
+    def _see_receipt(self, record: "ConsumerRecord[Any, Any]") -> None:
+        found, ids = _readable(record), self._ids[record.partition]
+        if isinstance(found, FanOutReceipt):
+            ids.see_receipt(record.offset, found)
+        elif isinstance(found, Marker):
+            ids.see_owner(record.offset, found.generation)
 
     def _marker(self, partition: int, generation: int) -> Marker:
         return Marker(
@@ -124,7 +169,8 @@ class FanOut:
         """Our generation, and the ends of this partition's receipts and of `deliveries`, as known now."""
         receipts = self._ends.of(TopicPartition(self._receipts, partition))
         deliveries = tuple(self._ends.of(target) for target in self._deliveries)
-        return self._held.floor(partition, str(Floor(self._generation, receipts, deliveries)))
+        ids = self._ids[partition].floor
+        return self._held.floor(partition, str(Floor(self._generation, receipts, deliveries, ids)))
 
     async def settle(self, timeout_s: float) -> None:  # noqa: ARG002  # nothing that matters outlives `process`
         """Stop asking for ends."""
@@ -156,6 +202,7 @@ class FanOut:
         try:
             await self._append_receipts(batch, receipts)
             await self._append_deliveries(batch, [event for _, event in events], receipts)
+            await self._save_ids(batch)
         except MessageSizeTooLargeError:
             raise  # one event's fault: it is put aside
         except KafkaError as error:
@@ -178,17 +225,24 @@ class FanOut:
         return events
 
     def _receipt(self, batch: Batch, offset: int, event: Event, config_offset: int) -> FanOutReceipt:
-        return self._appended.receipt((batch.partition, offset)) or FanOutReceipt(
+        found = self._appended.receipt((batch.partition, offset))
+        if found is not None:
+            return found
+        repeat_of = self._ids[batch.partition].decide(event) if event.id_supplied else None
+        wanted = selected(self._integrations.of_app(event.app), event.type) if repeat_of is None else []
+        return FanOutReceipt(
             record_id=event.record_id,
             app=event.app,
             event_id=event.event_id,
             type=event.type,
             config_offset=config_offset,
-            integrations=[config.id for config in selected(self._integrations.of_app(event.app), event.type)],
+            integrations=[config.id for config in wanted],
             accepted_at_ms=event.accepted_at_ms,
             source_partition=batch.partition,
             source_offset=offset,
             source_generation=batch.generation,
+            id_space=event.id_space if event.id_supplied else None,
+            repeat_of=repeat_of,
         )
 
     async def _append_receipts(self, batch: Batch, receipts: list[FanOutReceipt]) -> None:
@@ -200,6 +254,7 @@ class FanOut:
                     value, key = codec.encode(receipt), receipt.app.encode()
                     pending.append(await self._producer.send(self._receipts, value, key=key, partition=batch.partition))
                     self._appended.put(place, receipt)
+                    self._ids[batch.partition].count(1)
         except Exception:
             # One event's fault. The others of its batch are tried again, and must not be fanned out twice.
             await self._acknowledged(pending)
@@ -222,10 +277,30 @@ class FanOut:
             raise
         await self._acknowledged(pending)
 
+    async def _save_ids(self, batch: Batch) -> None:
+        """Now and then, so that a takeover has few receipts to read."""
+        ids, target = self._ids[batch.partition], TopicPartition(self._won_ids, batch.partition)
+        if not ids.is_due:
+            return
+        # Every receipt up to here is ours or was seen at the takeover.
+        until = self._ends.of(TopicPartition(self._receipts, batch.partition))
+        for record in ids.to_save(batch.partition, batch.generation, until):
+            appended = await self._producer.send_and_wait(
+                target.topic, codec.encode(record), partition=target.partition
+            )
+            ids.saved(appended.offset, record)
+
     async def _acknowledged(self, pending: "Iterable[Future[RecordMetadata]]") -> None:
         for future in pending:
             appended = await future
             self._ends.saw(appended.topic_partition, appended.offset)
+
+
+def _readable(record: "ConsumerRecord[Any, Any]") -> Record | None:
+    try:
+        return codec.decode(record.value)
+    except codec.Unreadable:
+        return None  # its readers put it aside
 
 
 def _delivery(event: Event, receipt: FanOutReceipt, integration: str, batch: Batch) -> Delivery:

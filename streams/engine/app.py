@@ -12,13 +12,15 @@ from typing import Any, ClassVar, Final, cast
 
 import faust
 import structlog
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 
 from streams.connection import Connection
 from streams.engine import pinned
+from streams.engine.alarm import WINDOW, Alarm
 from streams.engine.consumer import LedgerConsumer
-from streams.engine.processor import Assignment, Batch, Processor, PutAside
+from streams.engine.processor import Assignment, Batch, KeepsFloors, Processor, PutAside, Waits
+from streams.engine.rows import Rank, RowTable, row_table
 
 log = structlog.get_logger("streams.app")
 
@@ -87,10 +89,12 @@ class SafeApp(faust.App):
         bounds = bounds or Bounds()
         self.connection = connection
         self.processors: dict[str, Processor] = {}
+        #: By topic, where a processor asked for its own.
+        self.bounds: dict[str, Bounds] = {}
         self.max_unfinished_records = bounds.unfinished_records
         self.max_unfinished_bytes = bounds.unfinished_bytes
         self.settle_timeout_s = settle_timeout_s
-        self._put_aside = put_aside
+        self.put_aside = put_aside
         super().__init__(
             f"{connection.prefix}{name}",
             **{
@@ -120,9 +124,12 @@ class SafeApp(faust.App):
     def _create_directories(self) -> None:
         """Faust makes a folder for its stores where it is started; tables here are in memory or name their own."""
 
-    def add_processor(self, topic: str, processor: Processor, *, name: str) -> None:
-        """Make *processor* the Faust agent *name* on *topic* (full name)."""
-        lines = _Lines(processor, name, self._put_aside)
+    def add_processor(self, topic: str, processor: Processor, *, name: str, bounds: Bounds | None = None) -> None:
+        """Make *processor* the Faust agent *name* on *topic* (full name), with bounds of its own where given."""
+        kind = _LinesKeepingFloors if isinstance(processor, KeepsFloors) else _Lines
+        lines = kind(processor, name, self.put_aside)
+        if bounds is not None:
+            self.bounds[topic] = bounds
         self.processors[topic] = lines
         channel = self.topic(topic, schema=_BatchSchema(), internal=False)
 
@@ -133,6 +140,32 @@ class SafeApp(faust.App):
 
         agent.__qualname__ = agent.__name__ = name
         self.agent(channel, name=name)(agent)
+
+    def add_rows(self, name: str, partitions: int, rank: Rank, producer: AIOKafkaProducer) -> RowTable:
+        """A table of rows, before the app starts; see `row_table`."""
+        return row_table(self, name, partitions, rank, producer)
+
+    @property
+    def turn(self) -> int:
+        """Another number as soon as this worker begins to give up its partitions, or to stop."""
+        return int(self.rebalancing_count) + int(self.should_stop)
+
+    @property
+    def stopped(self) -> str | None:
+        """Why nothing is done on some partitions any more, and on which; None where there are none."""
+        found = [
+            f"{topic} {', '.join(map(str, lines.stopped))}"
+            for topic, lines in self.processors.items()
+            if isinstance(lines, _Lines) and lines.stopped
+        ]
+        return f"too many records raise, so nothing is done on partitions {'; '.join(found)}" if found else None
+
+    @property
+    def stuck(self) -> str | None:
+        """Which partitions have work and make no progress, and for how long; None where there are none."""
+        found = self._consumer.stuck if isinstance(self._consumer, LedgerConsumer) else {}
+        told = "; ".join(f"{tp.topic} {tp.partition} for {seconds:.0f} s" for tp, seconds in sorted(found.items()))
+        return f"no progress on partition {told}" if told else None
 
     async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Where these partitions end on the broker now."""
@@ -164,19 +197,28 @@ class _Lines:
         self._processor = processor
         self._name = name
         self._put_aside = put_aside
+        #: Whether its records wait by nature: see `Waits`.
+        self.waits = isinstance(processor, Waits) and processor.waits
         # Not bounded here: the ledger bounds what a partition has unfinished, waiting batches included.
         self._queues: dict[int, asyncio.Queue[Batch]] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
         self._generation = -1
+        #: By partition. For the life of the process: only a better release helps.
+        self._alarms: dict[int, Alarm] = {}
+
+    @property
+    def stopped(self) -> list[int]:
+        """Partitions on which nothing is done any more, since too much of it raised."""
+        return sorted(partition for partition, alarm in self._alarms.items() if alarm.rings)
 
     async def take_over(self, assignment: Assignment) -> None:
         await self._processor.take_over(assignment)
         self._generation = assignment.generation
 
     async def process(self, batch: Batch) -> None:
-        if batch.generation != self._generation:
-            return  # read again by whoever owns the partition now
+        if batch.generation != self._generation or self._alarm(batch.partition).rings:
+            return  # read again by whoever owns the partition now, or by a better release
         queue = self._queues.get(batch.partition)
         if queue is None:
             queue = self._queues[batch.partition] = asyncio.Queue()
@@ -211,22 +253,50 @@ class _Lines:
             except Exception as error:
                 log.exception("agent.raised", agent=self._name, partition=batch.partition)
                 await self._find_culprits(batch, error)
+            else:
+                self._passed(batch)
             finally:
                 self._busy.discard(me)
-            if self._generation != batch.generation:
+            if self._generation != batch.generation or self._alarm(batch.partition).rings:
                 return
 
+    def _alarm(self, partition: int) -> Alarm:
+        alarm = self._alarms.get(partition)
+        if alarm is None:
+            alarm = self._alarms[partition] = Alarm()
+        return alarm
+
+    def _passed(self, batch: Batch) -> None:
+        for _ in batch.records[:WINDOW]:
+            self._alarm(batch.partition).passed()
+
     async def _find_culprits(self, batch: Batch, error: Exception) -> None:
-        records = batch.unfinished()
-        for record in records:
+        """Put aside what raises alone too; nothing of the batch where that is too much to be the records' fault."""
+        culprits: list[tuple[ConsumerRecord[Any, Any], Exception]] = []
+        alarm = self._alarm(batch.partition)
+        for record in batch.unfinished():
             if len(batch.records) > 1:
                 try:
                     await self._processor.process(batch.alone(record))
                 except Exception as own:  # noqa: BLE001  # whatever it raises is the reason
                     error = own
                 else:
+                    alarm.passed()
                     continue
-            await self._set_aside(batch, record, error)
+            culprits.append((record, error))
+            if alarm.raised():
+                log.critical(
+                    "partition.stopped",
+                    agent=self._name,
+                    partition=batch.partition,
+                    offset=culprits[0][0].offset,
+                    raised=type(error).__name__,
+                    hint="too many records raise to be at fault themselves: nothing more is done or put aside here"
+                    " until this process is started again, with a release that can",
+                )
+                return
+        for record, reason in culprits:
+            await self._set_aside(batch, record, reason)
 
     async def _set_aside(self, batch: Batch, record: "ConsumerRecord[Any, Any]", error: Exception) -> None:
         reason = f"agent {self._name} raised {type(error).__name__}"
@@ -238,6 +308,13 @@ class _Lines:
                 await asyncio.sleep(ASIDE_RETRY_S)
             else:
                 return batch.finish(record.offset)
+
+
+class _LinesKeepingFloors(_Lines):
+    """Lines before a processor that decides at each commit what its floor is."""
+
+    def floor_at(self, partition: int, committable: int) -> str:
+        return cast("KeepsFloors", self._processor).floor_at(partition, committable)
 
 
 def _merged(batch: Batch, queue: "asyncio.Queue[Batch]") -> Batch:

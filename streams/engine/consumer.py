@@ -27,7 +27,9 @@ from aiokafka.partitioner import DefaultPartitioner
 from faust.transport.consumer import Consumer, ensure_TP, ensure_TPset
 from faust.types import TP, ConsumerMessage
 
-from streams.engine.processor import Assignment, Batch, Processor
+from streams.engine.processor import Assignment, Batch, Processor, PutAside, floor_of
+from streams.engine.progress import LOOK_S, Progress, Seen
+from streams.engine.standing import ALONE, FATAL, Standing, read, written
 from streams.features import features_of
 from streams.ledger import Ledger
 
@@ -61,6 +63,12 @@ CONFIRMED_MARGIN_S: Final = 1.0
 #: A commit is repeated for its floor alone after the floor has stood behind for this long, so that a
 #: takeover of a quiet partition does not read what others appended for days.
 FLOOR_REFRESH_S: Final = 30.0
+
+#: A record that two workers died with is alone for so long at most. What kills does it at once.
+ALONE_S: Final = 5.0
+
+#: And so many records after it are handed over one by one: it may be one of those that has killed.
+ALONE_RECORDS: Final = 1_000
 
 #: What stands for a partition that was never committed.
 _NEVER: Final = OffsetAndMetadata(-1, "")
@@ -103,12 +111,27 @@ class LedgerConsumer(Consumer):
         self._processors: dict[str, Processor] = app.processors
         self._max_unfinished_records: int = app.max_unfinished_records
         self._max_unfinished_bytes: int = app.max_unfinished_bytes
+        self._bounds: Mapping[str, Any] = app.bounds
+        #: Commits one after another: a floor that was true when it was asked must not be stored over a later one.
+        self._committing = asyncio.Lock()
         self._settle_timeout_s: float = app.settle_timeout_s
         self._ledgers: dict[TP, Ledger] = {}
         #: Sought to their committed position and taken over, in this generation.
         self._live: set[TP] = set()
         self._stored_floors: dict[TP, tuple[str, float]] = {}
         self._takeovers: set[asyncio.Task[None]] = set()
+        self._put_aside: PutAside = app.put_aside
+        #: Of each partition's first record: see `streams.engine.standing`.
+        self._standing: dict[TP, Standing] = {}
+        #: Partitions whose first record may have killed workers; nothing else is handed over before they are tried.
+        self._suspects: set[TP] = set()
+        #: Topics of the assignment whose suspects are not known yet.
+        self._unknown: set[str] = set()
+        #: Everything in flight has ended, and this worker will hand nothing more over in this generation.
+        self._has_settled = False
+        self._progress: Progress[TP] = Progress()
+        #: Partitions that have had work for too long without moving, and for how long in seconds.
+        self.stuck: dict[TP, float] = {}
         self._room = asyncio.Event()
         self._has_joined = False
         self._session_s: float = app.conf.broker_session_timeout
@@ -122,6 +145,7 @@ class LedgerConsumer(Consumer):
         self._kafka = self._open(min(FETCH_MAX_WAIT_MS, features.fetch_wait_ms))
         await self._kafka.start()
         self._note_heartbeats()
+        self.add_future(self._watch_progress())
 
     def _note_heartbeats(self) -> None:
         coordinator = self.kafka._coordinator
@@ -141,6 +165,7 @@ class LedgerConsumer(Consumer):
         """Settle what is in flight, commit it, leave the group; without the last two where the broker is away."""
         self.stop_flow()
         await self._settle()
+        self._has_settled = True
         await _at_most(LEAVE_S, "commit", self._commit_the_rest())
         if self._kafka is not None:
             await _at_most(LEAVE_S, "leave", self._kafka.stop())
@@ -207,6 +232,43 @@ class LedgerConsumer(Consumer):
         ledgers = self._ledgers.values()
         return sum(ledger.unfinished_records for ledger in ledgers), sum(ledger.unfinished_bytes for ledger in ledgers)
 
+    # -- progress --------------------------------------------------------------------------------------------
+
+    async def _watch_progress(self) -> None:
+        while not self.should_stop:
+            # While the broker is away nothing can move, and starting anew would not help.
+            seen = {tp: self._seen(tp) for tp in self._watched()} if self.is_confirmed else {}
+            stuck = self._progress.look(time.monotonic(), seen)
+            for tp in stuck.keys() - self.stuck.keys():
+                log.error("partition.stuck", topic=tp.topic, partition=tp.partition, seconds=round(stuck[tp]))
+            for tp in self.stuck.keys() - stuck.keys():
+                log.warning("partition.moves", topic=tp.topic, partition=tp.partition)
+            self.stuck = stuck
+            await self.sleep(LOOK_S)
+
+    def _watched(self) -> set[TP]:
+        """Partitions that ought to move: not where records wait by nature, or where an alarm has stopped the work."""
+        found = set()
+        for tp in self._live:
+            processor: Any = self._processors.get(tp.topic)
+            if not getattr(processor, "waits", False) and tp.partition not in getattr(processor, "stopped", ()):
+                found.add(tp)
+        return found
+
+    def _seen(self, tp: TP) -> Seen:
+        ledger = self._ledgers[tp]
+        # Not the ledger's: a transaction's marker at the end is passed over, and never taken.
+        has_lag = self.highwater(tp) > max(ledger.position, self._position(tp))
+        return Seen(
+            ledger.committable, ledger.position, ledger.unfinished_records, bool(ledger.unfinished_records or has_lag)
+        )
+
+    def _position(self, tp: TP) -> int:
+        """Where the next fetch begins."""
+        assignment = self.kafka._subscription.subscription and self.kafka._subscription.subscription.assignment
+        state = assignment.state_value(TopicPartition(*tp)) if assignment else None
+        return int(state.position) if state is not None and state.has_valid_position else 0
+
     # -- rebalances ------------------------------------------------------------------------------------------
 
     async def subscribe(self, topics: Iterable[str]) -> None:
@@ -216,6 +278,7 @@ class LedgerConsumer(Consumer):
         """Nothing more is handed over; what is in flight is settled, then committed, before the group hears of it."""
         self.stop_flow()
         await self._settle()
+        self._has_settled = True
         await self._commit_the_rest()
         self._has_joined = False
         self._forget()
@@ -234,6 +297,10 @@ class LedgerConsumer(Consumer):
         self._ledgers.clear()
         self._live.clear()
         self._stored_floors.clear()
+        self._standing.clear()
+        self._suspects.clear()
+        self._unknown.clear()
+        self._has_settled = False
         self._room.set()
 
     async def _settle(self) -> None:
@@ -251,6 +318,7 @@ class LedgerConsumer(Consumer):
         for tp in self.assignment():
             if not self._is_changelog_tp(tp):
                 by_topic.setdefault(tp.topic, []).append(tp)
+        self._unknown = set(by_topic)
         for topic, tps in by_topic.items():
             task = asyncio.create_task(self._take_over_until_done(topic, tps, generation), name=f"take-over {topic}")
             self._takeovers.add(task)
@@ -276,12 +344,23 @@ class LedgerConsumer(Consumer):
         committed = await self.kafka._coordinator.fetch_committed_offsets(partitions)
         beginnings = await self.kafka.beginning_offsets(partitions)
         stored = {tp: committed.get(TopicPartition(*tp), _NEVER) for tp in tps}
+        unclean = {tp: read(stored[tp].metadata) for tp in tps}
         # Below the beginning: fallen out of retention while nobody read; the log starts later now.
         starts = {tp: max(stored[tp].offset, beginnings[TopicPartition(*tp)]) for tp in tps}
+        is_told = not getattr(self._processors.get(topic), "waits", False)
+        standing = {
+            tp: Standing(starts[tp], unclean[tp][0] if is_told and starts[tp] == stored[tp].offset else 0) for tp in tps
+        }
+        standing = await self._suspect(topic, standing)
         processor = self._processors.get(topic)
         if processor is not None:
-            floors = {tp.partition: stored[tp].metadata for tp in tps}
-            await processor.take_over(Assignment(generation, floors, {tp.partition: starts[tp] for tp in tps}))
+            floors = {tp.partition: unclean[tp][1] for tp in tps}
+            by_partition = {tp.partition: tp for tp in tps}
+
+            async def commit(partition: int) -> bool:
+                return self.generation == generation and await self._commit({by_partition[partition]: 0})
+
+            await processor.take_over(Assignment(generation, floors, {tp.partition: starts[tp] for tp in tps}, commit))
         if self.generation != generation or not set(tps) <= self.assignment():
             return
         for tp in tps:
@@ -289,9 +368,77 @@ class LedgerConsumer(Consumer):
             self._ledgers[tp] = Ledger(starts[tp])
             self._read_offset[tp] = starts[tp]
             self._committed_offset[tp] = stored[tp].offset if stored[tp].offset >= 0 else None
-            self._live.add(tp)
+            self._standing[tp] = standing[tp]
+        # Before anything is handed over; of suspects, when their turn comes.
+        if trusted := dict.fromkeys([tp for tp in tps if tp not in self._suspects], 0):
+            await self._commit(trusted)
+        if self.generation != generation:
+            return
+        self._live.update(tps)
         self._room.set()
         log.info("partitions.live", topic=topic, partitions=len(tps), generation=generation)
+
+    # -- records that workers died with ----------------------------------------------------------------------
+
+    async def _suspect(self, topic: str, standing: dict[TP, Standing]) -> dict[TP, Standing]:
+        """Note which of the topic's partitions have to be tried alone. Where nothing stands, nothing has killed."""
+        unclean = [TopicPartition(*tp) for tp, each in standing.items() if each.unclean]
+        ends = await self.kafka.end_offsets(unclean) if unclean else {}
+        found = {
+            tp: each if each.offset < ends.get(TopicPartition(*tp), 0) else Standing(each.offset, 0)
+            for tp, each in standing.items()
+        }
+        suspects = {tp for tp, each in found.items() if each.unclean >= ALONE}
+        self._suspects |= suspects
+        self._unknown.discard(topic)
+        # What is stored stays as it was until it is a suspect's turn: it may not be the one that kills this worker too.
+        return found | {tp: Standing(found[tp].offset, found[tp].unclean - 1) for tp in suspects}
+
+    async def _try_alone(self, tp: TP, records: list[Any], generation: int) -> list[Any]:
+        """
+        Hand the records over one by one, each when the one before is finished, for a while; what is left of them.
+
+        Nothing else is fetched meanwhile, on any partition: who dies now, dies of this record.
+        """
+        if self._standing[tp].unclean + 1 >= FATAL:
+            await self._put_first_aside(tp, records.pop(0))
+        until_s = time.monotonic() + ALONE_S
+        for number, record in enumerate(records):
+            if tp not in self._ledgers or self.app.consumer_generation_id != generation:
+                return []
+            if number >= ALONE_RECORDS or time.monotonic() > until_s:
+                return await self._trust(tp, records[number:])
+            self._standing[tp] = Standing(record.offset, ALONE)
+            if not await self._commit({tp: record.offset}):
+                if tp in self._ledgers:
+                    self.kafka.seek(TopicPartition(*tp), record.offset)
+                return []
+            log.warning("record.alone", topic=tp.topic, partition=tp.partition, offset=record.offset)
+            await self._take(tp, [record], generation)
+            while self._is_open(tp, record.offset) and self.flow_active and time.monotonic() < until_s:
+                await self._wait_for_room(0.05)
+        return await self._trust(tp, [])
+
+    def _is_open(self, tp: TP, offset: int) -> bool:
+        ledger = self._ledgers.get(tp)
+        return ledger is not None and ledger.is_open(offset)
+
+    async def _trust(self, tp: TP, rest: list[Any]) -> list[Any]:
+        """It has killed nobody: go on with the rest as ever."""
+        self._suspects.discard(tp)
+        if tp in self._ledgers:
+            self._standing[tp] = Standing(self._ledgers[tp].committable, 0)
+            await self._commit({tp: 0})
+        return rest
+
+    async def _put_first_aside(self, tp: TP, record: Any) -> None:
+        reason = (
+            f"{self._standing[tp].unclean + 1} workers ended while it was the first of its partition, one with it alone"
+        )
+        await self._put_aside(record, "record.fatal", reason)
+        ledger = self._ledgers[tp]
+        ledger.take([(record.offset, _size(record))])
+        ledger.finish(record.offset)
 
     # -- fetching --------------------------------------------------------------------------------------------
 
@@ -310,6 +457,9 @@ class LedgerConsumer(Consumer):
                 await self.wait_first(self.can_resume_flow.wait(), fetcher._stopped.wait())
                 continue
             wanted, is_any_full = self._fetchable()
+            if self._suspects or self._unknown:
+                # One at a time, and nothing beside it.
+                wanted = {tp for tp in wanted if tp not in self._ledgers} | set(sorted(wanted & self._suspects)[:1])
             if not wanted:
                 await self._wait_for_room(0.05 if is_any_full else 1.0)
                 continue
@@ -336,14 +486,19 @@ class LedgerConsumer(Consumer):
             if ledger is None:
                 if self._is_changelog_tp(tp):
                     wanted.add(tp)
-            elif (
-                ledger.unfinished_records < self._max_unfinished_records
-                and ledger.unfinished_bytes < self._max_unfinished_bytes
-            ):
+            elif tp not in self._live:
+                continue
+            elif self._has_room(tp.topic, ledger):
                 wanted.add(tp)
             else:
                 is_any_full = True
         return wanted, is_any_full
+
+    def _has_room(self, topic: str, ledger: Ledger) -> bool:
+        own = self._bounds.get(topic)
+        most_records = own.unfinished_records if own else self._max_unfinished_records
+        most_bytes = own.unfinished_bytes if own else self._max_unfinished_bytes
+        return ledger.unfinished_records < most_records and ledger.unfinished_bytes < most_bytes
 
     async def _wait_for_room(self, timeout_s: float) -> None:
         self._room.clear()
@@ -359,6 +514,12 @@ class LedgerConsumer(Consumer):
     async def _hand_over(self, tp: TP, records: list[Any], generation: int) -> None:
         if self.app.consumer_generation_id != generation or not self.flow_active:
             return  # the next assignment seeks back to what is committed
+        if tp in self._suspects:
+            records = await self._try_alone(tp, records, generation)
+        if records:
+            await self._take(tp, records, generation)
+
+    async def _take(self, tp: TP, records: list[Any], generation: int) -> None:
         ledger, processor = self._ledgers.get(tp), self._processors.get(tp.topic)
         if ledger is not None:
             floor = processor.floor(tp.partition) if processor else ""
@@ -413,18 +574,32 @@ class LedgerConsumer(Consumer):
         committed = self._committed_offset[tp]
         if committed is None or offset > committed:
             return True
+        if self._has_settled and tp in self._standing:
+            return True  # without the mark: the successor need not suspect anything
         stored, at = self._stored_floors.get(tp, ("", 0.0))
         return asyncio.get_running_loop().time() - at > FLOOR_REFRESH_S and self._floor(tp) != stored
 
     def _floor(self, tp: TP) -> str:
         processor = self._processors.get(tp.topic)
-        return self._ledgers[tp].floor(processor.floor(tp.partition)) if processor else ""
+        return floor_of(processor, tp.partition, self._ledgers[tp]) if processor else ""
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """The last step. False: the group has moved on, and the successor starts from what was committed before."""
-        with_floors = {TopicPartition(*tp): OffsetAndMetadata(o, self._floor(tp)) for tp, o in offsets.items()}
+        async with self._committing:
+            return await self._commit_up_to_now(offsets)
+
+    async def _commit_up_to_now(self, partitions: Iterable[TP]) -> bool:
+        """As far as each is finished by now: another commit may have been waited for, and must not be taken back."""
+        if not all(tp in self._ledgers for tp in partitions):
+            return False
+        floors = {tp: (self._ledgers[tp].committable, self._floor(tp)) for tp in partitions}
+        marks = {} if self._has_settled else self._standing
+        stored = {
+            TopicPartition(*tp): OffsetAndMetadata(offset, written(marks.get(tp), offset, floor))
+            for tp, (offset, floor) in floors.items()
+        }
         try:
-            await self.kafka.commit(with_floors)
+            await self.kafka.commit(stored)
         except (CommitFailedError, IllegalStateError) as error:
             log.warning("commit.refused", reason=str(error))
             return False
@@ -432,8 +607,8 @@ class LedgerConsumer(Consumer):
             log.warning("commit.failed", reason=repr(error))
             return False
         now = asyncio.get_running_loop().time()
-        for tp, stored in with_floors.items():
-            self._stored_floors[ensure_TP(tp)] = (stored.metadata, now)
+        for tp, (_, floor) in floors.items():
+            self._stored_floors[tp] = (floor, now)
         return True
 
     # -- what else Faust asks of a consumer ------------------------------------------------------------------

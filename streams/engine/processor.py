@@ -1,8 +1,8 @@
 """What a Faust agent of ours is made of: batches in, acknowledged effects out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from aiokafka import ConsumerRecord
 
@@ -46,6 +46,10 @@ class Batch:
         return [record for record in self.records if self._ledger.is_open(record.offset)]
 
 
+async def _committed(_partition: int) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """What a processor is given."""
@@ -55,6 +59,8 @@ class Assignment:
     floors: Mapping[int, str]
     #: Partition to the first offset that will be read.
     starts: Mapping[int, int]
+    #: Commits this partition now, with its floor as it is then; True where that is stored. Not before records are read.
+    commit: Callable[[int], Awaitable[bool]] = _committed
 
 
 class Processor(Protocol):
@@ -88,6 +94,33 @@ class Processor(Protocol):
 
         `process` is not called again before `take_over`.
         """
+
+
+@runtime_checkable
+class KeepsFloors(Protocol):
+    """A processor that decides at each commit what its floor is, from what it knows of its own records."""
+
+    def floor_at(self, partition: int, committable: int) -> str:
+        """
+        What a successor has to know that starts at *committable*: stored with the commit of that offset.
+
+        Asked also without a commit following. `floor` means nothing then.
+        """
+
+
+@runtime_checkable
+class Waits(Protocol):
+    """A processor that keeps records unfinished on purpose, until they are due."""
+
+    #: True: nobody expects its partitions to make progress, nor suspects a record that has stood first for long.
+    waits: bool
+
+
+def floor_of(processor: Processor, partition: int, ledger: Ledger) -> str:
+    """What is stored with a commit of the partition as far as its ledger says now."""
+    if isinstance(processor, KeepsFloors):
+        return processor.floor_at(partition, ledger.committable)
+    return ledger.floor(processor.floor(partition))
 
 
 #: Puts a record that cannot be finished aside: (record, code, reason); returns when it is on the log.

@@ -7,11 +7,11 @@ import pytest
 from schemas.profiles import BOOKING, INTEGRATION
 from services.admin.compose import new_integration, signing_secret
 from services.admin.rules import wanted
-from services.admin.shown import MASK, integration_json, iso, masked
+from services.admin.shown import MASK, RATE_MS, integration_json, iso, masked
 from services.vault.opened import open_integration
 from services.vault.seal import Keyring, SealedUnderOtherKey, Unsealable
 from streams import codec
-from streams.records import AppConfig, IntegrationConfig
+from streams.records import AppConfig, IntegrationConfig, IntegrationState
 
 KEYRING = Keyring(bytes(range(32)))
 APP = AppConfig(
@@ -117,6 +117,69 @@ def test_the_json_has_exactly_the_fields_of_the_contract():
         "createdAt": "2026-01-02T03:04:05.678Z",
         "updatedAt": "2026-01-02T03:04:05.678Z",
     }
+
+
+def state_of(**changes) -> IntegrationState:
+    fields = {
+        "integration": "int_1",
+        "app": "demo",
+        "state": "failing",
+        "epoch": 1,
+        "reason": "3 attempts in a row failed",
+        "consecutive_failures": 3,
+        "delivered": 49,
+        "ended": 51,
+        "last_delivery_id": "dlv_1",
+        "last_outcome": "exhausted",
+        "last_event_type": "call_ended",
+        "last_status": 503,
+        "last_attempt": 3,
+        "last_at_ms": 1_767_323_045_007,
+        "applied_offset": 9,
+    }
+    return IntegrationState(**fields | changes)
+
+
+def shown_with(state, now_ms=1_767_323_045_007, **changes):
+    config = composed()
+    config = IntegrationConfig(**{name: getattr(config, name) for name in config.__struct_fields__} | changes)
+    return integration_json(config, KEYRING, state=state, now_ms=now_ms)
+
+
+def test_what_the_breaker_says_is_shown():
+    shown = shown_with(state_of())
+
+    assert (shown["status"], shown["statusReason"]) == ("failing", "3 attempts in a row failed")
+    assert (shown["consecutiveFailures"], shown["successRate"]) == (3, 0.961)
+    assert shown["lastDelivery"] == {
+        "id": "dlv_1",
+        "event": "call_ended",
+        "outcome": "exhausted",
+        "status": 503,
+        "attempt": 3,
+        "at": "2026-01-02T03:04:05.007Z",
+    }
+
+
+def test_a_person_s_word_outweighs_the_breaker_s():
+    shown = shown_with(state_of(), status="paused", status_reason="maintenance")
+
+    assert (shown["status"], shown["statusReason"], shown["consecutiveFailures"]) == ("paused", "maintenance", 3)
+
+
+def test_after_an_activation_nothing_of_the_epoch_before_is_shown_but_its_deliveries():
+    shown = shown_with(state_of(state="paused"), epoch=2)
+
+    assert (shown["status"], shown["statusReason"], shown["consecutiveFailures"]) == ("active", None, 0)
+    assert (shown["successRate"], shown["lastDelivery"]["id"]) == (0.961, "dlv_1")
+
+
+def test_a_rate_needs_something_that_ended_within_a_day():
+    last_at_ms = state_of().last_at_ms
+
+    assert shown_with(state_of(), last_at_ms + RATE_MS - 1)["successRate"] == 0.961
+    assert shown_with(state_of(), last_at_ms + RATE_MS)["successRate"] is None
+    assert shown_with(state_of(delivered=0, ended=0))["successRate"] is None
 
 
 def test_no_secret_is_in_the_json():

@@ -1,64 +1,211 @@
-"""Who may start beside whom in the line of one integration."""
+"""Who may start beside whom in the line of one integration, and what a lane keeps in memory."""
+
+from typing import Any
 
 import pytest
 
-from services.dispatcher.lane import Lane
+from services.dispatcher.lane import PARKED_BYTES, Entry, Found, Lane, Pace, key_of
+from tests.records import make_delivery
+
+INTEGRATION, STRICT = Pace("integration", 10), Pace("strict", 10)
+KEY, NONE = Pace("key", 10), Pace("none", 2)
 
 
-def lane_of(*items: tuple[str, str]) -> Lane[str]:
-    lane: Lane[str] = Lane()
-    for key, name in items:
-        lane.add(name, key or None)
+def entry_of(offset: int, key: int = 0, **changes: Any) -> Entry:
+    fields: dict[str, Any] = {"key": key, "delivery": make_delivery(), "size": 10}
+    return Entry(offset, 1_000 + offset, **fields | changes)
+
+
+def lane_of(*keys: int) -> Lane:
+    """A lane with deliveries of these keys, at offsets from 0 on."""
+    lane = Lane()
+    for offset, key in enumerate(keys):
+        lane.add(entry_of(offset, key))
     return lane
 
 
-def started(lane: Lane[str], ordering, max_in_flight=10) -> list[str]:
-    names = []
-    while (next_one := lane.start(ordering, max_in_flight)) is not None:
-        names.append(next_one[1])
-    return names
+def started(lane: Lane, pace: Pace, now_ms: int = 0) -> list[int]:
+    """Offsets of all that may start now, which run then."""
+    offsets = []
+    while (entry := lane.start(pace, now_ms)) is not None:
+        offsets.append(entry.offset)
+    return offsets
 
 
-@pytest.mark.parametrize("ordering", ["integration", "strict"])
-def test_a_kept_line_has_one_in_flight_whatever_max_in_flight_says(ordering):
-    lane = lane_of(("", "a"), ("", "b"))
+def end(lane: Lane, *offsets: int) -> None:
+    for offset in offsets:
+        lane.end(lane.running[offset])
 
-    assert started(lane, ordering) == ["a"]
-    lane.end("")
-    assert started(lane, ordering) == ["b"]
+
+def opened(lane: Lane) -> list[int]:
+    return [each.offset for each in lane.open_deliveries()]
+
+
+@pytest.mark.parametrize("pace", [INTEGRATION, STRICT])
+def test_a_kept_line_has_one_in_flight_whatever_max_in_flight_says(pace):
+    lane = lane_of(1, 2)
+    assert started(lane, pace) == [0]
+    end(lane, 0)
+    assert started(lane, pace) == [1]
 
 
 def test_without_an_order_up_to_max_in_flight_go_at_once():
-    lane = lane_of(("k", "a"), ("k", "b"), ("k", "c"))
-
-    assert started(lane, "none", 2) == ["a", "b"]
-    lane.end("k")
-    assert started(lane, "none", 2) == ["c"]
+    lane = lane_of(1, 1, 1)
+    assert started(lane, NONE) == [0, 1]
+    end(lane, 1)
+    assert started(lane, NONE) == [2]
 
 
 def test_a_running_key_holds_only_itself():
-    lane = lane_of(("x", "x1"), ("x", "x2"), ("y", "y1"), ("x", "x3"))
-
-    assert started(lane, "key") == ["x1", "y1"]
-    lane.end("x")
-    assert started(lane, "key") == ["x2"]
-    lane.end("y")
-    assert started(lane, "key") == []
-    lane.end("x")
-    assert started(lane, "key") == ["x3"]
-    assert (lane.waiting, lane.running) == (0, 1)
+    lane = lane_of(1, 1, 2, 1)
+    assert started(lane, KEY) == [0, 2]
+    end(lane, 0)
+    assert started(lane, KEY) == [1]
+    end(lane, 2)
+    assert started(lane, KEY) == []
+    end(lane, 1)
+    assert started(lane, KEY) == [3]
+    assert (lane.queued, lane.parked, lane.opened) == (0, 0, 1)
 
 
 def test_deliveries_without_a_key_are_one_key():
-    lane = lane_of(("", "a"), ("", "b"), ("k", "c"))
-
-    assert started(lane, "key") == ["a", "c"]
+    assert key_of(make_delivery()) == key_of(make_delivery(ordering_key="")) == 0
+    assert started(lane_of(0, 0, 1), KEY) == [0, 2]
 
 
 def test_what_was_parked_by_key_keeps_its_order_when_the_ordering_changes():
-    lane = lane_of(("x", "x1"), ("x", "x2"), ("x", "x3"))
-    assert started(lane, "key") == ["x1"]
+    lane = lane_of(1, 1, 1)
+    assert started(lane, KEY) == [0]
+    assert started(lane, Pace("none", 10)) == []
+    end(lane, 0)
+    assert started(lane, Pace("none", 10)) == [1]
 
-    assert started(lane, "none", 10) == []
-    lane.end("x")
-    assert started(lane, "none", 10) == ["x2"]
+
+@pytest.mark.parametrize("pace", [STRICT, INTEGRATION])
+def test_nothing_overtakes_what_keeps_its_place(pace):
+    lane = lane_of(0, 0)
+    assert started(lane, pace) == [0]
+    lane.keep(lane.running[0], 2, 500)
+    assert started(lane, pace, 499) == []
+    assert lane.next_due_ms == 500
+    assert started(lane, pace, 500) == [0]
+    assert lane.running[0].attempt == 2
+    end(lane, 0)
+    assert started(lane, pace, 500) == [1]
+    assert lane.next_due_ms is None
+
+
+def test_a_key_that_fails_holds_itself_and_nothing_else():
+    lane = lane_of(1, 1, 2, 1, 2)
+    assert started(lane, KEY) == [0, 2]
+    lane.keep(lane.running[0], 2, 500)
+    end(lane, 2)
+    assert started(lane, KEY, 499) == [4]
+    assert started(lane, KEY, 500) == [0]
+    end(lane, 0, 4)
+    assert started(lane, KEY, 500) == [1]
+    end(lane, 1)
+    assert started(lane, KEY, 500) == [3]
+
+
+def test_those_that_keep_their_place_come_back_by_due_time():
+    lane = lane_of(1, 2, 3)
+    assert started(lane, KEY) == [0, 1, 2]
+    for offset, due_at_ms in ((0, 300), (1, 100), (2, 200)):
+        lane.keep(lane.running[offset], 2, due_at_ms)
+    assert started(lane, KEY, 250) == [1, 2]
+    assert lane.next_due_ms == 300
+
+
+def test_what_keeps_its_place_leaves_its_payload():
+    lane = lane_of(0)
+    assert started(lane, STRICT) == [0]
+    entry = lane.running[0]
+    lane.keep(entry, 2, 500)
+    assert (entry.delivery, entry.size) == (None, 0)
+
+
+def test_max_in_flight_may_grow_and_shrink():
+    lane = lane_of(*range(6))
+    assert started(lane, Pace("key", 3)) == [0, 1, 2]
+    assert started(lane, Pace("key", 1)) == []
+    end(lane, 0, 1)
+    assert started(lane, Pace("key", 1)) == []
+    end(lane, 2)
+    assert started(lane, Pace("key", 1)) == [3]
+    assert started(lane, Pace("key", 9)) == [4, 5]
+
+
+def test_parked_payloads_are_bounded():
+    lane = Lane()
+    for offset in range(5):
+        lane.add(entry_of(offset, key=1, size=PARKED_BYTES // 2 if offset else 10))
+    assert started(lane, KEY) == [0]
+    kept = [entry for entry in lane.entries() if entry.offset and entry.delivery is not None]
+    assert [entry.offset for entry in kept] == [1, 2]
+    assert (lane.queued, lane.parked, lane.queued_bytes) == (0, 4, 0)
+
+
+def test_open_is_what_stands_before_the_head():
+    lane = lane_of(1, 1, 2, 3)
+    assert started(lane, Pace("key", 2)) == [0, 2]
+    lane.keep(lane.running[2], 3, 700)
+    found = {each.offset: each for each in lane.open_deliveries()}
+    assert {0, 1, 2} == set(found)
+    assert (found[2].attempt, found[2].due_at_ms, found[2].key) == (3, 700, 2)
+    assert (found[1].attempt, found[1].due_at_ms) == (0, None)
+    head = lane.head()
+    assert head is not None
+    assert head.offset == 3
+
+
+def test_unloading_forgets_the_end_of_the_line_and_the_payloads_of_what_is_open():
+    lane = lane_of(1, 1, 2, 2, 3)
+    lane.open_queued()
+    for offset in range(5, 9):
+        lane.add(entry_of(offset, 4))
+    assert started(lane, Pace("key", 1)) == [0]
+    assert [entry.offset for entry in lane.unload(1)] == [6, 7, 8]
+    assert opened(lane) == [0, 1, 2, 3, 4]
+    assert (lane.queued, lane.queued_bytes) == (5, 10)  # of the head that may stay
+    assert [entry.offset for entry in lane.entries() if entry.delivery is not None] == [0, 5]
+
+
+def test_what_has_started_elsewhere_goes_on_without_a_request_whatever_is_in_flight():
+    lane = lane_of(0, 0)
+    lane.open_queued()
+    known = entry_of(2)
+    known.found, known.is_reopened = Found(2, 900, 1), True
+    lane.add(known)
+    assert started(lane, INTEGRATION) == [0]
+    entry = lane.start_known()
+    assert entry is known
+    assert lane.start_known() is None
+    lane.end(known)
+    end(lane, 0)
+    assert started(lane, INTEGRATION) == [1]
+
+
+def test_what_is_about_to_fall_out_of_the_log_goes_oldest_first_and_before_it_is_due():
+    lane = lane_of(1, 1, 2, 2)
+    assert started(lane, Pace("key", 1)) == [0]
+    lane.keep(lane.running[0], 2, 10**9)
+    order = []
+    while (entry := lane.start_older(1_003)) is not None:
+        order.append(entry.offset)
+        assert lane.start_older(1_003) is None
+        lane.end(entry)
+    assert order == [0, 1, 2]
+    assert lane.start_older(0) is None
+
+
+def test_a_lane_tells_since_when_something_waits_behind_its_key_too():
+    lane = lane_of(1, 1, 2)
+    for entry in lane.entries():
+        entry.taken_s = 100.0 + entry.offset
+    assert lane.waits_since_s() == 100.0
+    assert started(lane, KEY) == [0, 2]
+    assert lane.waits_since_s() == 101.0
+    end(lane, 0)
+    assert started(lane, KEY) == [1]
+    assert lane.waits_since_s() is None

@@ -82,7 +82,10 @@ def test_days_are_those_of_the_contract():
         "app-config": None,
         "audit": 400,
         "quarantine": 30,
+        "event-ids": 9,
+        "installation": None,
         "lane-rows": None,
+        "breaker-rows-changelog": None,
         **{f"retry.{delay_s}s": 7 for delay_s in RETRY_DELAYS_S},
     }
 
@@ -164,7 +167,7 @@ def test_a_broker_that_counts_itself_thrice_has_one_replica():
 def test_another_count_is_said_with_the_setting_that_would_accept_it():
     found = topics._differences(shown([1], Partitions(4, 16)), WANTED, Partitions(8, 16), 1)
 
-    assert [sentence.split(" has ")[0] for sentence in found] == ["topic events", "topic fan-out"]
+    assert [sentence.split(" has ")[0] for sentence in found] == ["topic events", "topic fan-out", "topic event-ids"]
     assert all("TENTERHOOK_PARTITIONS__BY_APP=4" in sentence for sentence in found)
 
 

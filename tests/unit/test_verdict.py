@@ -6,7 +6,7 @@ import pytest
 
 from services.dispatcher.plan import Unplannable
 from services.dispatcher.sender import Answer, Failure, FailureCode
-from services.dispatcher.verdict import verdict, without_retries
+from services.dispatcher.verdict import verdict
 from tests.records import make_integration
 
 INTEGRATION = make_integration(retry_policy="transient", max_attempts=3)
@@ -81,7 +81,8 @@ def test_what_cannot_succeed_is_blocked_at_once(integration, happened):
     assert (given.outcome, given.reason, given.detail) == ("blocked", happened.code, "why")
 
 
-def test_as_long_as_there_are_no_retry_lines_a_retry_ends_exhausted():
-    retried, delivered = (verdict(Answer(status=status), INTEGRATION, 1) for status in (503, 200))
-    assert (without_retries(retried).outcome, without_retries(retried).reason) == ("exhausted", "status_503")
-    assert without_retries(delivered) is delivered
+def test_who_asked_for_a_delivery_gets_one_attempt():
+    assert verdict(Answer(status=503), INTEGRATION, 2).retry
+    assert verdict(Answer(status=503), INTEGRATION, 2, is_asked_for=True).outcome == "exhausted"
+    assert verdict(failure("timeout"), BOOKING, 3, is_asked_for=True).outcome == "exhausted"
+    assert verdict(Answer(status=200), BOOKING, 3, is_asked_for=True).outcome == "delivered"

@@ -1,0 +1,127 @@
+"""A broken environment: the dispatcher says so once, keeps what it can going, and loses nothing."""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from streams import topics
+from streams.connection import Connection
+from tests.dispatching import DispatcherProcess, dispatcher_processes, dispatching
+from tests.integration.test_installation import delete
+from tests.logs import PARTITIONS, log_of, make_event
+from tests.receiving import receiver
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.kafka
+
+#: In the wire format, of a schema that nobody has released.
+UNKNOWN = struct.pack(">bI", 0, 2**31 - 1) + b"of a newer release"
+
+#: What a dispatcher works on; everything else it only looks things up in.
+WORKED_ON = (topics.EVENTS, topics.DELIVERIES)
+LOOKED_UP = (
+    topics.FAN_OUT,
+    topics.EVENT_IDS,
+    topics.RESULTS,
+    topics.LANE_ROWS,
+    topics.INTEGRATION_CONFIG,
+    topics.INTEGRATION_STATE,
+    topics.APP_CONFIG,
+)
+
+
+async def test_a_record_of_an_unknown_schema_on_any_topic_stops_nothing(kafka_connection: Connection):
+    """Where it is work, it is put aside; elsewhere it is passed over, and what was known before it counts."""
+    async with log_of(kafka_connection) as log, receiver() as to:
+        await log.integration(to.integration("int_1"))
+        for key in (b"int_1", b"demo", b"*", None):
+            for topic in (*WORKED_ON, *LOOKED_UP):
+                if key is not None or topic.cleanup != "compact":
+                    await log.raw(topic, UNKNOWN, key)
+        first, second = make_event(1), make_event(2)
+        async with dispatching(kafka_connection) as probe:
+            await log.events(first)
+            await log.results_come(1)
+            for topic in LOOKED_UP:
+                await log.raw(topic, UNKNOWN, b"int_1")
+            await log.events(second)
+            await log.results_come(2)
+            assert await probe.is_ready()
+            assert (await probe.get("/health/live"))[0] == 200
+            aside = await log.quarantined_come(2 * 4)
+
+        assert {each.topic for each in aside} == {kafka_connection.topic(topic) for topic in WORKED_ON}
+        assert {each.code for each in aside} == {"record.unreadable"}
+        assert {each.record_id for each in log.results} == {first.record_id, second.record_id}
+
+
+async def test_a_topic_deleted_under_a_running_dispatcher_is_said_and_nothing_is_worked_on_until_that_is_accepted(
+    kafka_connection: Connection, tmp_path: Path
+):
+    event = make_event(1)
+    async with log_of(kafka_connection) as log, receiver() as to:
+        await log.integration(to.integration("int_1"))
+        async with dispatcher_processes(kafka_connection, tmp_path) as [first]:
+            await delete(kafka_connection, topics.FAN_OUT)
+            await log.events(event)
+            if first.is_running:
+                first.kill()
+        second = DispatcherProcess(kafka_connection, tmp_path / "second.log", PARTITIONS)
+        try:
+            assert await second.ended() == 1
+            assert "fan-out was deleted and made again since this installation began" in second.said
+            assert log.results == []
+
+            await delete(kafka_connection, topics.INSTALLATION)
+            second.start()
+            await log.results_come(1)
+        finally:
+            second.kill()
+
+        assert [result.record_id for result in log.results] == [event.record_id]
+
+
+@pytest.mark.long
+async def test_a_broker_whose_disk_is_full_loses_nothing_and_work_goes_on_when_it_is_not(
+    kafka_connection: Connection, kafka_broker, tmp_path: Path
+):
+    """Its files may not grow any more, which it meets as it meets a full disk: it stops."""
+    import resource
+
+    import aiohttp
+
+    from tests.ingesting import PATH, SECRET, ingesting
+
+    accepted: list[str] = []
+    async with log_of(kafka_connection) as log, receiver() as to, ingesting(kafka_connection) as ingest:
+        await log.integration(to.integration("int_1"))
+
+        async def is_taken() -> bool:
+            event = {"type": "call_ended", "id": f"order-{len(accepted)}", "payload": {"n": len(accepted)}}
+            async with client.post(ingest.served.url + PATH, json=event) as response:
+                assert response.status in (202, 503)
+                if response.status == 202:
+                    accepted.append(event["id"])
+                return response.status == 202
+
+        async with (
+            dispatcher_processes(kafka_connection, tmp_path) as [dispatcher],
+            aiohttp.ClientSession(headers=SECRET) as client,
+        ):
+            for _ in range(5):
+                assert await is_taken()
+            for node in kafka_broker.nodes:
+                resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (0, 0))
+            try:
+
+                async def is_refused() -> bool:
+                    return not await is_taken()
+
+                await eventually(is_refused, 60)
+            finally:
+                kafka_broker.kill()
+                await kafka_broker.start()
+            await eventually(is_taken, 60)
+            await eventually(lambda: {each.event_id for each in log.results} >= set(accepted), 120)
+            assert dispatcher.is_running or "ended by the error above" in dispatcher.said

@@ -1,0 +1,366 @@
+"""The claims hold of a run that went well, and each fails on a record of one that did not."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from services.cli.reconcile.proof import Finding, Report
+from streams.records import BreakerRow, IntegrationState, LaneRow
+from tests.chaos import claims
+from tests.chaos.claims import CLAIMS, check, in_flight, lateness_ms, repeats, silences
+from tests.chaos.destinations import COMMON, Destination
+from tests.chaos.observed import Changed, Ended, Happened, Observed, Receipt, Request, Sent, Stored, Taken
+
+#: Of the first event, milliseconds since 1970 UTC.
+T = 1_767_355_200_000
+EVENTS = 6
+STEP_MS = 1_000
+DESTINATIONS = {
+    "int_a": Destination("int_a"),
+    "int_strict": Destination("int_strict", config={"ordering": "strict"}),
+    "int_key": Destination("int_key", config={"ordering": "key"}),
+}
+
+
+def event(number: int) -> str:
+    return f"e{number}"
+
+
+def request(integration: str, number: int, at_ms: float, attempt: int = 1, status: int | None = 200) -> Request:
+    return Request(integration, event(number), attempt, f"k{number % 2}", at_ms, at_ms + 10, status)
+
+
+def result(integration: str, number: int, at_ms: int, attempt: int = 1, **changes: Any) -> Ended:
+    """Of a request that came at that time."""
+    made = Ended(
+        partition=0,
+        offset=at_ms - T,
+        delivery_id=f"{integration}-{number}",
+        integration=integration,
+        event_id=event(number),
+        attempt=attempt,
+        outcome="delivered",
+        reason="status_200",
+        started_ms=at_ms - 1,
+        finished_ms=at_ms + 11,
+        appended_ms=at_ms + 12,
+        next_attempt=None,
+        next_due_ms=None,
+        is_queued=False,
+    )
+    return made._replace(**changes)
+
+
+def taken(integration: str, number: int, at_ms: int, attempt: int = 1) -> Taken:
+    return Taken(0, at_ms, f"{integration}-{number}", integration, event(number), attempt, at_ms, attempt > 1)
+
+
+def state(integration: str, **changes: Any) -> IntegrationState:
+    fields: dict[str, Any] = {
+        "integration": integration,
+        "app": "demo",
+        "state": "active",
+        "epoch": 1,
+        "consecutive_failures": 0,
+        "delivered": EVENTS,
+        "ended": EVENTS,
+        "applied_offset": 5,
+    }
+    return IntegrationState(**fields | changes)
+
+
+def row(integration: str, failures: int = 0) -> BreakerRow:
+    return BreakerRow(
+        integration=integration,
+        app="demo",
+        epoch=1,
+        failures=failures,
+        window=[],
+        delivered=[],
+        ended=[],
+        recent=[],
+        applied_offset=5,
+    )
+
+
+def lane_row(integration: str, held: int) -> LaneRow:
+    return LaneRow(integration=integration, app="demo", generation=1, reason="paused", frontier=0, open=[], held=held)
+
+
+def well() -> Observed:
+    """
+    Six events a second apart, each delivered to all; the second one to int_a at the second attempt, due a second later.
+    """
+    seen = Observed(DESTINATIONS)
+    for number in range(EVENTS):
+        at_ms = T + number * STEP_MS
+        seen.sent.append(Sent(event(number), number, COMMON, f"k{number % 2}", at_ms, 1))
+        seen.stored.append(Stored(0, number, event(number), f"rec_{number}", COMMON))
+        seen.receipts.append(Receipt(f"rec_{number}", event(number), tuple(DESTINATIONS), False, 0, number))
+        for name in DESTINATIONS:
+            seen.deliveries.append(taken(name, number, at_ms + 50))
+            fails = name == "int_a" and number == 1
+            seen.requests.append(request(name, number, at_ms + 100, status=503 if fails else 200))
+            if not fails:
+                seen.results.append(result(name, number, at_ms + 100))
+                continue
+            due_ms = at_ms + 1_100
+            seen.results.append(
+                result(
+                    name,
+                    number,
+                    at_ms + 100,
+                    outcome=None,
+                    reason="status_503",
+                    next_attempt=2,
+                    next_due_ms=due_ms,
+                    is_queued=True,
+                )
+            )
+            seen.deliveries.append(taken(name, number, due_ms + 5, attempt=2))
+            seen.requests.append(request(name, number, due_ms + 20, attempt=2))
+            seen.results.append(result(name, number, due_ms + 20, attempt=2))
+    seen.requests.sort(key=lambda each: each.arrived_ms)
+    for name in DESTINATIONS:
+        seen.folded[name], seen.published[name] = state(name), state(name)
+        seen.folded_rows[name], seen.rows[name] = row(name), row(name)
+    seen.changed, seen.configured = [Changed("int_a", "paused", 2)], [Changed("int_a", "paused", 2)]
+    seen.faults = [Happened("stop", "dispatcher-1", T + 300, T + 900, T + 2_000, 0)]
+    seen.reconciled = Report()
+    return seen
+
+
+def doctored(**changes: Any) -> Observed:
+    return replace(well(), **changes)
+
+
+def violated(seen: Observed) -> set[str]:
+    """Names of the claims that do not hold."""
+    return {CLAIMS[each.number - 1].__name__ for each in check(seen) if each.violations}
+
+
+def name(claim: Any) -> str:
+    return str(claim.__name__)
+
+
+def test_all_claims_hold_of_a_run_that_went_well():
+    assert violated(well()) == set()
+
+
+def test_every_claim_has_a_sentence_and_a_doctored_record_here():
+    assert all(claim.__doc__ for claim in CLAIMS)
+    assert {name(claim) for claim in CLAIMS} == {name(claim) for claim, _ in BROKEN}
+
+
+def without_first(kind: str) -> Observed:
+    return doctored(**{kind: getattr(well(), kind)[1:]})
+
+
+def selected_by_nobody() -> Observed:
+    seen = well()
+    seen.receipts[2] = seen.receipts[2]._replace(integrations=())
+    return seen
+
+
+def fanned_out_twice() -> Observed:
+    seen = well()
+    seen.receipts.append(seen.receipts[2]._replace(record_id="rec_other"))
+    return seen
+
+
+def without_result(integration: str, number: int) -> Observed:
+    left = [each for each in well().results if (each.integration, each.event_id) != (integration, event(number))]
+    return doctored(results=left)
+
+
+def second_outcome() -> Observed:
+    seen = well()
+    seen.results.append(result("int_a", 3, T + 9_000, outcome="rejected"))
+    return seen
+
+
+def never_sent() -> Observed:
+    return doctored(requests=[each for each in well().requests if each.event_id != event(4)])
+
+
+def answered_otherwise() -> Observed:
+    return doctored(requests=[each._replace(status=500) if each[:2] == ("int_a", "e3") else each for each in well().requests])  # fmt: skip # noqa: E501
+
+
+def sent_again(*faults: Happened) -> Observed:
+    """The fourth event, four seconds after it was answered and recorded."""
+    seen = doctored(faults=list(faults))
+    seen.requests.append(request("int_a", 3, T + 7_100))
+    seen.results.append(result("int_a", 3, T + 7_100))
+    return seen
+
+
+def unrecorded() -> Observed:
+    seen = without_result("int_a", 5)
+    return replace(seen, published={**seen.published, "int_a": state("int_a", state="paused")})
+
+
+def overtaken(integration: str, one: int, other: int) -> Observed:
+    """First attempts of two events change places."""
+    moved = []
+    for each in well().requests:
+        if each.integration == integration and each.event_id in {event(one), event(other)}:
+            number = other if each.event_id == event(one) else one
+            each = each._replace(arrived_ms=T + number * STEP_MS + 100)  # noqa: PLW2901
+        moved.append(each)
+    return doctored(requests=sorted(moved, key=lambda each: each.arrived_ms))
+
+
+def overtaken_while_it_waited(integration: str) -> Observed:
+    """The third event's last attempt comes after the fifth event, which has its key."""
+    seen = well()
+    seen.results = [
+        each._replace(outcome=None, reason="status_503", next_attempt=2, next_due_ms=T + 4_900)
+        if (each.integration, each.event_id) == (integration, "e2")
+        else each
+        for each in seen.results
+    ]
+    seen.results.append(result(integration, 2, T + 5_000, attempt=2))
+    seen.requests.append(request(integration, 2, T + 5_000, attempt=2))
+    return seen
+
+
+def second_attempt(**changes: Any) -> Observed:
+    seen = well()
+    return replace(seen, results=[each._replace(**changes) if each.attempt == 2 else each for each in seen.results])
+
+
+def arrived_early() -> Observed:
+    return doctored(
+        requests=[
+            each._replace(arrived_ms=each.arrived_ms - 30) if each.attempt == 2 else each for each in well().requests
+        ]
+    )
+
+
+def back_late() -> Observed:
+    late = [each._replace(appended_ms=each.appended_ms + 5_100) if each.attempt == 2 else each for each in well().deliveries]  # fmt: skip # noqa: E501
+    return doctored(deliveries=late, faults=[])
+
+
+def published_otherwise() -> Observed:
+    return doctored(published={**well().published, "int_a": state("int_a", consecutive_failures=1)})
+
+
+def row_otherwise() -> Observed:
+    return doctored(rows={**well().rows, "int_a": row("int_a", failures=3)})
+
+
+def holds_what_is_done() -> Observed:
+    return doctored(lane_rows={"int_a": lane_row("int_a", 2)})
+
+
+def stopped(code: int, took_ms: int) -> Observed:
+    return doctored(faults=[Happened("stop", "admin", T, T + took_ms, T + took_ms, code)])
+
+
+def found_by_reconcile() -> Observed:
+    report = Report()
+    report.found(Finding("no_delivery", 0, 3, "int_a", "dlv_0"))
+    return doctored(reconciled=report)
+
+
+BROKEN: list[tuple[Any, Observed]] = [
+    (claims.no_acknowledged_event_is_lost, without_first("stored")),
+    (claims.no_acknowledged_event_is_lost, without_first("receipts")),
+    (claims.no_acknowledged_event_is_lost, selected_by_nobody()),
+    (claims.no_acknowledged_event_is_lost, fanned_out_twice()),
+    (claims.one_outcome, without_result("int_strict", 2)),
+    (claims.one_outcome, second_outcome()),
+    (claims.results_are_true, never_sent()),
+    (claims.results_are_true, answered_otherwise()),
+    (claims.only_what_was_in_flight_is_repeated, sent_again()),
+    (claims.only_what_was_in_flight_is_repeated, unrecorded()),
+    (claims.repeats_are_no_more_than_in_flight, sent_again()),
+    (claims.order_is_kept, overtaken("int_a", 2, 3)),
+    (claims.order_is_kept, overtaken("int_strict", 2, 3)),
+    (claims.order_is_kept, overtaken("int_key", 2, 4)),
+    (claims.nothing_overtakes_what_fails, overtaken_while_it_waited("int_strict")),
+    (claims.nothing_overtakes_what_fails, overtaken_while_it_waited("int_key")),
+    (claims.no_retry_is_early, second_attempt(started_ms=T + 2_050)),
+    (claims.no_retry_is_early, arrived_early()),
+    (claims.no_retry_is_late, back_late()),
+    (claims.the_breaker_is_a_fold, published_otherwise()),
+    (claims.tables_are_true, row_otherwise()),
+    (claims.tables_are_true, holds_what_is_done()),
+    (claims.nothing_is_quarantined, doctored(quarantined=["events 0@3: unreadable"])),
+    (claims.changes_are_kept, doctored(configured=[])),
+    (claims.changes_are_kept, doctored(configured=[Changed("int_a", "paused", 2), Changed("int_a", "active", 1)])),
+    (claims.who_is_asked_to_stop_ends, stopped(-9, 2_000)),
+    (claims.who_is_asked_to_stop_ends, stopped(0, 31_000)),
+    (claims.reconcile_proves_it, found_by_reconcile()),
+]
+
+
+@pytest.mark.parametrize(("claim", "seen"), BROKEN, ids=[name(claim) for claim, _ in BROKEN])
+def test_a_claim_fails_on_a_doctored_record(claim, seen):
+    assert name(claim) in violated(seen)
+
+
+def test_keys_that_go_on_beside_each_other_are_in_order():
+    assert name(claims.order_is_kept) not in violated(overtaken("int_key", 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("fault", "allowed"),
+    [
+        (Happened("kill", "dispatcher-1", T + 3_105, T + 3_106, T + 9_000), True),
+        (Happened("node", "node-1", T + 3_105, T + 5_000, T + 9_000), True),
+        (Happened("freeze", "dispatcher-1", T + 3_105, T + 11_000, T + 12_000), True),
+        (Happened("kill", "dispatcher-1", T + 3_500, T + 3_501, T + 9_000), False),
+        (Happened("kill", "dispatcher-1", T + 2_500, T + 2_501, T + 9_000), False),
+        (Happened("stop", "dispatcher-1", T + 3_105, T + 3_106, T + 9_000, 0), False),
+        (Happened("kill", "breaker", T + 3_105, T + 3_106, T + 9_000), False),
+    ],
+    ids=str,
+)
+def test_a_repeat_is_allowed_where_the_first_request_was_in_flight_at_a_crash_of_a_dispatcher(fault, allowed):
+    seen = sent_again(fault)
+    assert (name(claims.only_what_was_in_flight_is_repeated) not in violated(seen)) == allowed
+    assert repeats(seen) == 1
+    # Its second result is no second outcome then, and one otherwise.
+    assert (name(claims.one_outcome) not in violated(seen)) == allowed
+
+
+def test_what_a_frozen_worker_had_begun_and_sends_when_it_wakes_counts_as_in_flight():
+    """The first came from its successor. This one was begun before the freeze: HTTP has no way to take it back."""
+    freeze = Happened("freeze", "dispatcher-1", T + 3_000, T + 11_000, T + 12_000)
+    seen = doctored(faults=[freeze])
+    seen.requests.append(request("int_a", 3, T + 11_010))
+    seen.results.append(result("int_a", 3, T + 11_010, started_ms=T + 2_999))
+    assert violated(seen) == set()
+
+
+def test_a_delivery_that_a_paused_integration_holds_needs_no_outcome():
+    seen = without_result("int_strict", 5)
+    seen.requests = [each for each in seen.requests if each[:2] != ("int_strict", "e5")]
+    assert name(claims.one_outcome) in violated(seen)
+    paused = state("int_strict", state="paused")
+    seen = replace(
+        seen,
+        published={**seen.published, "int_strict": paused},
+        folded={**seen.folded, "int_strict": paused},
+        lane_rows={"int_strict": lane_row("int_strict", 1)},
+    )
+    assert violated(seen) == set()
+
+
+def test_lateness_leaves_out_the_time_in_which_somebody_was_not_ready():
+    due_ms = T + 2_100
+    assert [ms for _, ms in lateness_ms(doctored(faults=[]))] == [5]
+    during = Happened("kill", "dispatcher-1", due_ms - 1_000, due_ms - 999, due_ms + 2)
+    assert [ms for _, ms in lateness_ms(doctored(faults=[during, during]))] == [3]
+    assert in_flight(doctored(faults=[during])) > 0
+
+
+def test_silence_is_the_longest_time_without_a_request_from_the_fault_until_all_is_ready():
+    fault = Happened("kill", "dispatcher-1", T + 150, T + 151, T + 3_500)
+    fewer = [each for each in well().requests if each[:2] != ("int_strict", "e2")]
+    [silence] = silences(doctored(faults=[fault], requests=fewer), ("int_a", "int_strict"))
+    assert (silence.fault, silence.integration, round(silence.seconds, 3)) == ("kill dispatcher-1", "int_strict", 2.0)

@@ -1,0 +1,48 @@
+"""Schedules of faults: the same for the same seed, and all that was asked for."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.chaos.run import kills, mixed, recovery
+from tests.chaos.schedule import Plan, schedule
+
+PLAN = Plan(60.0, {("kill", "dispatcher"): 4, ("freeze", "breaker"): 2, ("node", "node"): 3}, workers=3, nodes=3)
+
+
+def test_the_same_seed_gives_the_same_schedule_and_another_one_another():
+    assert schedule(7, PLAN) == schedule(7, PLAN)
+    assert schedule(7, PLAN) != schedule(8, PLAN)
+
+
+@given(st.integers(0, 10_000))
+def test_everything_asked_for_happens_in_order_within_the_time(seed):
+    faults = schedule(seed, PLAN)
+    assert Counter(fault.kind for fault in faults) == {"kill": 4, "freeze": 2, "node": 3}
+    times = [fault.at_s for fault in faults]
+    assert times == sorted(times)
+    assert min(times) >= 3
+    assert max(times) <= 57
+    assert {fault.target for fault in faults if fault.kind == "kill"} <= {f"dispatcher-{n}" for n in (1, 2, 3)}
+
+
+@given(st.integers(0, 10_000))
+def test_of_three_nodes_each_is_killed(seed):
+    killed = [fault.target for fault in schedule(seed, PLAN) if fault.kind == "node"]
+    assert sorted(killed) == ["node-1", "node-2", "node-3"]
+
+
+def test_a_freeze_is_longer_than_a_session():
+    assert all(fault.for_s > 6 for fault in schedule(1, PLAN) if fault.kind == "freeze")
+
+
+def test_the_presets_are_what_they_are_called():
+    assert len(schedule(1, kills().plan)) == 20
+    assert kills().per_second == 150
+    assert kills().plan.workers == 3
+    of_kinds = Counter(fault.kind for fault in schedule(1, recovery().plan))
+    assert of_kinds == {"kill": 5, "stop": 5}
+    short = Counter((f.kind, f.target.partition("-")[0]) for f in schedule(1, mixed(45).plan))
+    assert {"kill", "stop", "freeze", "join", "node"} == {kind for kind, _ in short}
+    assert {"dispatcher", "breaker", "ingest", "admin", "node"} == {service for _, service in short}
