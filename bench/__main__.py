@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from bench import agent_cost, pipeline
+from bench import agent_cost, isolation, pipeline, retries
 
 
 @contextmanager
@@ -66,7 +66,29 @@ def run_senders(options: argparse.Namespace) -> None:
     subprocess.run([sys.executable, "-m", "bench.senders"], check=True)
 
 
-NAMES = {"senders": run_senders, "agent_cost": run_agent_cost, "pipeline": run_pipeline}
+def run_isolation(options: argparse.Namespace) -> list[dict[str, object]]:
+    names = options.only or list(isolation.SCENARIOS)
+    with kafka(options.broker) as bootstrap:
+        return [isolation.measure(bootstrap, names, print) for _ in range(options.rounds)]
+
+
+def run_retries(options: argparse.Namespace) -> dict[str, object]:
+    say = (lambda _: None) if options.json else print
+    with kafka(options.broker) as bootstrap:
+        found = retries.measure(bootstrap, retries=options.retries, integrations=1_000, per_s=options.per_s, say=say)
+    if not options.json:
+        for line in retries.summary(found):
+            print(line)
+    return found
+
+
+NAMES = {
+    "isolation": run_isolation,
+    "senders": run_senders,
+    "agent_cost": run_agent_cost,
+    "pipeline": run_pipeline,
+    "retries": run_retries,
+}
 
 
 def main() -> None:
@@ -77,6 +99,9 @@ def main() -> None:
     parser.add_argument("--broker", help="HOST:PORT of a Kafka broker; otherwise one is started for the run.")
     parser.add_argument("--rounds", type=int, default=3, help="How often, for the spread (default: 3).")
     parser.add_argument("--json", action="store_true", help="Print every round as JSON.")
+    parser.add_argument("--only", action="append", choices=isolation.SCENARIOS, help="Of isolation: this scenario.")
+    parser.add_argument("--retries", type=int, default=1_000_000, help="Of retries: how many wait.")
+    parser.add_argument("--per-s", type=float, default=2_000, help="Of retries: how many are due a second.")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")

@@ -1,4 +1,4 @@
-"""The dispatcher's process: followers, producer, sender, and the Faust app with its two agents."""
+"""The dispatcher's process: followers, producer, sender, and the Faust app with its agents."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,6 +15,8 @@ from prometheus_client.registry import Collector
 from services.dispatcher.attempt import Attempts
 from services.dispatcher.fan_out import FanOut
 from services.dispatcher.lanes import Lanes
+from services.dispatcher.retries import DeliveryEnds, Retries
+from services.dispatcher.retry_reader import RetryReader
 from services.dispatcher.wire import WireSender
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
@@ -26,9 +28,10 @@ from streams import topics
 from streams.connection import Connection, wait_for_broker
 from streams.engine.app import Bounds, SafeApp
 from streams.engine.pinned import FaustChanged
-from streams.follower import Follower
+from streams.follower import Apply, Follower
 from streams.producer import open_producer
 from streams.quarantine import Quarantine
+from streams.states import States
 from streams.topics import Partitions, TopicMismatch
 from streams.views import Apps, Integrations
 
@@ -37,6 +40,13 @@ log = structlog.get_logger("dispatcher.app")
 #: Names of the Faust agents; they reach logs, metrics and quarantined records.
 FAN_OUT: Final = "fan-out"
 LANES: Final = "lanes"
+RETRY: Final = "retry-{delay_s}s"
+
+#: What a worker holds of one partition of a retry topic: of 40 of them, so some 20 MB beside as much in fetches.
+RETRY_BOUNDS: Final = Bounds(unfinished_records=500, unfinished_bytes=524_288)
+
+#: How long requests that were handed over may take: the longest timeout, their results, and some air.
+LEAVING_S: Final = 13.0
 
 #: How long the producer may flush at the end.
 PRODUCER_STOP_S: Final = 3.0
@@ -72,17 +82,38 @@ class _Health:
 
     def __init__(self) -> None:
         self.app: SafeApp | None = None
+        self.lanes: Lanes | None = None
         #: Set where nothing that is done can be recorded any more.
         self.ended = asyncio.Event()
 
     def live(self) -> str | None:
         has_stopped = self.app is not None and self.app.should_stop
-        return "the dispatcher has crashed" if self.ended.is_set() or has_stopped else None
+        if self.ended.is_set() or has_stopped:
+            return "the dispatcher has crashed"
+        return self.app.stuck if self.app is not None else None
 
     def ready(self) -> str | None:
         if self.app is None:
             return "waiting for the broker"
-        return None if self.app.is_ready else "partitions are being assigned or taken over"
+        if not self.app.is_ready:
+            return "partitions are being assigned or taken over"
+        return self.app.stopped or (self.lanes.stopped if self.lanes else None)
+
+
+class _Changes:
+    """Tells the lanes of each integration that has changed."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[str], None] = lambda _: None
+
+    def after(self, apply: Apply) -> Apply:
+        """The same, and tells then."""
+
+        def apply_and_tell(key: bytes | None, value: bytes | None, offset: int) -> None:
+            apply(key, value, offset)
+            self.tell((key or b"").decode(errors="replace"))
+
+        return apply_and_tell
 
 
 async def _run(
@@ -94,9 +125,13 @@ async def _run(
     stack: AsyncExitStack,
 ) -> None:
     own = settings.dispatcher
-    integrations, apps = Integrations(), Apps()
+    integrations, apps, states, changes = Integrations(), Apps(), States(), _Changes()
     config = await _started(
-        Follower(connection, topics.INTEGRATION_CONFIG, integrations.apply, clear=integrations.clear), stack
+        Follower(connection, topics.INTEGRATION_CONFIG, changes.after(integrations.apply), clear=integrations.clear),
+        stack,
+    )
+    await _started(
+        Follower(connection, topics.INTEGRATION_STATE, changes.after(states.apply), clear=states.clear), stack
     )
     await _started(Follower(connection, topics.APP_CONFIG, apps.apply, clear=apps.clear), stack)
     producer = await open_producer(connection, client_id=own.worker_id)
@@ -120,17 +155,20 @@ async def _run(
         "now_ms": now_ms,
         "on_fatal": lambda _: health.ended.set(),
     }
+    retries = Retries(connection, producer)
     lanes = Lanes(
         deliverer=Attempts(
             config=config,
             integrations=integrations,
             apps=apps,
+            states=states,
             keyring=keyring,
             sender=sender,
             brand=settings.header_brand,
             version=version("tenterhook"),
             now_ms=now_ms,
         ),
+        retries=retries,
         quarantine=Quarantine(producer, connection, LANES, now_ms),
         may_start=lambda: app.is_confirmed,
         **shared,
@@ -144,16 +182,35 @@ async def _run(
     )
     app.add_processor(connection.topic(topics.EVENTS), fan_out, name=FAN_OUT)
     app.add_processor(connection.topic(topics.DELIVERIES), lanes, name=LANES)
+    changes.tell, health.lanes = lanes.wake, lanes
+    readers = _add_retry_readers(app, retries, shared)
 
-    gauges = _Gauges(app, lanes)
+    gauges = _Gauges(app, lanes, readers)
     REGISTRY.register(gauges)
     stack.callback(REGISTRY.unregister, gauges)
+    stack.push_async_callback(lanes.finish_leaving, LEAVING_S)
     await app.start()
     stack.push_async_callback(app.stop)
     await _first(stop.wait, health.ended.wait, app.wait_until_stopped)
     log.info("dispatcher.draining", in_flight=lanes.in_flight)
     if not stop.is_set():
         raise StartupError("the dispatcher ended by the error above; what it had not finished is done again")
+
+
+def _add_retry_readers(app: SafeApp, retries: Retries, shared: dict[str, Any]) -> list[RetryReader]:
+    """An agent for each retry topic."""
+    own = {name: value for name, value in shared.items() if name != "partitions"}
+    connection, producer, now_ms = shared["connection"], shared["producer"], shared["now_ms"]
+    ends = DeliveryEnds(connection, shared["partitions"], app.ends)
+    readers = []
+    for line, delay_s in zip(topics.RETRIES, topics.RETRY_DELAYS_S, strict=True):
+        name = RETRY.format(delay_s=delay_s)
+        quarantine = Quarantine(producer, connection, name, now_ms)
+        may_start = lambda: app.is_confirmed  # noqa: E731  # as for the lanes
+        reader = RetryReader(line, retries=retries, ends=ends, quarantine=quarantine, may_start=may_start, **own)
+        app.add_processor(connection.topic(line), reader, name=name, bounds=RETRY_BOUNDS)
+        readers.append(reader)
+    return readers
 
 
 def _partitions(settings: Settings) -> Partitions:
@@ -185,13 +242,20 @@ async def _first(*waits: Callable[[], Awaitable[Any]]) -> None:
 class _Gauges(Collector):
     """What a worker holds right now, asked when Prometheus asks."""
 
-    def __init__(self, app: SafeApp, lanes: Lanes) -> None:
+    def __init__(self, app: SafeApp, lanes: Lanes, readers: list[RetryReader]) -> None:
         self._app = app
         self._lanes = lanes
+        self._readers = readers
 
     def collect(self) -> list[GaugeMetricFamily]:
         records, size = self._app.unfinished
+        overdue = GaugeMetricFamily(
+            "tenterhook_dispatcher_retry_overdue_seconds", "Lateness of what should go back first.", labels=["line"]
+        )
+        for reader in self._readers:
+            overdue.add_metric([reader.line], reader.overdue_ms / 1_000)
         return [
+            overdue,
             GaugeMetricFamily("tenterhook_dispatcher_in_flight", "Requests under way.", self._lanes.in_flight),
             GaugeMetricFamily("tenterhook_dispatcher_unfinished_records", "Taken, not finished.", records),
             GaugeMetricFamily("tenterhook_dispatcher_unfinished_bytes", "Their bytes.", size),

@@ -11,17 +11,21 @@ from typing import Final
 
 import structlog
 
-from schemas.profiles import MAX_IN_FLIGHT, MAX_TIMEOUT_MS, Ordering
+from schemas.profiles import MAX_IN_FLIGHT, MAX_TIMEOUT_MS
+from services.dispatcher.backoff import Next, next_attempt, retry_after_ms
 from services.dispatcher.guard import url_refusal
+from services.dispatcher.lane import Pace
 from services.dispatcher.masking import mask, mask_body, mask_headers
 from services.dispatcher.plan import Planned, Prepared, Unplannable, prepare
 from services.dispatcher.sender import Answer, Failure, NoResources, Request, Sender
-from services.dispatcher.verdict import Verdict, verdict, without_retries
+from services.dispatcher.standing import FALLEN_OUT, Standing, discarded, standing
+from services.dispatcher.verdict import Verdict, verdict
 from services.vault.opened import open_integration
 from services.vault.seal import Keyring
 from streams.engine.processor import ReadAt
 from streams.follower import Follower
 from streams.records import Delivery, IntegrationConfig, Result
+from streams.states import States
 from streams.views import Apps, Integrations
 
 log = structlog.get_logger("dispatcher.attempt")
@@ -32,6 +36,9 @@ OPENED_FOR_MS: Final = 60_000
 BEHIND_ALARM_S: Final = 5.0
 #: And of so many integrations at most.
 OPENED_AT_MOST: Final = 2_000
+
+#: Orderings in which a delivery that fails keeps its place in the line instead of waiting in a retry topic.
+KEEP_THEIR_PLACE: Final = frozenset({"strict", "key"})
 
 #: Wait before another try where this machine is out of sockets.
 NO_RESOURCES_RETRY_S: Final = 1.0
@@ -59,6 +66,7 @@ class Attempts:
         config: Follower,
         integrations: Integrations,
         apps: Apps,
+        states: States,
         keyring: Keyring,
         sender: Sender,
         brand: str,
@@ -72,6 +80,7 @@ class Attempts:
         self._config = config
         self._integrations = integrations
         self._apps = apps
+        self._states = states
         self._keyring = keyring
         self._sender = sender
         self._brand = brand
@@ -95,30 +104,40 @@ class Attempts:
             )
             await self._config.reach(config_offset)
 
-    def pace(self, integration: str) -> tuple[Ordering, int]:
+    def pace(self, integration: str) -> Pace:
         """Ordering and how many requests at once; one that is deleted is only discarded, at any pace."""
         config = self._integrations.get(integration)
         if config is None:
-            return "none", MAX_IN_FLIGHT
+            return Pace("none", MAX_IN_FLIGHT)
         # The admin service refuses others; what somebody else wrote must not stop a lane for ever.
-        return config.ordering, min(max(config.max_in_flight, 1), MAX_IN_FLIGHT)
+        return Pace(config.ordering, min(max(config.max_in_flight, 1), MAX_IN_FLIGHT))
+
+    def standing(self, integration: str) -> Standing:
+        """Whether its deliveries are sent now."""
+        config = self._integrations.get(integration)
+        return standing(config, is_paused=config is not None and self._states.is_paused(config))
 
     async def attempt(self, delivery: Delivery, read_at: ReadAt) -> Result:
         """The result of the delivery's next attempt."""
         config = self._integrations.get(delivery.integration)
         started_ms = self._now_ms()
-        if config is None:
-            ended = Verdict("discarded", "integration_deleted", "the integration was deleted before this was sent")
-            return self._result(delivery, None, ended, started_ms, read_at)
+        is_paused = config is not None and self._states.is_paused(config)
+        unsent = discarded(delivery, config, is_paused=is_paused)
+        if config is None or unsent is not None:
+            return self._result(delivery, config, unsent or FALLEN_OUT, started_ms, read_at)
         ready = self._prepare(config, started_ms)
         prepared = ready.prepared
         planned = prepared if isinstance(prepared, Unplannable) else prepared.plan(delivery, started_ms)
         happened = await self._send(planned) if isinstance(planned, Planned) else planned
-        # RETRY: `without_retries` ends every delivery with its first attempt, as long as there are no retry topics.
-        ended = without_retries(verdict(happened, config, delivery.attempt))
+        ended = verdict(happened, config, delivery.attempt, is_asked_for=delivery.cause != "live")
         return self._result(
             delivery, config, ended, started_ms, read_at, ready=ready, planned=planned, happened=happened
         )
+
+    def fallen_out(self, delivery: Delivery, read_at: ReadAt) -> Result:
+        """The outcome of a delivery that waited as long as the log keeps it."""
+        config = self._integrations.get(delivery.integration)
+        return self._result(delivery, config, FALLEN_OUT, self._now_ms(), read_at)
 
     def _prepare(self, config: IntegrationConfig, now_ms: int) -> _Ready:
         app = self._apps.get(config.app)
@@ -183,6 +202,8 @@ class Attempts:
             is_cut = isinstance(answer, Failure) or answer.truncated
             encoding = next((value for name, value in answer.headers if name.lower() == "content-encoding"), "")
             body = mask_body(answer.body, encoding, masks, cut=is_cut)
+        finished_ms = self._now_ms()
+        follows = _next(delivery, config, ended, answer, finished_ms)
         return Result(
             delivery_id=delivery.delivery_id,
             integration=delivery.integration,
@@ -205,16 +226,33 @@ class Attempts:
             response_body=body,
             response_truncated=is_cut and answer is not None and (isinstance(answer, Answer) or bool(answer.body)),
             started_at_ms=started_ms,
-            finished_at_ms=self._now_ms(),
+            finished_at_ms=finished_ms,
             dns_us=answer.dns_us if answer else None,
             connect_us=answer.connect_us if answer else None,
             wait_us=answer.wait_us if answer else None,
             read_us=answer.read_us if answer else None,
+            next_attempt=follows.attempt if follows else None,
+            next_due_at_ms=follows.due_at_ms if follows else None,
+            next_slot=follows.slot if follows and config and config.ordering not in KEEP_THEIR_PLACE else None,
             accepted_at_ms=delivery.accepted_at_ms,
             source_partition=read_at.partition,
             source_offset=read_at.offset,
             source_generation=read_at.generation,
         )
+
+
+def _next(
+    delivery: Delivery,
+    config: IntegrationConfig | None,
+    ended: Verdict,
+    answer: Answer | Failure | None,
+    failed_at_ms: int,
+) -> Next | None:
+    """The attempt that follows; None where the delivery has ended."""
+    if config is None or not ended.retry:
+        return None
+    asked_ms = retry_after_ms(answer.status, answer.headers, failed_at_ms) if answer is not None else None
+    return next_attempt(delivery.delivery_id, delivery.attempt, config, failed_at_ms, asked_ms)
 
 
 def _kept_headers(planned: Planned, ready: _Ready) -> dict[str, str]:

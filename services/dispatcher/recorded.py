@@ -1,61 +1,177 @@
 """
-What the log says of deliveries that are read again: which of them have their result, and which came too late.
+What the log says of deliveries that are read again: which have ended, which failed and go on, which are under way
+elsewhere, and which came too late to count.
 
 Pure: records in, answers out.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from aiokafka import ConsumerRecord
 
+from services.dispatcher.lane import ENDED, Found, Handed
 from streams import codec
-from streams.records import Delivery, Marker, Result
-from streams.takeover import Generations, Held
+from streams.records import Delivery, HandOver, LaneRow, Marker, Result
+from streams.takeover import Held
+from streams.topics import SLOT_TENTHS
+
+#: Beyond every offset.
+_NEVER: Final = 2**63 - 1
+
+#: A source of deliveries: name of the topic, and its partition.
+Source = tuple[str, int]
+
+
+class _Of(NamedTuple):
+    delivery_id: str
+    integration: str
+    found: Found
+    #: Where its result stands in its partition.
+    at: int
+
+
+class _Left:
+    """What was found of an integration and not asked for yet."""
+
+    __slots__ = ("count", "floor")
+
+    def __init__(self, floor: int) -> None:
+        self.count = 0
+        #: The first of it stands there in its partition of results, or behind.
+        self.floor = floor
+
+
+class _Row(NamedTuple):
+    frontier: int
+    until: int | None
+    opened: frozenset[int]
+
+
+class _Marked:
+    """Markers of each source on one partition of `deliveries`: where they stand, and their generations."""
+
+    def __init__(self) -> None:
+        self._marks: dict[Source, list[tuple[int, int]]] = {}
+
+    def put(self, source: Source, offset: int, generation: int) -> None:
+        marks = self._marks.setdefault(source, [])
+        if not marks or offset > marks[-1][0]:
+            marks.append((offset, generation))
+        elif (offset, generation) not in marks:
+            insort(marks, (offset, generation))
+
+    def before(self, source: Source, offset: int, otherwise: int) -> int:
+        """Generation of the newest one below the offset: in log order, as a group that was deleted counts anew."""
+        marks = self._marks.get(source)
+        at = bisect_left(marks, (offset, -1)) if marks else 0
+        return marks[at - 1][1] if marks and at else otherwise
 
 
 class Recorded:
     """The lanes' memory of their predecessors, for the partitions of one assignment."""
 
-    def __init__(self, events: str, sources: int) -> None:
+    def __init__(self, events: Source, retries: Mapping[str, str]) -> None:
         """
         Args:
-            events: name of the topic whose owners append to `deliveries`.
-            sources: its partitions.
+            events: name of the topic whose owners append first attempts, and how many partitions it has.
+            retries: the retry topics, whose readers append the later ones: name without prefix to the full one.
         """
-        self._events = events
-        self._sources = sources
-        #: By (partition, offset) of a delivery that will be read again and has its result: its id.
-        self._ended: dict[tuple[int, int], str] = {}
+        self._events = [(events[0], number) for number in range(events[1])]
+        self._retries = [(name, slot) for name in retries.values() for slot in range(len(SLOT_TENTHS))]
+        self._retry_topics = retries
+        #: By (partition, offset) of a delivery that will be read again: whose it is, and what became of it.
+        self._found: dict[tuple[int, int], _Of] = {}
+        #: The same of requests under way.
+        self._handed: dict[tuple[int, int], Handed] = {}
+        #: By integration.
+        self._left: dict[str, _Left] = {}
+        #: (delivery, attempt) of later attempts that have a result, and where they were read.
+        self.retried: dict[tuple[str, int], int] = {}
         self._held = Held()
-        #: Fan-out's owners, by partition of `deliveries`; and the lowest of them where reading began.
-        self._marked = Generations()
-        self._marked_before: dict[int, int] = {}
+        self._rows: dict[str, _Row] = {}
+        self._marked: dict[int, _Marked] = {}
+        self._marked_before: dict[int, tuple[int, int]] = {}
+        self._least: dict[int, tuple[int, int]] = {}
 
     # -- at a takeover ---------------------------------------------------------------------------------------
 
-    def begin(self, floors: Mapping[int, str]) -> dict[int, int]:
+    def begin(self, floors: Mapping[int, str], rows: Mapping[int, Iterable[LaneRow]]) -> dict[int, int]:
         """Forget what was; by partition, the offset from which its results have to be seen."""
-        self._ended.clear()
+        for memory in (self._found, self._handed, self._left, self.retried, self._marked, self._least):
+            memory.clear()
         self._held.clear()
-        self._marked.clear()
+        self._rows.clear()
         parsed = {partition: _parse(floor) for partition, floor in floors.items()}
-        self._marked_before = {partition: generation for partition, (_, generation) in parsed.items()}
-        return {partition: start for partition, (start, _) in parsed.items()}
+        self._marked_before = {partition: marked for partition, (_, marked) in parsed.items()}
+        starts = {partition: start for partition, (start, _) in parsed.items()}
+        for partition, of_partition in rows.items():
+            for row in of_partition:
+                self._rows[row.integration] = _Row(row.frontier, row.until, frozenset(each.offset for each in row.open))
+                if row.floor is not None:
+                    starts[partition] = min(starts[partition], row.floor)
+        return starts
 
     def see(self, record: "ConsumerRecord[Any, Any]", starts: Mapping[int, int]) -> None:
         """A record of `delivery-results`; *starts*: by partition, the first delivery that will be read again."""
         try:
-            result = codec.decode(record.value)
+            seen = codec.decode(record.value)
         except codec.Unreadable:
             return  # ops tooling's to complain about; it is no result of ours
-        if isinstance(result, Result) and result.source_offset >= starts[record.partition]:
-            self._ended[record.partition, result.source_offset] = result.delivery_id
+        if isinstance(seen, Result):
+            self.note(seen, record.partition, record.offset, starts)
+        elif isinstance(seen, HandOver):
+            self.note_hand_over(seen, record.partition, record.offset, starts)
+
+    def note_hand_over(self, seen: HandOver, partition: int, offset: int, starts: Mapping[int, int]) -> None:
+        """A request under way, said there."""
+        place = partition, seen.source_offset
+        known = self._found.get(place)
+        has_come = known is not None and (known.found == ENDED or known.found.attempt > seen.attempt)
+        if not has_come and self._is_read_again(seen.integration, partition, seen.source_offset, starts):
+            self._handed[place] = Handed(seen.attempt, seen.until_ms, offset)
+
+    def note(self, result: Result, partition: int, offset: int, starts: Mapping[int, int]) -> None:
+        """A result there."""
+        if result.attempt > 1:
+            self.retried[result.delivery_id, result.attempt] = result.source_offset
+        if not self._is_read_again(result.integration, partition, result.source_offset, starts):
+            return
+        place = partition, result.source_offset
+        found = found_of(result)
+        known = self._found.get(place)
+        if known is None or (known.found != ENDED and (found == ENDED or found.attempt > known.found.attempt)):
+            self._found[place] = _Of(result.delivery_id, result.integration, found, offset)
+        if place in self._handed and (found == ENDED or self._handed[place].attempt <= result.attempt):
+            del self._handed[place]
+
+    def _is_read_again(self, integration: str, partition: int, offset: int, starts: Mapping[int, int]) -> bool:
+        if offset >= starts[partition]:
+            return True
+        row = self._rows.get(integration)
+        if row is None:
+            return False
+        return offset in row.opened or (offset >= row.frontier and (row.until is None or offset < row.until))
 
     def hold(self, floors: Mapping[int, str]) -> int:
-        """All is seen: how many results there are; the floors that led to them are held."""
-        self._held.hold(floors, self._ended)
-        return len(self._ended)
+        """All is seen: how much there is; the floors that led to it are held."""
+        self._held.hold(floors, self._found)
+        self._held.hold(floors, self._handed)
+        for known in self._found.values():
+            left = self._left.setdefault(known.integration, _Left(known.at))
+            left.count += 1
+            left.floor = min(left.floor, known.at)
+        return len(self._found)
+
+    def left_floor(self, integration: str) -> int | None:
+        """Where what was found of it stands, at the earliest, as long as not all has been asked for."""
+        left = self._left.get(integration)
+        return None if left is None else left.floor
+
+    def places(self) -> Iterable[tuple[int, int]]:
+        """Partition and offset of the requests under way elsewhere."""
+        return self._handed.keys()
 
     # -- at work ---------------------------------------------------------------------------------------------
 
@@ -63,34 +179,96 @@ class Recorded:
         """
         What a successor has to know: where results end by now, and whose markers were read on `deliveries`.
 
-        One generation for all partitions of `events`, the lowest: a rebalance marks all of them with the same.
+        One generation for all partitions of `events`, and one for those of the retry topics, the lowest: a rebalance
+        marks all of them with the same.
         """
-        marked = self._marked.least(partition, self._sources, before=self._marked_before.get(partition, 0))
-        return self._held.floor(partition, f"{end};{marked}")
+        marked = self._least.get(partition)
+        if marked is None:
+            marked = self._least[partition] = self.marked(partition)
+        return self._held.floor(partition, f"{end};{marked[0]};{marked[1]}")
+
+    def marked(
+        self, partition: int, offset: int | None = None, before: tuple[int, int] | None = None
+    ) -> tuple[int, int]:
+        """
+        The least generations of owners of events and of retry topics whose markers stand below this offset.
+
+        Args:
+            offset: None: all that were seen.
+            before: as in `is_late`.
+        """
+        before = self._marked_before.get(partition, (0, 0)) if before is None else before
+        marks = self._marked.get(partition)
+        if marks is None:
+            return before
+        below = 2**63 if offset is None else offset
+        return (
+            min((marks.before(source, below, before[0]) for source in self._events), default=before[0]),
+            min((marks.before(source, below, before[1]) for source in self._retries), default=before[1]),
+        )
 
     def passed(self, partition: int, offset: int) -> None:
         """Deliveries up to this offset are taken."""
         self._held.passed(partition, offset)
 
-    def mark(self, partition: int, marker: Marker) -> None:
+    def mark(self, partition: int, offset: int, marker: Marker) -> None:
         """A marker read on `deliveries`."""
-        if marker.source_topic == self._events:
-            self._marked.saw(partition, marker.source_partition, marker.generation)
+        marks = self._marked.setdefault(partition, _Marked())
+        for source in marker.sources:
+            marks.put((marker.source_topic, source), offset, marker.generation)
+        self._least.pop(partition, None)
 
-    def has_ended(self, partition: int, offset: int, delivery: Delivery) -> bool:
-        """Whether the delivery that was read there has its result, whatever that is. Asked once."""
-        return self._ended.pop((partition, offset), None) == delivery.delivery_id
+    def find(self, partition: int, offset: int, delivery_id: str | None = None) -> Found | None:
+        """What became of the delivery that was read there: ENDED, another attempt, or nothing. Asked once."""
+        known = self._found.pop((partition, offset), None)
+        if known is None:
+            return None
+        left = self._left.get(known.integration)
+        if left is not None:
+            left.count -= 1
+            if not left.count:
+                del self._left[known.integration]
+        if delivery_id is not None and known.delivery_id != delivery_id:
+            return None
+        return known.found if known.found == ENDED else known.found._replace(at=known.at)
 
-    def is_late(self, partition: int, delivery: Delivery) -> bool:
-        """Whether an owner of fan-out appended it that had been replaced; its successor appends it too."""
-        before = self._marked_before.get(partition, 0)
-        return self._marked.is_late(partition, delivery.source_partition, delivery.source_generation, before=before)
+    def handed(self, partition: int, offset: int) -> Handed | None:
+        """The request for the delivery read there that a predecessor still makes. Asked once."""
+        return self._handed.pop((partition, offset), None)
+
+    def is_late(self, partition: int, offset: int, delivery: Delivery, before: tuple[int, int] | None = None) -> bool:
+        """
+        Whether an owner appended it that had been replaced; its successor appends it too.
+
+        Args:
+            before: least generations of the owners whose markers stand below where this reading began, of events and
+                of retry topics; None: where this assignment's began.
+        """
+        if delivery.cause != "live" and delivery.retry_line is None:
+            return False  # a person asked for it
+        earlier = self._marked_before.get(partition, (0, 0)) if before is None else before
+        marks = self._marked.get(partition)
+        if delivery.retry_line is not None:
+            name = self._retry_topics.get(delivery.retry_line, delivery.retry_line)
+            source, generation, otherwise = (name, delivery.retry_partition or 0), delivery.retry_generation, earlier[1]
+        else:
+            source = self._events[0][0], delivery.source_partition
+            generation, otherwise = delivery.source_generation, earlier[0]
+        newest = marks.before(source, offset, otherwise) if marks else otherwise
+        return (generation or 0) < newest
 
 
-def _parse(floor: str) -> tuple[int, int]:
+def found_of(result: Result) -> Found:
+    """What a result says of its delivery."""
+    if result.outcome is not None or result.next_attempt is None:
+        return ENDED
+    return Found(result.next_attempt, result.next_due_at_ms or 0, result.next_slot)
+
+
+def _parse(floor: str) -> tuple[int, tuple[int, int]]:
     """What `Recorded.floor` wrote; zeros, which read all that is kept, where nothing of that form is stored."""
     try:
-        end, generation = map(int, floor.split(";"))
+        end, events, retries = map(int, floor.split(";"))
     except ValueError:
-        return 0, 0
-    return end, generation
+        return 0, (0, 0)
+    return end, (events, retries)

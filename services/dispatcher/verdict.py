@@ -4,7 +4,7 @@ What an attempt means for its delivery: ended, and how, or another attempt.
 Pure. Everything is classed here, before any timer: what cannot succeed never enters a retry line.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from services.dispatcher.plan import Unplannable
@@ -36,7 +36,13 @@ class Verdict:
         return self.outcome is None
 
 
-def verdict(happened: Answer | Failure | Unplannable, integration: IntegrationConfig, attempt: int) -> Verdict:
+def verdict(
+    happened: Answer | Failure | Unplannable,
+    integration: IntegrationConfig,
+    attempt: int,
+    *,
+    is_asked_for: bool = False,
+) -> Verdict:
     """
     What becomes of a delivery after this attempt.
 
@@ -44,6 +50,7 @@ def verdict(happened: Answer | Failure | Unplannable, integration: IntegrationCo
         happened: what the sender gave, or what `plan` gave where nothing could be sent.
         integration: its retry policy and number of attempts decide.
         attempt: the number of this one, counted from 1.
+        is_asked_for: by a person, who gets one attempt: a retry, a replay, a test.
 
     Source: product/integrations.txt, "Delivery reliability"; product/booking-webhooks.txt, "Retries".
     """
@@ -52,20 +59,11 @@ def verdict(happened: Answer | Failure | Unplannable, integration: IntegrationCo
     if isinstance(happened, Failure):
         if happened.code in _BLOCKED:
             return Verdict("blocked", happened.code, happened.detail)
-        return _failed(happened.code, happened.detail, integration, attempt)
-    return _answered(happened.status, integration, attempt)
+        return _failed(happened.code, happened.detail, 1 if is_asked_for else integration.max_attempts, attempt)
+    return _answered(happened.status, integration, 1 if is_asked_for else integration.max_attempts, attempt)
 
 
-def without_retries(given: Verdict) -> Verdict:
-    """
-    The verdict where no retry line takes the delivery: another attempt becomes the end, `exhausted`.
-
-    For the lanes as long as they have nowhere to put a retry; they stop calling it when they do.
-    """
-    return replace(given, outcome="exhausted") if given.retry else given
-
-
-def _answered(status: int, integration: IntegrationConfig, attempt: int) -> Verdict:
+def _answered(status: int, integration: IntegrationConfig, attempts: int, attempt: int) -> Verdict:
     match status // 100:
         case 2:
             return Verdict("delivered", f"status_{status}", f"the endpoint answered {status}")
@@ -79,7 +77,7 @@ def _answered(status: int, integration: IntegrationConfig, attempt: int) -> Verd
             reason, detail = f"status_{status}", f"the endpoint answered {status}"
     if _is_final(status, integration):
         return Verdict("rejected", reason, detail)
-    return _failed(reason, detail, integration, attempt)
+    return _failed(reason, detail, attempts, attempt)
 
 
 def _is_final(status: int, integration: IntegrationConfig) -> bool:
@@ -91,8 +89,8 @@ def _is_final(status: int, integration: IntegrationConfig) -> bool:
     return status // 100 != _SERVER_ERROR
 
 
-def _failed(reason: str, detail: str, integration: IntegrationConfig, attempt: int) -> Verdict:
+def _failed(reason: str, detail: str, attempts: int, attempt: int) -> Verdict:
     """A failure that another attempt may mend, as long as attempts are left."""
-    if attempt >= integration.max_attempts:
+    if attempt >= attempts:
         return Verdict("exhausted", reason, detail)
     return Verdict(None, reason, detail)

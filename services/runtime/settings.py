@@ -53,6 +53,20 @@ class DispatcherSettings(_Section):
     )
 
 
+class BreakerSettings(_Section):
+    host: str = Field("127.0.0.1", description="Address of the health and metrics port.")
+    port: int = Field(8091, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")
+    worker_id: str = Field(f"{socket.gethostname()}-{os.getpid()}", description="Name of this worker at the broker.")
+    max_unfinished_records: int = Field(
+        2_000, ge=1, description="Results of one partition taken and not finished; above it the partition pauses."
+    )
+    max_unfinished_bytes: int = Field(16_777_216, ge=65_536, description="Their bytes.")
+    commit_interval_ms: int = Field(250, ge=10, description="How often offsets are committed.")
+    session_timeout_ms: int = Field(
+        6_000, ge=6_000, description="After how long without a heartbeat a worker counts as dead."
+    )
+
+
 class AdminSettings(_Section):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8081, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -85,6 +99,7 @@ class Settings(BaseSettings):
     )
     ingest: IngestSettings = IngestSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    breaker: BreakerSettings = BreakerSettings()
     admin: AdminSettings = AdminSettings()
 
     @classmethod

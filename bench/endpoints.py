@@ -1,0 +1,71 @@
+"""
+Receivers for measurements, in a process of their own: `python -m bench.endpoints FOLDER`.
+
+The first part of a path says how it behaves (`/fast/…`, `/hang/…`, `/slow-MS/…`, `/fail/…`). Every arrival is a line of
+FOLDER/arrivals: integration, number of the event, nanoseconds since 1970 when the request had come, attempt.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+ERROR: Final = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+
+
+class Receiver(asyncio.Protocol):
+    """Requests with a Content-Length, one after another on a connection."""
+
+    def __init__(self, arrivals: Any) -> None:
+        self._arrivals = arrivals
+        self._data = bytearray()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        while (end := self._data.find(b"\r\n\r\n")) >= 0:
+            head = bytes(self._data[:end]).decode("latin-1")
+            fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
+            length = int({name.lower(): value for name, value in fields.items()}["content-length"])
+            if len(self._data) < end + 4 + length:
+                return
+            body = bytes(self._data[end + 4 : end + 4 + length])
+            del self._data[: end + 4 + length]
+            self._arrived(head.split(" ", 2)[1], json.loads(body))
+
+    def _arrived(self, path: str, body: dict[str, Any]) -> None:
+        _, behaviour, integration = path.split("/")
+        number, attempt = body["payload"]["n"], body["attempt"]
+        self._arrivals.write(f"{integration} {number} {time.time_ns()} {attempt}\n")
+        if behaviour.startswith("slow-"):
+            asyncio.get_running_loop().call_later(int(behaviour[5:]) / 1_000, self._answer, OK)
+        elif behaviour != "hang":
+            self._answer(ERROR if behaviour == "fail" else OK)
+
+    def _answer(self, answer: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(answer)
+
+
+async def serve(folder: Path) -> None:
+    """Until this process is ended; the port stands in FOLDER/port."""
+    with (folder / "arrivals").open("w", buffering=1) as arrivals:
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Receiver(arrivals), "127.0.0.1", 0, backlog=4096
+        )
+        port = folder / "port.new"
+        port.write_text(str(server.sockets[0].getsockname()[1]))
+        port.rename(folder / "port")
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(Path(sys.argv[1])))
