@@ -75,7 +75,9 @@ def run_isolation(options: argparse.Namespace) -> list[dict[str, object]]:
 def run_retries(options: argparse.Namespace) -> dict[str, object]:
     say = (lambda _: None) if options.json else print
     with kafka(options.broker) as bootstrap:
-        found = retries.measure(bootstrap, retries=options.retries, integrations=1_000, per_s=options.per_s, say=say)
+        found = retries.measure(
+            bootstrap, retries=options.retries, due=options.due, integrations=1_000, per_s=options.per_s, say=say
+        )
     if not options.json:
         for line in retries.summary(found):
             print(line)
@@ -101,7 +103,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="Print every round as JSON.")
     parser.add_argument("--only", action="append", choices=isolation.SCENARIOS, help="Of isolation: this scenario.")
     parser.add_argument("--retries", type=int, default=1_000_000, help="Of retries: how many wait.")
-    parser.add_argument("--per-s", type=float, default=2_000, help="Of retries: how many are due a second.")
+    parser.add_argument("--due", type=int, default=300_000, help="Of retries: how many come back within the run.")
+    parser.add_argument("--per-s", type=float, default=700, help="Of retries: how many are due a second.")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")

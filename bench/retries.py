@@ -2,9 +2,9 @@
 What waiting retries cost, and how exactly they come back.
 
 A dispatcher of its own process, idle; then so many retry records over so many integrations are written to the long
-retry topics, as the lanes write them, each due at a time of its own in the near future. In the middle of their coming
-back the dispatcher is killed with `kill -9` and started anew. Their integrations are not configured, so a lane ends
-each of them (`discarded`) without a request: the lines are measured, not an endpoint.
+retry topics, as the lanes write them: the first of them due one after another in the near future, the others hours
+later. In the middle of their coming back the dispatcher is killed with `kill -9` and started anew. Their integrations
+are not configured, so a lane ends each (`discarded`) without a request: the lines are measured, not an endpoint.
 """
 
 import asyncio
@@ -36,17 +36,20 @@ _UNDER_WAY: Final = 5_000
 #: After the restarted worker is ready: what is due later than this was not held up by the kill.
 _RECOVERED_MS: Final = 2_000
 
+#: When the others are due: after any run.
+_LATER_MS: Final = 4 * 3_600_000
+
 _PAYLOAD_BYTES: Final = 400
 
 
-def measure(bootstrap: str, *, retries: int, integrations: int, per_s: float, say: Say) -> dict[str, Any]:
-    """One run."""
+def measure(bootstrap: str, *, retries: int, due: int, integrations: int, per_s: float, say: Say) -> dict[str, Any]:
+    """One run; *due*: how many of the retries come back within it."""
     with tempfile.TemporaryDirectory(prefix="tenterhook-bench-") as folder:
-        return asyncio.run(_measure(bootstrap, Path(folder), retries, integrations, per_s, say))
+        return asyncio.run(_measure(bootstrap, Path(folder), retries, min(due, retries), integrations, per_s, say))
 
 
 async def _measure(
-    bootstrap: str, folder: Path, retries: int, integrations: int, per_s: float, say: Say
+    bootstrap: str, folder: Path, retries: int, due: int, integrations: int, per_s: float, say: Say
 ) -> dict[str, Any]:
     async with stage(bootstrap, folder / "retries") as run:
         worker = await run.dispatcher()
@@ -55,8 +58,8 @@ async def _measure(
         idle_mb = run.rss_mb(worker)
         # Writing takes a while, and nothing is due before it is over.
         first_due_ms = _now_ms() + 15_000 + retries // 8
-        span_ms = int(retries / per_s * 1_000)
-        wrote_s = await _write(run, retries, integrations, first_due_ms, span_ms)
+        span_ms = int(due / per_s * 1_000)
+        wrote_s = await _write(run, retries, due, integrations, first_due_ms, span_ms)
         say(f"{retries:,} retries written in {wrote_s:.0f} s")
         back = _Back()
         reading = asyncio.create_task(back.read(run))
@@ -80,7 +83,7 @@ async def _measure(
         ready_ms = _now_ms()
         say(f"killed, and ready again after {(ready_ms - killed_ms) / 1_000:.1f} s")
         most_again_mb = await _watch(run, worker, first_due_ms + span_ms + 3_000)
-        while len(back.errors) < retries and _now_ms() < first_due_ms + span_ms + 120_000:  # noqa: ASYNC110
+        while len(back.errors) < due and _now_ms() < first_due_ms + span_ms + 120_000:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         await asyncio.sleep(2)
         reading.cancel()
@@ -90,6 +93,7 @@ async def _measure(
     errors = back.errors
     return {
         "retries": retries,
+        "due": due,
         "integrations": integrations,
         "perS": per_s,
         "idleMb": idle_mb,
@@ -101,7 +105,7 @@ async def _measure(
         "before": _figures([error for due, error in errors.values() if due < killed_ms - 1_000]),
         "kill": _figures([error for due, error in errors.values() if killed_ms - 1_000 <= due < recovered_ms]),
         "after": _figures([error for due, error in errors.values() if due >= recovered_ms]),
-        "lost": retries - len(errors),
+        "lost": due - len(errors),
         "repeated": sum(count - 1 for count in back.origins.values()),
     }
 
@@ -110,7 +114,10 @@ def summary(found: dict[str, Any]) -> list[str]:
     """For people."""
     idle_mb, waiting_mb, most_mb = found["idleMb"], found["waitingMb"], found["mostMb"]
     lines = [
-        f"{found['retries']:,} retries of {found['integrations']:,} integrations, due at {found['perS']:,.0f} a second",
+        (
+            f"{found['retries']:,} retries of {found['integrations']:,} integrations, {found['due']:,} of them due at"
+            f" {found['perS']:,.0f} a second"
+        ),
         f"  idle {idle_mb:.0f} MB, all waiting +{waiting_mb - idle_mb:.0f} MB, most +{most_mb - idle_mb:.0f} MB",
     ]
     for name, what in (("before", "before the kill"), ("kill", "around it"), ("after", "after it")):
@@ -160,7 +167,7 @@ class _Back:
         self.errors.setdefault(delivery.delivery_id, (due_ms, record.timestamp - due_ms))
 
 
-async def _write(run: Stage, retries: int, integrations: int, first_due_ms: int, span_ms: int) -> float:
+async def _write(run: Stage, retries: int, due: int, integrations: int, first_due_ms: int, span_ms: int) -> float:
     """As `Retries.put` does it, each partition in the order of due times."""
     began = time.monotonic()
     like = Delivery(
@@ -176,7 +183,7 @@ async def _write(run: Stage, retries: int, integrations: int, first_due_ms: int,
             delivery_id=f"dlv_{number:032x}",
             integration=f"int_{number % integrations:032x}",
             source_offset=number,
-            due_at_ms=first_due_ms + number * span_ms // retries,
+            due_at_ms=first_due_ms + (number * span_ms // due if number < due else _LATER_MS + number),
         )
         topic, key = run.connection.topic(place.line), b"%d" % place.partition
         under_way.append(await run.producer.send(topic, codec.encode(delivery), key=key, partition=place.partition))

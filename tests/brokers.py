@@ -17,11 +17,14 @@ What a machine lacks is skipped with its reason. In CI (`CI=true`) only Docker m
 import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from services.cli.brokers import Broker
 from services.cli.brokers.choose import kafka_lacks
@@ -111,8 +114,8 @@ def any_broker(request: pytest.FixtureRequest) -> Broker | Docker:
 
 
 @pytest.fixture
-def connection(any_broker: Broker | Docker, prefix: str) -> Connection:
-    return Connection(any_broker.bootstrap, prefix)
+def connection(any_broker: Broker | Docker, prefix: str) -> Iterator[Connection]:
+    yield from _own_topics(any_broker, prefix)
 
 
 @pytest.fixture
@@ -121,12 +124,34 @@ def embedded_connection(embedded_broker: EmbeddedBroker, prefix: str) -> Connect
 
 
 @pytest.fixture
-def kafka_connection(kafka_broker: KafkaBroker, prefix: str) -> Connection:
-    return Connection(kafka_broker.bootstrap, prefix)
+def kafka_connection(kafka_broker: KafkaBroker, prefix: str) -> Iterator[Connection]:
+    yield from _own_topics(kafka_broker, prefix)
 
 
 @pytest.fixture
-async def cluster_connection(kafka_cluster: KafkaBroker, prefix: str) -> Connection:
+def cluster_connection(kafka_cluster: KafkaBroker, prefix: str) -> Iterator[Connection]:
     """All three nodes run; a test may kill some and leave them dead."""
-    await kafka_cluster.start()
-    return Connection(kafka_cluster.bootstrap, prefix)
+    asyncio.run(kafka_cluster.start())
+    yield from _own_topics(kafka_cluster, prefix)
+
+
+def _own_topics(broker: Broker | Docker, prefix: str) -> Iterator[Connection]:
+    """
+    A connection whose topics are deleted at the end, on Apache Kafka.
+
+    An installation has some seventy partitions: those of a few hundred tests make a broker slow, and its start slower.
+    """
+    yield Connection(broker.bootstrap, prefix)
+    if broker.kind != "embedded":
+        with suppress(KafkaError, TimeoutError):
+            asyncio.run(asyncio.wait_for(_delete_topics(broker.bootstrap, prefix), 5))
+
+
+async def _delete_topics(bootstrap: str, prefix: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        if topics := [name for name in await admin.list_topics() if name.startswith(prefix)]:
+            await admin.delete_topics(topics)
+    finally:
+        await admin.close()

@@ -40,7 +40,13 @@ for name in [name for name in os.environ if name.startswith("TENTERHOOK_")]:
 
 
 #: Elsewhere, and slow all the same.
-SLOW_FILES = {"test_engine.py", "test_dispatcher_bounds.py", "test_ingest_broker.py", "test_admin_api.py"}
+SLOW_FILES = {
+    "test_engine.py",
+    "test_dispatcher_bounds.py",
+    "test_ingest_broker.py",
+    "test_admin_api.py",
+    "test_breaker.py",
+}
 
 
 @pytest.fixture

@@ -15,7 +15,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 
 from schemas.profiles import Ordering
 from services.dispatcher.fan_out import FanOut
+from services.dispatcher.lane import Pace
 from services.dispatcher.lanes import Lanes
+from services.dispatcher.retries import Retries
+from services.dispatcher.standing import Standing
 from streams import topics
 from streams.engine.processor import Assignment, Batch, Processor, ReadAt
 from streams.follower import Follower
@@ -88,17 +91,28 @@ class Courier:
     sent: list[Delivery] = field(default_factory=list)
     #: Deliveries (by their events' ids) that get no answer before the event is set.
     hanging: dict[str, asyncio.Event] = field(default_factory=dict)
-    #: Changes of the result, by event.
+    #: Changes of the result, by event; and of the results of its first attempts, in order.
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    at_first: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    #: By integration, where it is not that of all.
+    paces: dict[str, Pace] = field(default_factory=dict)
     raises: set[str] = field(default_factory=set)
+    #: By integration, where it is not `send`.
+    standings: dict[str, Standing] = field(default_factory=dict)
     #: Requests that hang now.
     waiting: int = 0
 
     async def reach(self, config_offset: int) -> None:
         """Everything is known."""
 
-    def pace(self, integration: str) -> tuple[Ordering, int]:
-        return self.ordering, self.max_in_flight
+    def pace(self, integration: str) -> Pace:
+        return self.paces.get(integration) or Pace(self.ordering, self.max_in_flight)
+
+    def standing(self, integration: str) -> Standing:
+        return self.standings.get(integration, "send")
+
+    def fallen_out(self, delivery: Delivery, read_at: ReadAt) -> Result:
+        return result_of(delivery, read_at, outcome="discarded", reason="retention", attempt=0)
 
     async def attempt(self, delivery: Delivery, read_at: ReadAt) -> Result:
         self.sent.append(delivery)
@@ -110,6 +124,8 @@ class Courier:
                 await event.wait()
             finally:
                 self.waiting -= 1
+        if first := self.at_first.get(delivery.event_id):
+            return result_of(delivery, read_at, **first.pop(0))
         return result_of(delivery, read_at, **self.answers.get(delivery.event_id, {}))
 
 
@@ -148,6 +164,8 @@ class Group:
     def __init__(self, log: Log, reader: "AIOKafkaConsumer[Any, Any]", config: Follower, integrations: Integrations):
         self.log = log
         self.generation = 0
+        #: What the lanes of every worker take for the time.
+        self.now_ms = 0
         self.stored: dict[TopicPartition, tuple[int, str]] = {}
         self.config = config
         self.integrations = integrations
@@ -212,11 +230,12 @@ class Owner:
             "producer": self.producer,
             "quarantine": Quarantine(self.producer, log.connection, "test", lambda: 0),  # type: ignore[arg-type]
             "worker_id": f"worker-{generation}",
-            "now_ms": lambda: 0,
+            "now_ms": lambda: group.now_ms,
             "on_fatal": self.fatal.append,
         }
         self.fan_out = FanOut(config=group.config, integrations=group.integrations, ask_ends=_no_ends, **shared)
-        self.lanes = Lanes(deliverer=courier, may_start=lambda: self.is_confirmed, **shared)
+        retries = Retries(log.connection, self.producer)  # type: ignore[arg-type]
+        self.lanes = Lanes(deliverer=courier, retries=retries, may_start=lambda: self.is_confirmed, **shared)
 
     def partitions(self, topic: Topic) -> list[TopicPartition]:
         count = topics.partition_count(topic, self.log.partitions)
@@ -276,6 +295,12 @@ class Owner:
     def unfinished(self, topic: Topic) -> int:
         return sum(self._ledgers[each].unfinished_records for each in self.partitions(topic))
 
+    async def leave(self) -> None:
+        """As at a rebalance: what is under way goes on, and its results are written."""
+        await self.lanes.settle(5)
+        await self.fan_out.settle(5)
+        self.commit()
+
     async def die(self) -> None:
         """As by `kill -9`: nothing more is sent, nothing committed."""
         self.producer.left = 0
@@ -283,6 +308,7 @@ class Owner:
             work.cancel()
         await asyncio.gather(*self._working, return_exceptions=True)
         await self.lanes.settle(0)
+        await self.lanes.finish_leaving(0)
         await self.fan_out.settle(0)
 
 

@@ -8,7 +8,7 @@ nothing, so a slow endpoint costs one chunk for as long as that lasts, and nobod
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
 import structlog
@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 from services.dispatcher.line import Line
 from streams.connection import Connection
 from streams.features import features_of
+from streams.reading import started
 
 log = structlog.get_logger("dispatcher.catch_up")
 
@@ -69,7 +70,7 @@ class CatchUp:
         self._task: asyncio.Task[None] | None = None
         #: Where the consumer stands, by partition.
         self._at: dict[int, int] = {}
-        self._singles: dict[int, dict[int, asyncio.Future[ConsumerRecord[Any, Any]]]] = {}
+        self._singles: dict[int, dict[int, asyncio.Future[ConsumerRecord[Any, Any] | None]]] = {}
 
     def start(self) -> None:
         """Read whenever anything is wanted."""
@@ -90,8 +91,8 @@ class CatchUp:
         """Something may be wanted."""
         self._wake.set()
 
-    async def fetch(self, partition: int, offset: int) -> "ConsumerRecord[Any, Any]":
-        """The record there, or the first behind it where it has fallen out of the log."""
+    async def fetch(self, partition: int, offset: int) -> "ConsumerRecord[Any, Any] | None":
+        """The record there; None where it has fallen out of the log."""
         singles = self._singles.setdefault(partition, {})
         if offset not in singles:
             singles[offset] = asyncio.get_running_loop().create_future()
@@ -107,7 +108,10 @@ class CatchUp:
                 await self._read()
             except KafkaError as error:
                 log.warning("catch_up.interrupted", reason=repr(error), retry_s=_RETRY_S)
-                await asyncio.sleep(_RETRY_S)
+            except Exception:
+                # A bug must not leave every detached line without deliveries.
+                log.exception("catch_up.raised", retry_s=_RETRY_S)
+            await asyncio.sleep(_RETRY_S)
 
     async def _wanted(self) -> dict[TopicPartition, int]:
         """Waits until something is wanted: where to read, by partition."""
@@ -126,8 +130,7 @@ class CatchUp:
             fetch_max_wait_ms=min((await features_of(bootstrap)).fetch_wait_ms, 500),
         )
         self._at = {}
-        try:
-            await consumer.start()
+        async with started(consumer):
             consumer.assign([TopicPartition(self._topic, partition) for partition in self._reading.detached])
             while True:
                 plan = await self._wanted()
@@ -135,9 +138,26 @@ class CatchUp:
                 fetched = await consumer.getmany(*plan, timeout_ms=_IDLE_MS, max_records=AT_ONCE)
                 for partition, records in fetched.items():
                     self._distribute(partition.partition, records)
+                if not fetched:
+                    await self._pass_gaps(consumer, plan)
                 await asyncio.sleep(0)
-        finally:
-            await consumer.stop()
+
+    async def _pass_gaps(self, consumer: "AIOKafkaConsumer[Any, Any]", plan: Iterable[TopicPartition]) -> None:
+        """Where there is nothing any more from where we stand: it has fallen out of the log."""
+        for partition in plan:
+            number, position = partition.partition, await consumer.position(partition)
+            start, self._at[number] = self._at[number], position
+            if position <= start:
+                continue
+            live = self._reading.live(number)
+            for line in self._reading.detached.get(number, {}).values():
+                if start <= line.read_from < position:
+                    line.read_from = max(line.read_from, min(position, live))
+                    self._reading.was_fed(line)
+            for offset in [each for each in self._singles.get(number, {}) if start <= each < position]:
+                future = self._singles[number].pop(offset)
+                if not future.done():
+                    future.set_result(None)
 
     def _direct(self, consumer: "AIOKafkaConsumer[Any, Any]", plan: Mapping[TopicPartition, int]) -> None:
         """Let the consumer stand where the plan says, and fetch nothing else."""
@@ -209,11 +229,10 @@ class CatchUp:
         singles = self._singles.get(partition)
         if not singles:
             return
-        first = records[0]
         by_offset = {record.offset: record for record in records}
         for offset in [each for each in singles if start <= each < records[-1].offset + 1]:
             future = singles.pop(offset)
             if not future.done():
-                future.set_result(by_offset.get(offset, first))
+                future.set_result(by_offset.get(offset))
         if not singles:
             del self._singles[partition]

@@ -6,7 +6,7 @@ A rebalance does not wait for a slow request. Whoever gives the partition up say
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from streams import codec
 from streams.connection import Connection
 from streams.features import features_of
+from streams.reading import started
 from streams.records import Result
 
 log = structlog.get_logger("dispatcher.handed")
@@ -35,17 +36,20 @@ class HandedOver:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._waits: dict[Place, asyncio.Future[Result]] = {}
+        self._makers: Mapping[Place, int] = {}
         self._reading: asyncio.Task[None] | None = None
 
-    def start(self, places: Collection[Place], positions: Mapping[TopicPartition, int]) -> None:
+    def start(self, places: Mapping[Place, int], positions: Mapping[TopicPartition, int]) -> None:
         """
         Look for the results of these deliveries.
 
         Args:
+            places: each with the generation of who makes the request.
             positions: of the partitions of `delivery-results` to read, from where on.
         """
         loop = asyncio.get_running_loop()
         self._waits = {place: loop.create_future() for place in places}
+        self._makers = dict(places)
         if places:
             self._reading = asyncio.create_task(self._read(dict(positions)), name="results under way elsewhere")
 
@@ -84,8 +88,7 @@ class HandedOver:
             auto_offset_reset="earliest",
             fetch_max_wait_ms=min((await features_of(bootstrap)).fetch_wait_ms, 500),
         )
-        try:
-            await reader.start()
+        async with started(reader):
             reader.assign(list(positions))
             for partition, position in positions.items():
                 reader.seek(partition, position)
@@ -94,8 +97,6 @@ class HandedOver:
                     for record in records:
                         self._see(record.value)
                     positions[partition] = records[-1].offset + 1
-        finally:
-            await reader.stop()
 
     def _see(self, value: bytes | None) -> None:
         try:
@@ -103,6 +104,7 @@ class HandedOver:
         except codec.Unreadable:
             return
         if isinstance(seen, Result):
-            wait = self._waits.get((seen.source_partition, seen.source_offset))
-            if wait is not None and not wait.done():
+            place = seen.source_partition, seen.source_offset
+            wait = self._waits.get(place)
+            if wait is not None and not wait.done() and self._makers[place] == seen.source_generation:
                 wait.set_result(seen)

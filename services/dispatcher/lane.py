@@ -55,13 +55,17 @@ class Handed(NamedTuple):
     until_ms: int
     #: Where that is said, in its partition of results.
     at: int
+    #: Of who makes it. Another's result of the same attempt, of one that froze, is not the one waited for.
+    generation: int
 
 
 class Entry:
     """One delivery in line."""
 
-    __slots__ = ("at_ms", "attempt", "batch", "delivery", "due_at_ms", "ends", "found", "is_reopened", "key", "offset",
-                 "size", "taken_s", "until_ms")  # fmt: skip
+    __slots__ = (
+        "at_ms", "attempt", "awaits", "batch", "delivery", "due_at_ms", "ends", "found", "is_reopened", "key", "offset",
+        "size", "taken_s", "until_ms",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -93,6 +97,8 @@ class Entry:
         self.found: Found | None = None
         #: A worker before us makes its request: wait for the result, until then.
         self.until_ms: int | None = None
+        #: That worker's generation.
+        self.awaits = 0
         #: What is known of it stands from here on in its partition of results: where that ended when it was started,
         #: as far as was known; or what a takeover found.
         self.ends = 0

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from services.dispatcher.catch_up import CatchUp
 from services.dispatcher.handed import HandedOver
 from services.dispatcher.lane import Entry, Found, key_of
-from services.dispatcher.line import Line, Reason
+from services.dispatcher.line import Line, Reason, share_of
 from services.dispatcher.recorded import Recorded
 from services.dispatcher.rows import Rows
 from services.dispatcher.runs import Deliverer, RetryTopics, Runs
@@ -135,7 +135,7 @@ class Lanes:
             rows = await self._rows.take_over(markers)
             targets = {self._results[p]: [marker] for p, marker in markers.items()}
             marked = await takeover.mark(self._producer, targets, self._ends)
-            starts = self._recorded.begin(assignment.floors, rows)
+            starts = self._recorded.begin(assignment.floors, rows, assignment.generation)
             spans = {self._results[p]: (start, marked[self._results[p]]) for p, start in starts.items()}
             await takeover.read_back(
                 self._connection, spans, lambda record: self._recorded.see(record, assignment.starts)
@@ -150,13 +150,13 @@ class Lanes:
             raise
         if self._taking is not taking:
             return  # given up meanwhile: what would start now, nobody settles
-        places = list(self._recorded.places())
-        places += [
-            (line.partition, entry.offset)
+        places = self._recorded.places()
+        places |= {
+            (line.partition, entry.offset): entry.awaits
             for line in lines
             for entry in line.lane.entries()
             if entry.until_ms is not None
-        ]
+        }
         self._handed.start(places, {target: end + 1 for target, end in marked.items()})
         self._live = dict(assignment.starts)
         self._retried = {key: (offset, time.monotonic()) for key, offset in self._recorded.retried.items()}
@@ -398,9 +398,14 @@ class Lanes:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            now_s = time.monotonic()
+            now_s, share = time.monotonic(), share_of(self.detached_lines)
             for line in list(self._lines.values()):
-                self._review(line, now_s)
+                line.ahead_bytes = share
+                try:
+                    self._review(line, now_s)
+                except Exception:
+                    # A bug must not leave every other line without its rows.
+                    log.exception("line.review_raised", integration=line.integration)
             self._forget_retries(now_s)
 
     def _review(self, line: Line, now_s: float) -> None:
@@ -414,7 +419,7 @@ class Lanes:
         if line.integration in self._saving:
             return
         live = self._live[line.partition]
-        if line.is_done:
+        if line.is_done(live):
             self._attach(line)
         elif (
             line.partition not in self._processing

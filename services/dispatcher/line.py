@@ -19,13 +19,16 @@ Reason = Literal["paused", "behind", "blocked", "other"]
 ATTACHED_RECORDS: Final = 1_000
 ATTACHED_BYTES: Final = 4_194_304
 
-#: What a detached lane has in memory, read ahead of its turn.
+#: What a detached lane has in memory at most, read ahead of its turn.
 AHEAD_RECORDS: Final = 400
 AHEAD_BYTES: Final = 524_288
 
+#: What all detached lanes of a worker have together, and what each may have whatever their number.
+ALL_AHEAD_BYTES: Final = 67_108_864
+LEAST_AHEAD_BYTES: Final = 16_384
+
 #: It is read for again when so few are left: enough for the time that takes, and no reading for a line that stands.
 LOW_RECORDS: Final = 60
-LOW_BYTES: Final = 131_072
 
 #: Unfinished below the frontier, at most: keys that fail, and what is parked behind them. Above it the line waits as
 #: a whole. A row of so many is some 170 KB.
@@ -65,6 +68,8 @@ class Line:
         #: On the monotonic clock: when the row was written, when something was last in flight, when it was last read
         #: for, and when the next may start.
         self.saved_s = self.active_s = self.served_s = self.next_start_s = 0.0
+        #: Its share of what is read ahead.
+        self.ahead_bytes = AHEAD_BYTES
         #: How often it was detached: a row that was begun before says nothing of what is passed over since.
         self.detached_times = 0
         #: What came onto the log before this time is about to fall out of it, and is discarded; 0: nothing.
@@ -106,6 +111,7 @@ class Line:
             return False
         if handed is not None and (found is None or found.attempt <= handed.attempt):
             entry.attempt, entry.until_ms, entry.ends = handed.attempt, handed.until_ms, handed.at
+            entry.awaits = handed.generation
         elif found is not None and found.slot is None:
             self.lane.keep(entry, found.attempt, found.due_at_ms)
             return True
@@ -150,8 +156,9 @@ class Line:
         self.reason = reason
         self.detached_times += 1
         self.is_detached, self.is_durable, self.is_dirty = True, False, True
-        self.read_from, self.until = live, None
-        self.held_to = live
+        # Beyond what has come by, after a takeover: the predecessor had got further than was committed.
+        self.read_from, self.until = max(live, self.read_from), None
+        self.held_to = self.read_from
         self.unload(AHEAD_RECORDS if reason == "behind" else 0)
 
     def unload(self, most: int = 0) -> None:
@@ -181,15 +188,17 @@ class Line:
         """
         self.lane.open_queued()
         self.is_busy = False
-        self.until = live
-        self.held, self.held_since_ms, self.held_to = 0, None, live
+        self.until = self.held_to = max(live, self.read_from)
+        self.held, self.held_since_ms = 0, None
         self.is_dirty = True
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the row has nothing more to say."""
+    def is_done(self, live: int) -> bool:
+        """Whether the row has nothing more to say: all that it answers for has ended, and has come by."""
         return (
-            self.is_durable and self.until is not None and all(entry.batch is not None for entry in self.lane.entries())
+            self.is_durable
+            and self.until is not None
+            and self.until <= live
+            and all(entry.batch is not None for entry in self.lane.entries())
         )
 
     # -- reading ahead ---------------------------------------------------------------------------------------
@@ -198,7 +207,7 @@ class Line:
         """Whether one more may be read."""
         return (
             self.lane.queued < AHEAD_RECORDS
-            and self.lane.queued_bytes < AHEAD_BYTES
+            and self.lane.queued_bytes < self.ahead_bytes
             and self.lane.opened + self.lane.queued < MOST_OPEN
         )
 
@@ -208,7 +217,7 @@ class Line:
         return (
             self.read_from < end
             and self.lane.queued <= LOW_RECORDS
-            and self.lane.queued_bytes <= LOW_BYTES
+            and self.lane.queued_bytes <= self.ahead_bytes // 4
             and self.has_room()
         )
 
@@ -268,3 +277,8 @@ class Line:
         floors = [entry.ends for entry in self.lane.running.values() if entry.batch is None]
         floors += [entry.ends for entry in self.lane.reopened() if entry.batch is None and entry.is_known]
         return min(floors, default=None)
+
+
+def share_of(lines: int) -> int:
+    """Bytes that each of so many detached lines may have read ahead."""
+    return min(max(ALL_AHEAD_BYTES // max(lines, 1), LEAST_AHEAD_BYTES), AHEAD_BYTES)

@@ -44,9 +44,34 @@ class _Left:
 
 
 class _Row(NamedTuple):
+    partition: int
     frontier: int
     until: int | None
     opened: frozenset[int]
+
+
+class _Floor(NamedTuple):
+    """What is stored with a commit of `deliveries`; see `Recorded.floor`."""
+
+    #: Where results ended.
+    results: int
+    #: Least generations of the owners whose markers were read on `deliveries`: of events, and of retry topics.
+    events: int
+    retries: int
+    #: Of who stored it.
+    owner: int
+
+    def __str__(self) -> str:
+        return ";".join(map(str, self))
+
+    @classmethod
+    def parse(cls, text: str) -> "_Floor":
+        """What was stored; zeros, which read all that is kept, where nothing of that form is."""
+        try:
+            results, events, retries, owner = map(int, text.split(";"))
+        except ValueError:
+            return cls(0, 0, 0, 0)
+        return cls(results, events, retries, owner)
 
 
 class _Marked:
@@ -87,8 +112,11 @@ class Recorded:
         self._handed: dict[tuple[int, int], Handed] = {}
         #: By integration.
         self._left: dict[str, _Left] = {}
+        #: By partition: the owner whose marker stands last on its results, as far as they were seen.
+        self._owners: dict[int, int] = {}
         #: (delivery, attempt) of later attempts that have a result, and where they were read.
         self.retried: dict[tuple[str, int], int] = {}
+        self._generation = 0
         self._held = Held()
         self._rows: dict[str, _Row] = {}
         self._marked: dict[int, _Marked] = {}
@@ -97,20 +125,33 @@ class Recorded:
 
     # -- at a takeover ---------------------------------------------------------------------------------------
 
-    def begin(self, floors: Mapping[int, str], rows: Mapping[int, Iterable[LaneRow]]) -> dict[int, int]:
-        """Forget what was; by partition, the offset from which its results have to be seen."""
-        for memory in (self._found, self._handed, self._left, self.retried, self._marked, self._least):
+    def begin(
+        self, floors: Mapping[int, str], rows: Mapping[int, Iterable[LaneRow]], generation: int
+    ) -> dict[int, int]:
+        """
+        Forget what was; by partition, the offset from which its results have to be seen.
+
+        Args:
+            generation: of this assignment.
+        """
+        for memory in (self._found, self._handed, self._left, self._owners, self.retried, self._marked, self._least):
             memory.clear()
         self._held.clear()
         self._rows.clear()
-        parsed = {partition: _parse(floor) for partition, floor in floors.items()}
-        self._marked_before = {partition: marked for partition, (_, marked) in parsed.items()}
-        starts = {partition: start for partition, (start, _) in parsed.items()}
+        self._generation = generation
+        parsed = {partition: _Floor.parse(floor) for partition, floor in floors.items()}
+        self._marked_before = {partition: (floor.events, floor.retries) for partition, floor in parsed.items()}
+        starts = {partition: floor.results for partition, floor in parsed.items()}
         for partition, of_partition in rows.items():
             for row in of_partition:
-                self._rows[row.integration] = _Row(row.frontier, row.until, frozenset(each.offset for each in row.open))
+                opened = frozenset(each.offset for each in row.open)
+                self._rows[row.integration] = _Row(partition, row.frontier, row.until, opened)
                 if row.floor is not None:
                     starts[partition] = min(starts[partition], row.floor)
+        # Whoever stored the floor had marked below it. From further back on its marker is among what is read.
+        self._owners.update(
+            (partition, floor.owner) for partition, floor in parsed.items() if starts[partition] == floor.results
+        )
         return starts
 
     def see(self, record: "ConsumerRecord[Any, Any]", starts: Mapping[int, int]) -> None:
@@ -123,6 +164,12 @@ class Recorded:
             self.note(seen, record.partition, record.offset, starts)
         elif isinstance(seen, HandOver):
             self.note_hand_over(seen, record.partition, record.offset, starts)
+        elif isinstance(seen, Marker):
+            self.note_owner(seen.generation, record.partition)
+
+    def note_owner(self, generation: int, partition: int) -> None:
+        """A marker of the partition's owner, said there."""
+        self._owners[partition] = generation
 
     def note_hand_over(self, seen: HandOver, partition: int, offset: int, starts: Mapping[int, int]) -> None:
         """A request under way, said there."""
@@ -130,10 +177,19 @@ class Recorded:
         known = self._found.get(place)
         has_come = known is not None and (known.found == ENDED or known.found.attempt > seen.attempt)
         if not has_come and self._is_read_again(seen.integration, partition, seen.source_offset, starts):
-            self._handed[place] = Handed(seen.attempt, seen.until_ms, offset)
+            self._handed[place] = Handed(seen.attempt, seen.until_ms, offset, seen.source_generation)
 
     def note(self, result: Result, partition: int, offset: int, starts: Mapping[int, int]) -> None:
-        """A result there."""
+        """
+        A result there.
+
+        Behind a successor's marker it counts where the request was handed over. Otherwise its worker had frozen, and
+        the successor makes the attempt itself: what comes of that is what counts.
+        """
+        handed = self._handed.get((partition, result.source_offset))
+        is_late = result.source_generation < self._owners.get(partition, 0)
+        if is_late and (handed is None or handed.generation != result.source_generation):
+            return
         if result.attempt > 1:
             self.retried[result.delivery_id, result.attempt] = result.source_offset
         if not self._is_read_again(result.integration, partition, result.source_offset, starts):
@@ -158,6 +214,9 @@ class Recorded:
         """All is seen: how much there is; the floors that led to it are held."""
         self._held.hold(floors, self._found)
         self._held.hold(floors, self._handed)
+        # What stands open in a row may end here before it comes by, and when it has come by the row may go: whoever
+        # reads it again then has to find that.
+        self._held.hold(floors, ((row.partition, row.frontier - 1) for row in self._rows.values()))
         for known in self._found.values():
             left = self._left.setdefault(known.integration, _Left(known.at))
             left.count += 1
@@ -169,9 +228,9 @@ class Recorded:
         left = self._left.get(integration)
         return None if left is None else left.floor
 
-    def places(self) -> Iterable[tuple[int, int]]:
-        """Partition and offset of the requests under way elsewhere."""
-        return self._handed.keys()
+    def places(self) -> dict[tuple[int, int], int]:
+        """Partition and offset of the requests under way elsewhere, and the generation of who makes each."""
+        return {place: handed.generation for place, handed in self._handed.items()}
 
     # -- at work ---------------------------------------------------------------------------------------------
 
@@ -185,7 +244,7 @@ class Recorded:
         marked = self._least.get(partition)
         if marked is None:
             marked = self._least[partition] = self.marked(partition)
-        return self._held.floor(partition, f"{end};{marked[0]};{marked[1]}")
+        return self._held.floor(partition, str(_Floor(end, *marked, self._generation)))
 
     def marked(
         self, partition: int, offset: int | None = None, before: tuple[int, int] | None = None
@@ -263,12 +322,3 @@ def found_of(result: Result) -> Found:
     if result.outcome is not None or result.next_attempt is None:
         return ENDED
     return Found(result.next_attempt, result.next_due_at_ms or 0, result.next_slot)
-
-
-def _parse(floor: str) -> tuple[int, tuple[int, int]]:
-    """What `Recorded.floor` wrote; zeros, which read all that is kept, where nothing of that form is stored."""
-    try:
-        end, events, retries = map(int, floor.split(";"))
-    except ValueError:
-        return 0, (0, 0)
-    return end, (events, retries)

@@ -200,7 +200,7 @@ class Runs:
             attempt=entry.attempt or (delivery.attempt if delivery else 1),
             source_partition=run.line.partition,
             source_offset=entry.offset,
-            source_generation=self._generation,
+            source_generation=self._generation if run.is_sent else entry.awaits,
             until_ms=until_ms,
         )
 
@@ -264,6 +264,9 @@ class Runs:
         if found != ENDED and found.slot is None:
             return self._owner.has_failed(line, entry, found)
         if found != ENDED:
+            # As before a request: a successor may have made the attempt again meanwhile, with another end.
+            if not self._may_start() and not await self._is_confirmed():
+                return None
             await self._retry(delivery, found)
         return self._owner.has_ended(line, entry)
 
@@ -283,7 +286,7 @@ class Runs:
     async def _read_again(self, line: Line, entry: Entry) -> Delivery | None:
         """The delivery, from the log; None where there is none that can be made."""
         record = await self._catch_up.fetch(line.partition, entry.offset)
-        if record.offset != entry.offset:
+        if record is None:
             log.error("delivery.fallen_out", integration=line.integration, offset=entry.offset)
             return None
         entry.at_ms = record.timestamp
@@ -335,10 +338,11 @@ class Runs:
         return found_of(result)
 
     async def _put_aside(self, line: Line, entry: Entry, reason: str) -> None:
-        record: ConsumerRecord[Any, Any] = (
+        record: ConsumerRecord[Any, Any] | None = (
             entry.batch.records[0] if entry.batch else await self._catch_up.fetch(line.partition, entry.offset)
         )
-        await self._quarantine.put(record, "attempt.raised", reason)
+        if record is not None:
+            await self._quarantine.put(record, "attempt.raised", reason)
 
     async def _is_confirmed(self) -> bool:
         """Whether the partition is still ours, once that is known; until then its requests wait."""

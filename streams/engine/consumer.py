@@ -513,11 +513,27 @@ class LedgerConsumer(Consumer):
 
     async def _hand_over(self, tp: TP, records: list[Any], generation: int) -> None:
         if self.app.consumer_generation_id != generation or not self.flow_active:
-            return  # the next assignment seeks back to what is committed
+            self._give_back(tp, records)
+            return
         if tp in self._suspects:
             records = await self._try_alone(tp, records, generation)
         if records:
             await self._take(tp, records, generation)
+
+    def _give_back(self, tp: TP, records: list[Any]) -> None:
+        """
+        Have these fetched again: nobody takes them now.
+
+        A call for records outlives a rebalance, and then returns what came after it: the new assignment has sought
+        already, and without this its first records would be passed over.
+        """
+        if tp not in self.assignment():
+            return
+        ledger = self._ledgers.get(tp)
+        if ledger is not None:
+            self.kafka.seek(TopicPartition(*tp), ledger.position)
+        elif self._position(tp) == records[-1].offset + 1:  # not sought since: a changelog, or not taken over yet
+            self.kafka.seek(TopicPartition(*tp), records[0].offset)
 
     async def _take(self, tp: TP, records: list[Any], generation: int) -> None:
         ledger, processor = self._ledgers.get(tp), self._processors.get(tp.topic)

@@ -15,7 +15,7 @@ ROWS = {
     if line.startswith("| `") and len(cells := line.strip("|").split("|")) == 4
 }
 #: Differs from machine to machine.
-WORDED = {"dispatcher.worker_id": "host name and process id"}
+WORDED = dict.fromkeys(("dispatcher.worker_id", "breaker.worker_id"), "host name and process id")
 
 
 @pytest.fixture

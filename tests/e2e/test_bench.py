@@ -14,7 +14,7 @@ from services.cli.bench import bench
 from services.cli.bench.stack import Stack, own_stack
 from services.cli.brokers.embedded import binary
 
-SERVICES = {"up", "broker", "ingest", "dispatcher", "admin"}
+SERVICES = {"up", "broker", "ingest", "dispatcher", "breaker", "admin"}
 
 
 @pytest.fixture(scope="module")

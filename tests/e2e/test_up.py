@@ -29,7 +29,7 @@ TENTERHOOK = Path(sys.executable).with_name("tenterhook")
 READY_S = 60.0
 STOPPED_S = 45.0
 
-SERVICES = ("ingest", "dispatcher", "admin")
+SERVICES = ("ingest", "dispatcher", "breaker", "admin")
 
 
 class Up:
@@ -264,7 +264,7 @@ async def test_on_the_embedded_broker(tmp_path, tell):
         assert await running.stop() == 0, running.said
         tell(f"embedded: stopped in {time.monotonic() - stopping_at:.1f} s")
         assert set(wanted) <= texts(hook.received)
-        assert re.findall(r"(\w+) has stopped", running.said) == ["ingest", "dispatcher", "admin", "broker"]
+        assert re.findall(r"(\w+) has stopped", running.said) == ["ingest", "dispatcher", "breaker", "admin", "broker"]
         check_that_nothing_is_left(running, pids)
 
 

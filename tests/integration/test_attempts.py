@@ -11,6 +11,7 @@ from services.dispatcher.sender import Answer, Request
 from streams import codec
 from streams.engine.processor import ReadAt
 from streams.records import IntegrationConfig
+from streams.states import States
 from streams.views import Apps, Integrations
 from tests.apps import make_app
 from tests.dispatching import KEYRING, sealed_header
@@ -63,6 +64,7 @@ class Bench:
             config=self.config,  # type: ignore[arg-type]
             integrations=integrations,
             apps=apps,
+            states=States(),
             keyring=KEYRING,
             sender=self.sender,
             brand="X-Brand",

@@ -32,9 +32,9 @@ async def test_a_drain_with_a_hanging_receiver_ends_in_time_and_repeats_nothing(
         to.policies["int_none"] = held_until(never)
         to.policies["int_slow"] = after(0.2)
         for name in ("int_hang", "int_slow", "int_1"):
-            await log.integration(to.integration(name, timeout_ms=1_000 * timeout_s))
+            await log.integration(to.integration(name, timeout_ms=1_000 * timeout_s, max_attempts=1))
         await log.integration(
-            to.integration("int_none", ordering="none", max_in_flight=7, timeout_ms=1_000 * timeout_s)
+            to.integration("int_none", ordering="none", max_in_flight=7, timeout_ms=1_000 * timeout_s, max_attempts=1)
         )
         await log.events(*(make_event(number) for number in range(10)))
         await to.wait_for("int_none", 7)

@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from streams.connection import Connection
 from streams.engine.app import Bounds, SafeApp
 from streams.engine.processor import Assignment, Batch
+from streams.engine.standing import read
 from tests.waiting import eventually
 
 PARTITIONS = 2
@@ -295,3 +296,77 @@ async def test_a_second_worker_takes_half_and_nothing_is_lost_or_done_twice(kafk
     await producer.stop()
 
     assert sorted(first.seen + second.seen) == sorted(sent)
+
+
+class Keeping(Working):
+    """Decides at each commit what its floor is."""
+
+    floor_now = "first"
+
+    def floor_at(self, partition: int, committable: int) -> str:
+        return f"{self.floor_now} at {committable}"
+
+
+@pytest.mark.kafka
+async def test_a_processor_may_decide_its_floor_at_the_commit_and_ask_for_one(kafka_connection):
+    connection = kafka_connection
+    topic = await made(connection)
+    producer = AIOKafkaProducer(bootstrap_servers=connection.bootstrap, acks="all")
+    await producer.start()
+    processor = Keeping(finishes=False)
+    async with running(connection, processor):
+        for value in (b"a", b"b", b"c"):
+            await producer.send_and_wait(topic, value, partition=0)
+        await eventually(lambda: len(processor.open) == 3)
+        [batch, offset] = processor.open[0]
+        batch.finish(offset)
+        processor.floor_now = "second"
+        assert await processor.assignments[-1].commit(0)
+        assert floor_of(await committed(connection, topic)) == (1, "second at 1")
+        # Many at once, Faust's own among them, never store an older floor over a newer one.
+        for number in range(50):
+            processor.floor_now = f"floor {number}"
+            assert all(await asyncio.gather(*(processor.assignments[-1].commit(0) for _ in range(3))))
+        assert floor_of(await committed(connection, topic)) == (1, "floor 49 at 1")
+        lost = processor.assignments[-1]
+    await producer.stop()
+    assert not await lost.commit(0)
+
+
+@pytest.mark.kafka
+async def test_a_topic_may_have_bounds_of_its_own(kafka_connection):
+    connection = kafka_connection
+    topic = await made(connection)
+    producer = AIOKafkaProducer(bootstrap_servers=connection.bootstrap, acks="all")
+    await producer.start()
+    processor = Working(finishes=False)
+    app = SafeApp("engine", connection, put_aside=Aside().put)
+    app.add_processor(topic, processor, name="work", bounds=Bounds(unfinished_records=10))
+    await app.start()
+    try:
+        await eventually(lambda: app.is_ready, 40)
+        for number in range(30):
+            await producer.send_and_wait(topic, b"%d" % number, partition=0)
+            await eventually(lambda at=number: len(processor.open) >= min(at + 1, 10))
+        await asyncio.sleep(0.3)
+        assert len(processor.open) == 10
+        processor.open[0][0].finish(0)
+        await eventually(lambda: len(processor.open) > 10)
+    finally:
+        await producer.stop()
+        await asyncio.wait_for(app.stop(), 30)
+
+
+def floor_of(stored: tuple[int, str]) -> tuple[int, str]:
+    """Offset and floor, without what the consumer notes for itself."""
+    offset, metadata = stored
+    return offset, read(metadata)[1]
+
+
+async def made(connection: Connection) -> str:
+    name = f"{connection.prefix}work"
+    admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
+    await admin.close()
+    return name

@@ -1,0 +1,488 @@
+"""
+Lines that wait on the log: paused, behind, blocked; and requests that outlive their partition's owner.
+
+The model is that of `test_takeover.py`, on real brokers, one case each; `tests/properties/test_line_model.py` draws
+schedules of them. Time is the test's where a case is about hours.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from services.dispatcher.lane import Pace
+from services.dispatcher.line import ATTACHED_RECORDS, MOST_OPEN
+from streams import codec, topics
+from streams.connection import Connection
+from streams.lane_rows import LaneRows
+from streams.records import Delivery, LaneRow
+from streams.topics import Topic
+from tests.handing import Courier, Group, Owner, group_of, until
+from tests.logs import Log, log_of, make_event
+from tests.records import make_integration
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.kafka
+
+ONE = topics.Partitions(by_app=1, by_integration=1)
+SKIPPED = {"attempt": 0, "outcome": "discarded", "reason": "skipped"}
+
+
+def failed(due_at_ms: int, attempt: int = 2, slot: int | None = None) -> dict[str, Any]:
+    return {"outcome": None, "next_attempt": attempt, "next_due_at_ms": due_at_ms, "next_slot": slot}
+
+
+async def records_of(group: Group, topic: Topic, number: int = 0) -> list[Any]:
+    partition = next(each for each in _partitions(group, topic) if each.partition == number)
+    return await group.read(partition, 0, await group.end(partition))
+
+
+def _partitions(group: Group, topic: Topic) -> list[Any]:
+    from aiokafka import TopicPartition
+
+    count = topics.partition_count(topic, ONE)
+    return [TopicPartition(group.log.connection.topic(topic), number) for number in range(count)]
+
+
+async def rows_of(group: Group) -> list[LaneRow]:
+    """The rows that count."""
+    rows = LaneRows()
+    for record in await records_of(group, topics.LANE_ROWS):
+        rows.apply(0, record.key, record.value, record.offset)
+    return list(rows.all())
+
+
+async def retries_of(group: Group) -> list[Delivery]:
+    found = []
+    for topic in topics.RETRIES:
+        for each in _partitions(group, topic):
+            found += [
+                codec.decode_as(Delivery, record.value) for record in await group.read(each, 0, await group.end(each))
+            ]
+    return found
+
+
+async def accept(owner: Owner, *names: str, **changes: Any) -> None:
+    """Events of these names, handed to the lanes as their deliveries."""
+    before = await _delivered_end(owner)
+    await owner.log.events(*(make_event(event_id=name, **changes) for name in names))
+
+    async def all_are_there() -> bool:
+        await owner.hand_over_all(topics.EVENTS)
+        return await _delivered_end(owner) >= before + len(names)
+
+    await eventually(all_are_there)
+    await owner.hand_over_all(topics.DELIVERIES)
+
+
+async def _delivered_end(owner: Owner) -> int:
+    return await owner.group.end(owner.partitions(topics.DELIVERIES)[0])
+
+
+def sent(courier: Courier) -> list[str]:
+    return [each.event_id for each in courier.sent]
+
+
+async def everything_is_done(owner: Owner) -> None:
+    """Every delivery has ended, and no line waits."""
+    await until(lambda: not owner.unfinished(topics.DELIVERIES) and not owner.lanes._lines)
+
+
+async def outcomes(log: Log) -> Counter[tuple[str, str]]:
+    await eventually(log.is_read_to_the_end)
+    return Counter((each.event_id, each.outcome) for each in log.results if each.outcome is not None)
+
+
+async def test_a_retry_that_was_not_written_is_written_by_the_successor_without_another_attempt(
+    kafka_connection: Connection,
+):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        group.now_ms = time.time_ns() // 1_000_000
+        due_at_ms = group.now_ms + 5_000
+        courier = Courier(answers={"evt_0": failed(due_at_ms, slot=1)})
+        first = await group.next_owner(courier)
+        await log.events(make_event(event_id="evt_0"))
+        await first.hand_over_all(topics.EVENTS)
+        first.producer.left = 1  # the result
+        await first.hand_over_all(topics.DELIVERIES)
+        await until(lambda: first.producer.stands_still)
+        first.commit()
+        await first.die()
+
+        # Paused meanwhile: nothing is sent, and what failed is not forgotten.
+        courier.standings["int_1"] = "hold"
+        for _ in range(2):
+            second = await group.next_owner(courier)
+            await second.work_through()
+            second.commit()
+            await second.die()
+        courier.standings.clear()
+        last = await group.next_owner(courier)
+        await last.work_through()
+        await everything_is_done(last)
+        assert sent(courier) == ["evt_0"]
+        # Written again by each that died before it was committed; the lanes drop the second.
+        assert {(2, due_at_ms)} == {(each.attempt, each.due_at_ms) for each in await retries_of(group)}
+        await last.die()
+
+
+async def test_a_slow_request_is_handed_over_and_its_line_alone_waits_for_the_result(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        for name in ("int_slow", "int_1"):
+            await log.integration(make_integration(name, events=[name]))
+        slow = asyncio.Event()
+        old = Courier(hanging={"evt_slow": slow})
+        first = await group.next_owner(old)
+        await accept(first, "evt_slow", "evt_behind", type="int_slow")
+        started_s = time.monotonic()
+        await first.leave()
+        assert time.monotonic() - started_s < 3
+
+        new = Courier()
+        second = await group.next_owner(new)
+        await second.hand_over_all(topics.DELIVERIES)
+        await accept(second, "evt_1", type="int_1")
+        await until(lambda: sent(new) == ["evt_1"])
+        slow.set()
+        await everything_is_done(second)
+        assert sent(old) == ["evt_slow"]
+        assert sent(new) == ["evt_1", "evt_behind"]
+        assert {(name, "delivered"): 1 for name in ("evt_slow", "evt_behind", "evt_1")} == await outcomes(log)
+        await second.die()
+        await first.lanes.finish_leaving(1)
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+async def test_a_request_whose_worker_died_after_handing_it_over_is_made_again_after_its_time(
+    kafka_connection: Connection, is_strict: bool
+):
+    """Under `strict` it is the second attempt, whose place and due time stand in a row."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        pace = Pace("strict" if is_strict else "integration", 1)
+        old = Courier(paces={"int_1": pace})
+        first = await group.next_owner(old)
+        if is_strict:
+            old.at_first["evt_0"] = [failed(60_000)]
+            await accept(first, "evt_0", "evt_1")
+            await until(lambda: first.lanes.detached_lines == 1 and not first.lanes.in_flight)
+            group.now_ms = 60_000
+        old.hanging["evt_0"] = asyncio.Event()
+        if is_strict:
+            first.lanes.wake("int_1")
+        else:
+            await accept(first, "evt_0", "evt_1")
+        await until(lambda: old.waiting == 1)
+        await first.leave()
+
+        new = Courier(paces={"int_1": pace})
+        second = await group.next_owner(new)
+        await second.hand_over_all(topics.DELIVERIES)
+        await asyncio.sleep(0.3)
+        assert sent(new) == []
+        await second.leave()  # it does not know either: what it found, its successor has to find
+        await first.die()
+        await first.lanes.finish_leaving(0)
+
+        group.now_ms += 30_000
+        third = await group.next_owner(new)
+        await third.hand_over_all(topics.DELIVERIES)
+        await everything_is_done(third)
+        attempts = [(each.event_id, each.attempt) for each in new.sent]
+        assert attempts == [("evt_0", 2 if is_strict else 1), ("evt_1", 1)]
+        await third.die()
+
+
+async def test_a_strict_head_keeps_its_place_and_its_time_over_two_deaths(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        courier = Courier(ordering="strict", at_first={"evt_1": [failed(3_600_000)]})
+        owner = await group.next_owner(courier)
+        await accept(owner, "evt_0", "evt_1", "evt_2")
+        for name in ("evt_3", "evt_4"):
+            await until(lambda owner=owner: not owner.unfinished(topics.DELIVERIES))
+            owner.commit()
+            await owner.die()
+            owner = await group.next_owner(courier)
+            await accept(owner, name)
+        assert sent(courier) == ["evt_0", "evt_1"]
+        [row] = await rows_of(group)
+        assert [(each.attempt, each.due_at_ms) for each in row.open] == [(2, 3_600_000)]
+
+        group.now_ms = 3_599_999
+        owner.lanes.wake("int_1")
+        await asyncio.sleep(0.1)
+        assert len(courier.sent) == 2
+        group.now_ms = 3_600_000
+        owner.lanes.wake("int_1")
+        await everything_is_done(owner)
+        assert sent(courier)[2:] == ["evt_1", "evt_2", "evt_3", "evt_4"]
+        assert courier.sent[2].attempt == 2
+        await eventually(lambda: rows_are_gone(group))
+        await owner.die()
+
+
+async def rows_are_gone(group: Group) -> bool:
+    return not await rows_of(group)
+
+
+async def test_what_was_held_is_skipped_and_what_comes_after_arrives_though_owners_die(
+    kafka_connection: Connection,
+):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        held, after = [f"held_{n}" for n in range(300)], [f"after_{n}" for n in range(20)]
+        courier = Courier(standings={"int_1": "hold"}, answers=dict.fromkeys(held, SKIPPED))
+        owner = await group.next_owner(courier)
+        await accept(owner, *held)
+        await until(lambda: not owner.unfinished(topics.DELIVERIES))
+
+        async def all_is_counted() -> bool:
+            return [(row.reason, row.held, row.open) for row in await rows_of(group)] == [("paused", 300, [])]
+
+        await eventually(all_is_counted)
+        owner.commit()
+        await owner.die()
+
+        courier.standings.clear()
+        for dies_after in (40, 90):
+            owner = await group.next_owner(courier)
+            owner.producer.left = dies_after
+            await until(lambda owner=owner: owner.producer.stands_still)
+            owner.commit()
+            await owner.die()
+        owner = await group.next_owner(courier)
+        await accept(owner, *after)
+        await everything_is_done(owner)
+        ended = await outcomes(log)
+        assert {(name, "discarded") for name in held} | {(name, "delivered") for name in after} == set(ended)
+        assert sent(courier)[-20:] == after
+        # Two died, each with one in flight.
+        assert sum(ended.values()) <= 320 + 2
+        await owner.die()
+
+
+async def test_an_endpoint_that_hangs_falls_behind_alone_and_catches_up_in_order(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        for name in ("int_slow", "int_1"):
+            await log.integration(make_integration(name, events=[name]))
+        hangs = asyncio.Event()
+        courier = Courier(hanging={"slow_0": hangs})
+        owner = await group.next_owner(courier)
+        names = [f"slow_{n}" for n in range(ATTACHED_RECORDS + 300)]
+        await log.events(*(make_event(event_id=name, type="int_slow") for name in names))
+        for _ in range(2):
+            await owner.hand_over_all(topics.EVENTS)
+            await owner.hand_over_all(topics.DELIVERIES)
+        # The one in flight holds nothing back.
+        await until(lambda: owner.lanes.detached_lines == 1 and not owner.unfinished(topics.DELIVERIES))
+        owner.commit()
+        await accept(owner, "evt_1", type="int_1")
+        await until(lambda: "evt_1" in sent(courier))
+        line = owner.lanes._lines["int_slow"]
+        assert sum(1 for _ in line.lane.entries()) <= 401
+
+        hangs.set()
+        await until(lambda: len(courier.sent) > 700)
+        await owner.die()
+        under_way = 1
+        owner = await group.next_owner(courier)
+        more = [f"slow_more_{n}" for n in range(50)]
+        await accept(owner, *more, type="int_slow")
+        await everything_is_done(owner)
+        order = list(dict.fromkeys(name for name in sent(courier) if name.startswith("slow")))
+        assert order == names + more
+        assert len(courier.sent) <= len(names) + len(more) + 1 + under_way
+        await eventually(lambda: rows_are_gone(group))
+        await owner.die()
+
+
+async def test_a_key_that_fails_for_hours_stops_neither_other_keys_nor_the_bounds(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        courier = Courier(ordering="key", at_first={"bad_0": [failed(10**9)]})
+        owner = await group.next_owner(courier)
+        await accept(owner, "bad_0", ordering_key="bad")
+        good = [f"good_{n}" for n in range(600)]
+        for start in range(0, 600, 100):
+            await accept(owner, *good[start : start + 100], ordering_key=f"k{start}")
+            await accept(owner, f"bad_{1 + start // 100}", ordering_key="bad")
+        await until(lambda: len(courier.sent) == 601, 60)
+        assert Counter(sent(courier)) == Counter(["bad_0", *good])
+        [line] = owner.lanes._lines.values()
+        await until(lambda: sum(1 for _ in line.lane.entries()) == 7)
+        assert sum(entry.delivery is not None for entry in line.lane.entries()) <= 6
+        await until(lambda: not line.is_dirty)
+        await owner.die()
+
+        owner = await group.next_owner(courier)
+        [row] = await rows_of(group)
+        assert len(row.open) == 7 <= MOST_OPEN
+        await accept(owner, "good_last", ordering_key="k0")
+        await until(lambda: "good_last" in sent(courier))
+        group.now_ms = 10**9
+        owner.lanes.wake("int_1")
+        await everything_is_done(owner)
+        assert sent(courier)[602:] == [f"bad_{n}" for n in range(7)]
+        await owner.die()
+
+
+async def test_a_takeover_reads_nothing_of_what_is_held(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        for name in ("int_held", "int_1"):
+            await log.integration(make_integration(name, events=[name]))
+        courier = Courier(standings={"int_held": "hold"})
+        owner = await group.next_owner(courier)
+        for start in range(0, 1_500, 500):
+            await accept(owner, *(f"held_{start + n}" for n in range(500)), type="int_held")
+        await until(lambda: not owner.unfinished(topics.DELIVERIES))
+        await owner.leave()
+
+        started_s = time.monotonic()
+        owner = await group.next_owner(courier)
+        await accept(owner, "evt_1", type="int_1")
+        await until(lambda: "evt_1" in sent(courier))
+        assert time.monotonic() - started_s < 5
+        line = owner.lanes._lines["int_held"]
+        assert (line.held, line.lane.is_empty, line.read_from) == (1_500, True, (await rows_of(group))[0].frontier)
+        assert owner.lanes._catch_up._at == {}
+        await owner.die()
+
+
+async def test_the_late_row_of_a_frozen_owner_does_not_win(kafka_connection: Connection):
+    """It froze when it wanted to say that its line waits from the first delivery on; that has long been delivered."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        courier = Courier(standings={"int_1": "hold"})
+        frozen = await group.next_owner(courier)
+        await log.events(*(make_event(event_id=f"evt_{n}") for n in range(3)))
+        await frozen.hand_over_all(topics.EVENTS)
+        frozen.producer.left, frozen.is_confirmed = 0, False
+        await frozen.hand_over_all(topics.DELIVERIES)
+        await until(lambda: frozen.producer.held(log.connection.topic(topics.LANE_ROWS)) == 1)
+
+        courier.standings.clear()
+        second = await group.next_owner(courier)
+        await second.hand_over_all(topics.EVENTS)
+        await second.hand_over_all(topics.DELIVERIES)
+        await everything_is_done(second)
+        second.commit()
+        await frozen.producer.thaw()
+        await second.die()
+        third = await group.next_owner(courier)
+        await third.work_through()
+        assert await rows_of(group) == []
+        assert sent(courier) == ["evt_0", "evt_1", "evt_2"]
+        await frozen.die()
+        await third.die()
+
+
+async def test_an_unreadable_record_of_a_line_that_waits_is_put_aside_when_its_turn_comes(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        courier = Courier(standings={"int_1": "hold"})
+        owner = await group.next_owner(courier)
+        await accept(owner, "evt_0")
+        await log.raw(topics.DELIVERIES, b"no record of ours", b"int_1", partition=0)
+        await accept(owner, "evt_1")
+        await until(lambda: not owner.unfinished(topics.DELIVERIES))
+        owner.commit()
+        await owner.die()
+        courier.standings.clear()
+        owner = await group.next_owner(courier)
+        await owner.hand_over_all(topics.DELIVERIES)
+        await everything_is_done(owner)
+        [aside] = await log.quarantined_come(1)
+        assert (aside.code, aside.value) == ("record.unreadable", b"no record of ours")
+        assert sent(courier) == ["evt_0", "evt_1"]
+        await owner.die()
+
+
+@pytest.mark.parametrize("is_attempted", [False, True])
+async def test_what_is_about_to_fall_out_of_the_log_gets_its_outcome_while_it_is_held(
+    kafka_connection: Connection, is_attempted: bool
+):
+    """Also what keeps its place: a strict head that had failed when its integration was paused."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        courier = Courier(ordering="strict", standings={"int_1": "hold"})
+        now_ms = time.time_ns() // 1_000_000
+        group.now_ms = now_ms
+        owner = await group.next_owner(courier)
+        if is_attempted:
+            courier.standings.clear()
+            courier.at_first["evt_0"] = [failed(now_ms + 20_000_000)]
+        await accept(owner, "evt_0")
+        await until(lambda: owner.lanes.detached_lines == 1 and not owner.unfinished(topics.DELIVERIES))
+        courier.standings["int_1"] = "hold"
+        owner.lanes.wake("int_1")
+        await owner.leave()
+
+        owner = await group.next_owner(courier)
+        group.now_ms = now_ms + (topics.DELIVERIES.retention_ms or 0) - 3_600_000
+        await until(lambda: not owner.lanes.in_flight and len(log.results) == 1 + is_attempted)
+        assert (log.results[-1].outcome, log.results[-1].reason) == ("discarded", "retention")
+        assert len(courier.sent) == is_attempted
+        await owner.die()
+
+
+@pytest.mark.parametrize("ordering", ["integration", "strict", "key", "none"])
+async def test_what_waits_is_discarded_when_its_integration_is_to_discard_or_is_deleted(
+    kafka_connection: Connection, ordering: Any
+):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        names = [f"evt_{n}" for n in range(30)]
+        courier = Courier(ordering=ordering, standings={"int_1": "hold"})
+        owner = await group.next_owner(courier)
+        await accept(owner, *names)
+        await until(lambda: not owner.unfinished(topics.DELIVERIES))
+        courier.standings["int_1"] = "discard"
+        courier.answers = {name: {"attempt": 0, "outcome": "discarded"} for name in names}
+        courier.paces["int_1"] = Pace("none", 100)
+        owner.lanes.wake("int_1")
+        await everything_is_done(owner)
+        assert {(name, "discarded"): 1 for name in names} == await outcomes(log)
+        await eventually(lambda: rows_are_gone(group))
+        await owner.die()
+
+
+async def test_nothing_is_lost_where_the_ordering_changes_while_deliveries_wait(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        names = [f"evt_{n}" for n in range(40)]
+        courier = Courier(ordering="key", max_in_flight=4, at_first={"evt_0": [failed(10**9)]})
+        owner = await group.next_owner(courier)
+        for number, name in enumerate(names):
+            await accept(owner, name, ordering_key=f"k{number % 4}")
+        await until(lambda: len(courier.sent) == 31)
+        for ordering in ("integration", "none", "strict", "key"):
+            courier.ordering = ordering
+            owner.lanes.wake("int_1")
+            await asyncio.sleep(0.05)
+            await owner.leave()
+            owner = await group.next_owner(courier)
+            await owner.hand_over_all(topics.DELIVERIES)
+        courier.max_in_flight = 1
+        group.now_ms = 10**9
+        owner.lanes.wake("int_1")
+        await everything_is_done(owner)
+        assert {(name, "delivered"): 1 for name in names} == await outcomes(log)
+        assert sent(courier)[31:] == [name for number, name in enumerate(names) if number % 4 == 0]
+        await owner.die()
+
+
+async def test_a_slow_key_does_not_stop_the_partition(kafka_connection: Connection):
+    """What is parked behind a key that hangs counts as what is in line: the line is detached, and nothing held back."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        courier = Courier(ordering="key", hanging={"evt_0": asyncio.Event()})
+        owner = await group.next_owner(courier)
+        for start in range(0, 1_500, 500):
+            await accept(owner, *(f"evt_{start + n}" for n in range(500)), ordering_key="k")
+        await until(lambda: not owner.unfinished(topics.DELIVERIES))
+        assert sent(courier) == ["evt_0"]
+        await owner.die()

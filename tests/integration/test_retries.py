@@ -1,0 +1,111 @@
+"""Retry readers in the engine, on a real broker, by the real clock."""
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from services.dispatcher.put_back import IDLE
+from services.dispatcher.retries import DeliveryEnds, Retries
+from services.dispatcher.retry_reader import RetryReader
+from streams import topics
+from streams.connection import Connection
+from streams.engine.app import Bounds, SafeApp
+from streams.engine.standing import read
+from streams.producer import open_producer
+from streams.quarantine import Quarantine
+from tests.logs import Log, log_of
+from tests.records import make_delivery
+from tests.waiting import eventually
+
+ONE = topics.Partitions(by_app=1, by_integration=1)
+SECOND_LINES = topics.RETRIES[:2]
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def worker(log: Log, bounds: Bounds | None = None) -> AsyncIterator[SafeApp]:
+    """A worker with readers of the two shortest lines, and nothing else."""
+    connection = log.connection
+    producer = await open_producer(connection, client_id="worker")
+    quarantine = Quarantine(producer, connection, "test", now_ms)
+    app = SafeApp("dispatcher", connection, put_aside=quarantine.put, commit_interval_ms=50)
+    ends = DeliveryEnds(connection, log.partitions, app.ends)
+    fatal: list[Exception] = []
+    for line in SECOND_LINES:
+        reader = RetryReader(
+            line,
+            connection=connection,
+            producer=producer,
+            retries=Retries(connection, producer),
+            ends=ends,
+            quarantine=quarantine,
+            worker_id="w",
+            now_ms=now_ms,
+            on_fatal=fatal.append,
+            may_start=lambda: app.is_confirmed,
+        )
+        app.add_processor(connection.topic(line), reader, name=line.name, bounds=bounds)
+    await app.start()
+    try:
+        await eventually(lambda: app.is_ready, 40)
+        yield app
+    finally:
+        await app.stop()
+        await producer.stop()
+    assert fatal == []
+
+
+async def test_retries_come_back_when_they_are_due_through_restarts_and_once(connection: Connection, any_broker):
+    async with log_of(connection, ONE) as log:
+        retries = Retries(connection, log.producer)
+        due = {}
+
+        async def put(prefix: str, count: int) -> None:
+            for number in range(count):
+                name, written_ms = f"{prefix}_{number}", now_ms()
+                due[name] = written_ms + 300 + 37 * number
+                delivery = make_delivery(delivery_id=name, attempt=2, due_at_ms=due[name])
+                await retries.put(delivery, slot=2, now_ms=written_ms)
+
+        async with worker(log):
+            await put("dlv_a", 40)
+            await eventually(lambda: len(log.deliveries) >= 20)
+        await put("dlv_b", 20)
+        async with worker(log):
+            await eventually(lambda: {each.delivery_id for each in log.deliveries} == due.keys())
+        async with worker(log):
+            pass
+        if any_broker.kind != "embedded":  # whose ends are too low
+            await eventually(log.is_read_to_the_end)
+
+        assert Counter(each.delivery_id for each in log.deliveries) == Counter(due.keys())
+        for seen in log.seen[topics.DELIVERIES]:
+            if seen.record in log.deliveries:
+                assert seen.raw.timestamp >= due[seen.record.delivery_id]
+        if any_broker.kind != "embedded":  # which forgets floors
+            stored = await log.committed()
+            lines = {connection.topic(line) for line in SECOND_LINES}
+            assert {read(each.metadata)[1] for tp, each in stored.items() if tp.topic in lines} == {IDLE}
+
+
+@pytest.mark.kafka
+async def test_more_than_a_worker_holds_waits_on_the_broker(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log:
+        retries = Retries(kafka_connection, log.producer)
+        async with worker(log, Bounds(unfinished_records=20)) as app:
+            first_due_ms = now_ms() + 4_000
+            for number in range(300):
+                delivery = make_delivery(
+                    delivery_id=f"dlv_{number}", attempt=2, due_at_ms=first_due_ms + number, payload=b'"%0800d"' % 0
+                )
+                await retries.put(delivery, slot=number % 5, now_ms=first_due_ms - 5_000)
+            await eventually(lambda: app.unfinished[0] >= 20)
+            assert len(log.deliveries) == 0
+            await eventually(lambda: len(log.deliveries) == 300)
+        assert {each.delivery_id for each in log.deliveries} == {f"dlv_{number}" for number in range(300)}

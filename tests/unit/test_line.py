@@ -1,0 +1,85 @@
+"""One integration on one partition: what it answers for on the log, and what a takeover puts into it."""
+
+from typing import Any
+
+from services.dispatcher.lane import ENDED, Entry, Found, Handed, Pace
+from services.dispatcher.line import ATTACHED_RECORDS, Line
+from services.dispatcher.recorded import Recorded
+from streams.engine.processor import ReadAt
+from streams.records import HandOver, LaneRow, OpenDelivery, Result
+from tests.handing import result_of
+from tests.records import make_delivery
+
+KEY = Pace("key", 10)
+
+
+def line_of(*opened: OpenDelivery, frontier: int = 10) -> Line:
+    return Line.of_row(row_of(*opened, frontier=frontier), 0, 2)
+
+
+def row_of(*opened: OpenDelivery, frontier: int = 10, **changes: Any) -> LaneRow:
+    fields: dict[str, Any] = {"reason": "paused", "held": 0, "generation": 1}
+    return LaneRow(integration="int_1", app="demo", frontier=frontier, open=list(opened), **fields | changes)
+
+
+def result_at(offset: int, **changes: Any) -> Result:
+    result: Any = result_of(make_delivery(), ReadAt(0, offset, 1), **changes)
+    return result
+
+
+def test_what_stood_before_something_that_has_ended_is_open_and_is_not_read_again():
+    line = line_of()
+    line.put(Entry(10, 1), None, None)
+    assert not line.put(Entry(11, 1), ENDED, None)
+    line.fed(11, 1)
+    line.put(Entry(12, 1), None, None)
+    line.fed(12, 1)
+    assert line.frontier() == 12
+    line.unload()
+    assert (line.read_from, [each.offset for each in line.row((0, 0), None).open]) == (12, [10])
+
+
+def test_a_request_that_is_handed_over_outweighs_the_failure_before_it():
+    line = line_of()
+    line.reopen(OpenDelivery(offset=3, attempt=1), Found(2, 500, None, 40), Handed(2, 900, 41, 1))
+    entry = line.lane.start(KEY, 10_000)
+    assert entry is not None
+    assert (entry.attempt, entry.until_ms, line.floor()) == (2, 900, 41)
+
+
+def test_all_below_is_open_before_what_comes_is_worked_on():
+    line = line_of()
+    line.put(Entry(10, 1), None, None)
+    line.fed(10, 1)
+    line.attach(5)
+    assert (line.until, line.frontier(), line.is_busy) == (11, 11, False)
+    assert [each.offset for each in line.row((0, 0), None).open] == [10]
+    assert line.passes(10)
+    assert not line.passes(11)
+
+
+def test_what_is_parked_behind_a_key_counts_against_the_bound():
+    line = Line("int_1", 0, "demo", 2)
+    for offset in range(ATTACHED_RECORDS + 2):
+        line.put(Entry(offset, 1, key=1), None, None)
+    assert line.lane.start(KEY, 0) is not None
+    assert line.lane.start(KEY, 0) is None
+    assert line.lane.queued == 0
+    assert line.is_over_bound
+
+
+def test_what_was_found_leads_to_its_result_until_it_is_asked_for():
+    recorded = Recorded(("events", 1), {})
+    recorded.begin({0: "5;0;0;0"}, {0: [row_of(frontier=10, until=20, floor=3)]}, 1)
+    recorded.note(result_at(12), 0, 7, {0: 100})
+    recorded.note(result_at(25), 0, 8, {0: 100})  # committed over, and above `until`: not read again
+    hand_over = HandOver(
+        delivery_id="dlv_1", integration="int_1", attempt=2, source_partition=0, source_offset=12,
+        source_generation=1, until_ms=9,
+    )  # fmt: skip
+    recorded.note_hand_over(hand_over, 0, 9, {0: 100})
+    assert recorded.hold({0: "5;0;0;0"}) == 1
+    assert recorded.left_floor("int_1") == 7
+    assert recorded.find(0, 12) == ENDED
+    assert recorded.handed(0, 12) is None
+    assert recorded.left_floor("int_1") is None
