@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
 
-.PHONY: help setup kafka npm chromium up test fast long lint types imports check lock bench clean
+.PHONY: help setup kafka npm chromium up test fast long chaos lint types imports check lock bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ fast: setup kafka ## The tests of a minute or two: no whole stacks, kills, brows
 
 long: setup kafka ## The tests that take minutes: outages and freezes
 	$(BIN)/pytest -m long $(ARGS)
+
+chaos: setup kafka ## Faults under load for half an hour, with a seed: see docs/consistency.md
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: setup ## Lint and formatting
 	@echo "ruff: $$(git ls-files '*.py' | wc -l) files"

@@ -311,7 +311,7 @@ class Worker:
         self.is_confirmed = True
         producer: Any = self.producer
         aside: Any = SimpleNamespace(put=self._put_aside)
-        retries: Any = SimpleNamespace(put=self._put_retry)
+        retries: Any = SimpleNamespace(put=self._put_retry, written_since=self._retries_written_since)
         self.lanes = Lanes(
             connection=CONNECTION,
             partitions=ONE,
@@ -331,6 +331,11 @@ class Worker:
 
     async def _put_retry(self, delivery: Delivery, *, slot: int, now_ms: int) -> None:
         await (await self.producer.send(*RETRIES[:1], codec.encode(delivery), partition=0))
+
+    async def _retries_written_since(self, _since_ms: int) -> set[tuple[str, int]]:
+        await asyncio.sleep(0)
+        waiting = [each for each in self.broker.read(RETRIES) if isinstance(each, Delivery)]
+        return {(each.delivery_id, each.attempt) for each in waiting}
 
     async def as_itself(self, work: Callable[[], Awaitable[Any]]) -> None:
         _WORKER.set(self)

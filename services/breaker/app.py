@@ -73,12 +73,14 @@ class _Health:
         self.app: SafeApp | None = None
 
     def live(self) -> str | None:
-        return "the breaker has crashed" if self.app is not None and self.app.should_stop else None
+        if self.app is None:
+            return None
+        return "the breaker has crashed" if self.app.should_stop else self.app.stuck
 
     def ready(self) -> str | None:
         if self.app is None:
             return "waiting for the broker"
-        return None if self.app.is_ready else "partitions are being assigned, or the table is being read"
+        return self.app.stopped if self.app.is_ready else "partitions are being assigned, or the table is being read"
 
 
 async def _run(

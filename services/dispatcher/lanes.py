@@ -51,6 +51,9 @@ BLOCKED_MS: Final = 2_000
 #: Nor does one that has waited for its turn for so long.
 BEHIND_S: Final = 10.0
 
+#: Retry records are looked for from so long before the attempt that they follow.
+CLOCKS_DIFFER_MS: Final = 2_000
+
 #: How long (delivery, attempt)s of retries are remembered: a record written twice comes back twice at the same time.
 REMEMBER_RETRIES_S: Final = 120.0
 REMEMBER_RETRIES: Final = 100_000
@@ -84,6 +87,7 @@ class Lanes:
             catch_up_per_s: requests that a line started at most a second while it catches up.
         """
         self._on_fatal = on_fatal
+        self._retries = retries
         self._connection = connection
         self._producer = producer
         self._deliverer = deliverer
@@ -140,6 +144,9 @@ class Lanes:
             await takeover.read_back(
                 self._connection, spans, lambda record: self._recorded.see(record, assignment.starts)
             )
+            since_ms = self._recorded.failed_since_ms
+            if since_ms is not None:
+                self._recorded.have_retries(await self._retries.written_since(since_ms - CLOCKS_DIFFER_MS))
             if found := self._recorded.hold(assignment.floors):
                 log.info("takeover.found", results=found)
             lines = self._lines_of(rows)

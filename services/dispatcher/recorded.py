@@ -6,7 +6,7 @@ Pure: records in, answers out.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiokafka import ConsumerRecord
@@ -28,8 +28,9 @@ class _Of(NamedTuple):
     delivery_id: str
     integration: str
     found: Found
-    #: Where its result stands in its partition.
+    #: Where its result stands in its partition, and when its attempt had failed or ended.
     at: int
+    at_ms: int
 
 
 class _Left:
@@ -198,7 +199,7 @@ class Recorded:
         found = found_of(result)
         known = self._found.get(place)
         if known is None or (known.found != ENDED and (found == ENDED or found.attempt > known.found.attempt)):
-            self._found[place] = _Of(result.delivery_id, result.integration, found, offset)
+            self._found[place] = _Of(result.delivery_id, result.integration, found, offset, result.finished_at_ms)
         if place in self._handed and (found == ENDED or self._handed[place].attempt <= result.attempt):
             del self._handed[place]
 
@@ -209,6 +210,18 @@ class Recorded:
         if row is None:
             return False
         return offset in row.opened or (offset >= row.frontier and (row.until is None or offset < row.until))
+
+    @property
+    def failed_since_ms(self) -> int | None:
+        """When the first attempt failed whose retry record may be missing; None where there is none."""
+        failed = (known.at_ms for known in self._found.values() if known.found.slot is not None)
+        return min(failed, default=None)
+
+    def have_retries(self, written: Collection[tuple[str, int]]) -> None:
+        """The retry records of these deliveries and attempts are on the log: nothing more is to be done here."""
+        for place, known in self._found.items():
+            if known.found.slot is not None and (known.delivery_id, known.found.attempt) in written:
+                self._found[place] = known._replace(found=ENDED)
 
     def hold(self, floors: Mapping[int, str]) -> int:
         """All is seen: how much there is; the floors that led to it are held."""
@@ -289,6 +302,8 @@ class Recorded:
                 del self._left[known.integration]
         if delivery_id is not None and known.delivery_id != delivery_id:
             return None
+        if known.found.slot is not None and (known.delivery_id, known.found.attempt) in self.retried:
+            return ENDED  # the attempt that follows was made: no other retry record of it
         return known.found if known.found == ENDED else known.found._replace(at=known.at)
 
     def handed(self, partition: int, offset: int) -> Handed | None:

@@ -3,17 +3,20 @@
 import asyncio
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
-from streams import codec, topics
+from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.delay_lines import place_for
+from streams.features import features_of
+from streams.reading import started
 from streams.records import Delivery
 from streams.takeover import Ends
 from streams.topics import Partitions
@@ -51,6 +54,40 @@ class Retries:
             KafkaError: nothing that this producer does is recorded any more.
         """
         await (await self.send(delivery, slot=slot, now_ms=now_ms))
+
+    async def written_since(self, since_ms: int) -> set[tuple[str, int]]:
+        """
+        Delivery and attempt of every record that came onto the retry topics since then, gone back or not.
+
+        For takeovers: a failed attempt whose retry record is there needs no other one. Nothing on the embedded broker,
+        which cannot look up times: there it is written again, and who sends it passes over the second.
+
+        Raises:
+            KafkaError: the broker does not answer.
+        """
+        found: set[tuple[str, int]] = set()
+        if not (await features_of(self._connection.bootstrap)).exact_ends:
+            return found
+        partitions = [
+            TopicPartition(self._connection.topic(line), slot)
+            for line in topics.RETRIES
+            for slot in range(len(topics.SLOT_TENTHS))
+        ]
+        consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
+            bootstrap_servers=self._connection.bootstrap, enable_auto_commit=False
+        )
+        async with started(consumer):
+            starts = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
+            ends = await consumer.end_offsets(partitions)
+        spans = {each: (start.offset, ends[each]) for each, start in starts.items() if start is not None}
+
+        def see(record: "ConsumerRecord[Any, Any]") -> None:
+            with suppress(codec.Unreadable):
+                delivery = codec.decode_as(Delivery, record.value)
+                found.add((delivery.delivery_id, delivery.attempt))
+
+        await takeover.read_back(self._connection, spans, see)
+        return found
 
     async def send(self, delivery: Delivery, *, slot: int | None, now_ms: int) -> "Future[RecordMetadata]":
         """As `put`, for many at once: what it returns is done when this one is on the broker."""

@@ -60,6 +60,9 @@ class RetryTopics(Protocol):
     async def put(self, delivery: Delivery, *, slot: int, now_ms: int) -> None:
         """Returns when it is on the broker."""
 
+    async def written_since(self, since_ms: int) -> set[tuple[str, int]]:
+        """Delivery and attempt of what came onto the retry topics since then."""
+
 
 class Owner(Protocol):
     """Whose lines they are. See `lanes.py`."""

@@ -1,0 +1,71 @@
+"""`python -m tests.chaos`: run for long, or one of the presets; exits with 1 where a claim does not hold."""
+
+import argparse
+import asyncio
+import logging
+import pickle
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from services.cli.brokers.choose import kafka_lacks
+from services.cli.brokers.kafka import KafkaBroker
+from streams.connection import Connection
+from tests.chaos.claims import check
+from tests.chaos.report import lines
+from tests.chaos.run import Run, drawn_seed, kills, mixed, recovery
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+
+
+def _say(line: str) -> None:
+    print(time.strftime("%H:%M:%S"), line, flush=True)  # noqa: T201
+
+
+def main() -> int:
+    """The command."""
+    asked = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    asked.add_argument("--preset", choices=("mixed", "kills", "recovery"), default="mixed")
+    asked.add_argument("--minutes", type=float, default=30.0, help="of load, for mixed")
+    asked.add_argument("--seed", type=int, help="of a run to repeat; else a new one")
+    asked.add_argument("--nodes", type=int, choices=(1, 3), default=1, help="of the broker, for mixed")
+    asked.add_argument("--rate", type=float, default=30.0, help="events a second, for mixed")
+    asked.add_argument("--keep", type=Path, help="folder for the processes' logs, the broker's data and the record")
+    given = asked.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the broker is away, since we killed it
+    if (missing := kafka_lacks()) is not None:
+        _say(missing)
+        return WRONG_USAGE
+    if given.keep is not None:
+        given.keep.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(_run(given, given.keep))
+    with tempfile.TemporaryDirectory(prefix="tenterhook-chaos-") as folder:
+        return asyncio.run(_run(given, Path(folder)))
+
+
+async def _run(given: argparse.Namespace, folder: Path) -> int:
+    seed = drawn_seed() if given.seed is None else given.seed
+    made = {"mixed": lambda: mixed(given.minutes * 60, given.nodes, given.rate), "kills": kills, "recovery": recovery}
+    scenario = made[given.preset]()
+    broker = KafkaBroker(folder / "kafka", nodes=scenario.plan.nodes)
+    await broker.start()
+    try:
+        run = Run(broker, Connection(broker.bootstrap, "chaos."), folder, scenario, seed, _say)
+        seen = await run.run()
+    finally:
+        broker.kill()
+    if given.keep is not None:
+        (folder / "observed.pickle").write_bytes(pickle.dumps(seen))
+    checked = check(seen)
+    steady = tuple(each.name for each in scenario.destinations if each.is_common)
+    print("\n".join(lines(seen, checked, steady)))  # noqa: T201
+    options = f"--preset {given.preset} --seed {seed}"
+    if given.preset == "mixed":
+        options += f" --minutes {given.minutes:g} --nodes {given.nodes} --rate {given.rate:g}"
+    _say(f"again: python -m tests.chaos {options}")
+    return FAILED if any(each.violations for each in checked) else DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

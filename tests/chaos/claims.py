@@ -1,0 +1,332 @@
+"""
+The claims, each a function from what was recorded of a run to its violations. Pure.
+
+`CLAIMS` numbers them; `check` asks them all. A violation is a sentence that says of what, where and when.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from services.cli.reconcile.proof import MEANING
+from tests.chaos.observed import TICK_MS, Ended, Observed, Request
+
+#: A retry may be so late while every process is ready: the machine is a busy one.
+LATE_MS: Final = 5_000
+#: A process that was asked to stop has ended after this long.
+STOP_S: Final = 30.0
+
+Claim = Callable[[Observed], Iterator[str]]
+
+
+def no_acknowledged_event_is_lost(seen: Observed) -> Iterator[str]:
+    """every event that got a 202 is on the log, and was fanned out once, to all who had selected it and nobody else"""
+    stored = {each.event_id for each in seen.stored}
+    fanned_out: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for receipt in seen.receipts:
+        if not receipt.is_repeat:
+            fanned_out[receipt.event_id].append(tuple(sorted(receipt.integrations)))
+    for sent in seen.sent:
+        if sent.acknowledged_ms is None:
+            continue
+        wanted = tuple(sorted(each.name for each in seen.destinations.values() if sent.type in each.types))
+        found = fanned_out.get(sent.event_id, [])
+        if sent.event_id not in stored:
+            yield f"event {sent.number} ({sent.event_id}) is not on the log"
+        elif found != [wanted]:
+            yield f"event {sent.number} ({sent.event_id}) was fanned out to {found or 'nobody'} instead of {wanted}"
+
+
+def one_outcome(seen: Observed) -> Iterator[str]:
+    """each of its deliveries has one outcome, or is held for an integration that is paused"""
+    for receipt in seen.receipts:
+        for integration in receipt.integrations:
+            outcomes = seen.outcomes_of.get((integration, receipt.event_id), [])
+            if not outcomes and not _is_paused(seen, integration):
+                yield f"{integration} {receipt.event_id} has no outcome"
+            # The later one of a request that was repeated since its worker froze: the first one counts.
+            second = [each for each in outcomes[1:] if not _was_in_flight_at_a_crash(seen, each, outcomes[0])]
+            if second:
+                yield f"{integration} {receipt.event_id} has outcomes {[(it.outcome, it.attempt) for it in outcomes]}"
+
+
+def results_are_true(seen: Observed) -> Iterator[str]:
+    """a result says what the endpoint did: delivered is a 2xx that it gave, a status is the one that it gave"""
+    request_of = {id(made): request for request, made in seen.result_of.items()}
+    for same in seen.results_of.values():
+        for made in same:
+            if made.attempt == 0 or not made.reason.startswith("status_"):
+                continue
+            request, status = request_of.get(id(made)), int(made.reason.removeprefix("status_"))
+            if request is None or request.status != status:
+                said = "no request" if request is None else f"status {request.status}"
+                yield f"{_name(made)} is recorded as {made.reason}, and its endpoint had {said}"
+
+
+def only_what_was_in_flight_is_repeated(seen: Observed) -> Iterator[str]:
+    """a request is repeated, or left without a result, only if it was in flight when a process or a node crashed"""
+    for (integration, event_id, attempt), same in seen.requests_of.items():
+        for before, after in pairwise(same):
+            if not any(seen.is_in_flight(each, crash) for crash in seen.crashes for each in (before, after)):
+                yield f"{integration} {event_id} attempt {attempt} was sent at {before.arrived_ms:.0f} and again"
+                f" {after.arrived_ms - before.arrived_ms:.0f} ms later"
+    for request in seen.requests:
+        if request not in seen.result_of and not any(seen.is_in_flight(request, crash) for crash in seen.crashes):
+            yield f"{_name(request)}, sent at {request.arrived_ms:.0f}, has no result"
+
+
+def repeats_are_no_more_than_in_flight(seen: Observed) -> Iterator[str]:
+    """there are no more repeats than there were requests in flight at the crashes"""
+    if repeats(seen) > (most := in_flight(seen)):
+        yield f"{repeats(seen)} repeats, and {most} requests were in flight"
+
+
+def order_is_kept(seen: Observed) -> Iterator[str]:
+    """first attempts start in the order of the events: of the integration, or under `key` of its key"""
+    for line, firsts in _lines(seen, "integration", "strict", "key").items():
+        highest = (-1, -1)
+        for request in firsts:
+            position = seen.position.get(request.event_id, highest)
+            if position < highest:
+                yield f"{line}: {request.event_id}, at {position} on the log, came after the one at {highest}"
+            highest = max(highest, position)
+
+
+def nothing_overtakes_what_fails(seen: Observed) -> Iterator[str]:
+    """under `strict`, and under `key` for one key, nothing is sent before the last attempt of the one before"""
+    for line, firsts in _lines(seen, "strict", "key").items():
+        for before, after in pairwise(firsts):
+            ended = seen.outcomes_of.get((before.integration, before.event_id))
+            if not ended or ended[0].attempt < 1:
+                continue
+            last = seen.requests_of.get((before.integration, before.event_id, ended[0].attempt))
+            if last and after.arrived_ms < last[0].arrived_ms - TICK_MS:
+                yield f"{line}: {after.event_id} came before attempt {ended[0].attempt} of {before.event_id}"
+
+
+def no_retry_is_early(seen: Observed) -> Iterator[str]:
+    """no attempt starts before it is due"""
+    for made, later in _retried(seen):
+        for each in later:
+            if each.started_ms < (made.next_due_ms or 0):
+                yield f"{_name(each)} started {(made.next_due_ms or 0) - each.started_ms} ms before it was due"
+        what = (made.integration, made.event_id, made.next_attempt or 0)
+        for request in seen.requests_of.get(what, ())[:1]:
+            if request.arrived_ms < (made.next_due_ms or 0) - TICK_MS:
+                yield f"{_name(request)} came {(made.next_due_ms or 0) - request.arrived_ms:.0f} ms before it was due"
+
+
+def no_retry_is_late(seen: Observed) -> Iterator[str]:
+    """a retry is back on `deliveries`, or under `strict` and `key` starts, within 5 s of its time with all at work"""
+    for what, late_ms in lateness_ms(seen):
+        if late_ms > LATE_MS:
+            yield f"{what} was {late_ms:.0f} ms late"
+
+
+def the_breaker_is_a_fold(seen: Observed) -> Iterator[str]:
+    """what the breaker says of each integration is the fold of its results"""
+    for name in sorted(seen.folded.keys() | seen.published.keys()):
+        folded, published = seen.folded.get(name), seen.published.get(name)
+        if folded != published:
+            yield f"{name}: published {published}, and its results say {folded}"
+
+
+def tables_are_true(seen: Observed) -> Iterator[str]:
+    """rows on changelogs are what the log says: the breaker's the fold, a lane's the deliveries that it holds"""
+    for name in sorted(seen.folded_rows.keys() | seen.rows.keys()):
+        if seen.folded_rows.get(name) != seen.rows.get(name):
+            yield f"breaker {name}: row {seen.rows.get(name)}, and its results say {seen.folded_rows.get(name)}"
+    waiting = _waiting(seen)
+    for name in sorted(seen.lane_rows.keys() | waiting.keys()):
+        held = seen.lane_rows[name].held if name in seen.lane_rows else 0
+        if held != waiting[name]:
+            yield f"lane {name}: its row holds {held}, and {waiting[name]} deliveries wait"
+
+
+def nothing_is_quarantined(seen: Observed) -> Iterator[str]:
+    """nothing is put aside"""
+    yield from seen.quarantined
+
+
+def changes_are_kept(seen: Observed) -> Iterator[str]:
+    """every change of configuration that got a 2xx is on the log, and versions only rise"""
+    there, newest = set(seen.configured), dict[str, int]()
+    for change in seen.changed:
+        if change not in there:
+            yield f"{change} was acknowledged, and is not on the log"
+    for change in seen.configured:
+        if change.version < newest.get(change.integration, 0):
+            yield f"{change.integration} went from version {newest[change.integration]} back to {change.version}"
+        newest[change.integration] = change.version
+
+
+def who_is_asked_to_stop_ends(seen: Observed) -> Iterator[str]:
+    """a process that gets SIGTERM ends by itself, with 0, within 30 s"""
+    for fault in seen.faults:
+        took_s = (fault.ended_ms - fault.began_ms) / 1_000
+        if fault.code is not None and (fault.code != 0 or took_s > STOP_S):
+            yield f"{fault.target} ended with {fault.code} after {took_s:.1f} s"
+
+
+def reconcile_proves_it(seen: Observed) -> Iterator[str]:
+    """`tenterhook reconcile` proves it from the log alone"""
+    report = seen.reconciled
+    if report is None:
+        return
+    if report.missing:
+        yield f"{report.missing} are missing"
+    for kind, count in report.counts.items():
+        # Two outcomes of one delivery are looked at above, with what is known of the crashes.
+        if kind != "two_outcomes":
+            yield f"{count} x {kind}: {MEANING[kind]}"
+
+
+CLAIMS: Final[tuple[Claim, ...]] = (
+    no_acknowledged_event_is_lost,
+    one_outcome,
+    results_are_true,
+    only_what_was_in_flight_is_repeated,
+    repeats_are_no_more_than_in_flight,
+    order_is_kept,
+    nothing_overtakes_what_fails,
+    no_retry_is_early,
+    no_retry_is_late,
+    the_breaker_is_a_fold,
+    tables_are_true,
+    nothing_is_quarantined,
+    changes_are_kept,
+    who_is_asked_to_stop_ends,
+    reconcile_proves_it,
+)
+
+
+class Checked(NamedTuple):
+    """One claim, and its violations."""
+
+    number: int
+    claim: str
+    violations: list[str]
+
+
+def check(seen: Observed) -> list[Checked]:
+    """All claims."""
+    return [Checked(number, claim.__doc__ or "", list(claim(seen))) for number, claim in enumerate(CLAIMS, 1)]
+
+
+# -- figures -----------------------------------------------------------------------------------------------------
+
+
+def repeats(seen: Observed) -> int:
+    """Requests that were sent before: the same attempt of the same delivery."""
+    return sum(len(same) - 1 for same in seen.requests_of.values())
+
+
+def in_flight(seen: Observed) -> int:
+    """Requests that were in flight at some crash, by the clocks alone."""
+    return sum(any(seen.is_in_flight(each, crash, TICK_MS) for crash in seen.crashes) for each in seen.requests)
+
+
+def lateness_ms(seen: Observed) -> list[tuple[str, float]]:
+    """
+    By how much each retry was late, times taken off in which some process was not ready.
+
+    Of retries in a topic, until they are back on `deliveries`: what then waits in line waits for what is before it.
+    """
+    back: dict[tuple[str, int], int] = {}
+    for each in seen.deliveries:
+        if each.is_retry:
+            back.setdefault((each.delivery_id, each.attempt), each.appended_ms)
+    found = []
+    for made, later in _retried(seen):
+        due_ms, attempt = made.next_due_ms or 0, made.next_attempt or 0
+        if made.is_queued:
+            at_ms = back.get((made.delivery_id, attempt))
+        else:
+            at_ms = min((each.started_ms for each in later), default=None)
+        if at_ms is not None:
+            what = f"{made.integration} {made.event_id} attempt {attempt}"
+            found.append((what, max(0.0, at_ms - due_ms - seen.unsettled_ms(due_ms, at_ms))))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The longest time without a request that an integration had from a fault on."""
+
+    fault: str
+    integration: str
+    seconds: float
+
+
+def silences(seen: Observed, integrations: tuple[str, ...]) -> list[Silence]:
+    """Of each fault of a dispatcher, that of the integration that waited longest, until all was ready again."""
+    arrived: dict[str, list[float]] = defaultdict(list)
+    for each in seen.requests:
+        arrived[each.integration].append(each.arrived_ms)
+    found = []
+    for fault in seen.faults:
+        if not fault.target.startswith(("dispatcher", "node")):
+            continue
+        worst = Silence(fault.name, "", 0.0)
+        for name in integrations:
+            times = [at_ms for at_ms in arrived[name] if at_ms > fault.began_ms]
+            inside = [at_ms for at_ms in times if at_ms < fault.settled_ms]
+            times = [fault.began_ms, *inside, *times[len(inside) : len(inside) + 1]]
+            longest = max((b - a for a, b in pairwise(times)), default=0.0)
+            if longest > worst.seconds * 1_000:
+                worst = Silence(fault.name, name, longest / 1_000)
+        found.append(worst)
+    return found
+
+
+# -- what claims share -------------------------------------------------------------------------------------------
+
+
+def _lines(seen: Observed, *orderings: str) -> dict[str, list[Request]]:
+    """Of each integration, or key where that is what keeps its order: first attempts as they came first."""
+    lines: dict[str, list[Request]] = defaultdict(list)
+    came: set[tuple[str, str]] = set()
+    for request in seen.requests:
+        ordering = seen.destinations[request.integration].ordering
+        if request.attempt != 1 or ordering not in orderings or (request.integration, request.event_id) in came:
+            continue
+        came.add((request.integration, request.event_id))
+        key = f" {request.key}" if ordering == "key" else ""
+        lines[request.integration + key].append(request)
+    return lines
+
+
+def _retried(seen: Observed) -> Iterator[tuple[Ended, list[Ended]]]:
+    """Each failed attempt that another one follows, and the results of that one; where there are several, the last."""
+    for same in seen.results_of.values():
+        made = same[-1]
+        if made.next_attempt is not None and len(same) == 1:
+            yield made, seen.results_of.get((made.integration, made.event_id, made.next_attempt), [])
+
+
+def _waiting(seen: Observed) -> Counter[str]:
+    """By integration: deliveries that are on the log and have no result."""
+    done = {(each.delivery_id, each.attempt) for same in seen.results_of.values() for each in same}
+    ended = {each.delivery_id for same in seen.outcomes_of.values() for each in same}
+    waiting = {
+        (each.delivery_id, each.attempt): each.integration
+        for each in seen.deliveries
+        if each.delivery_id not in ended and (each.delivery_id, each.attempt) not in done
+    }
+    return Counter(waiting.values())
+
+
+def _is_paused(seen: Observed, integration: str) -> bool:
+    state = seen.published.get(integration)
+    return state is not None and state.state == "paused"
+
+
+def _was_in_flight_at_a_crash(seen: Observed, *results: Ended) -> bool:
+    request_of = {made: request for request, made in seen.result_of.items() if made in results}
+    return any(seen.is_in_flight(request, crash) for request in request_of.values() for crash in seen.crashes)
+
+
+def _name(what: Request | Ended) -> str:
+    return f"{what.integration} {what.event_id} attempt {what.attempt}"

@@ -1,0 +1,248 @@
+"""
+What was recorded of a run, on both ends and from the log, as data: what the claims are checked on.
+
+All times are milliseconds since 1970 UTC, of one machine's clock.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from services.cli.reconcile.proof import Report
+from streams.records import BreakerRow, IntegrationState, LaneRow
+from tests.chaos.destinations import Destination
+
+#: A request must not take longer than this, answer, result and all; so long before a crash it may have begun.
+LONGEST_REQUEST_MS = 15_000
+#: Between a time that a process noted and one that another noted of the same moment: they take turns on the machine.
+SLACK_MS = 250
+#: By how much clocks in whole milliseconds differ.
+TICK_MS = 2
+
+
+class Sent(NamedTuple):
+    """One event at the sending end: sent until a 202 came."""
+
+    event_id: str
+    number: int
+    type: str
+    key: str | None
+    #: None: no 202 ever came.
+    acknowledged_ms: float | None
+    #: Times that it was sent.
+    times: int
+
+
+class Request(NamedTuple):
+    """One request at the receiving end."""
+
+    integration: str
+    event_id: str
+    attempt: int
+    key: str | None
+    arrived_ms: float
+    #: When it was answered, reset, or given up by whoever had sent it.
+    ended_ms: float | None
+    #: None: it got no answer.
+    status: int | None
+
+
+class Stored(NamedTuple):
+    """An event on `events`."""
+
+    partition: int
+    offset: int
+    event_id: str
+    record_id: str
+    type: str
+
+
+class Receipt(NamedTuple):
+    """A receipt of fan-out that counts: not a replaced owner's."""
+
+    record_id: str
+    event_id: str
+    integrations: tuple[str, ...]
+    is_repeat: bool
+    #: Where the event stands.
+    partition: int
+    offset: int
+
+
+class Taken(NamedTuple):
+    """A delivery on `deliveries` that counts: not a replaced owner's."""
+
+    partition: int
+    offset: int
+    delivery_id: str
+    integration: str
+    event_id: str
+    attempt: int
+    appended_ms: int
+    #: Whether a retry reader put it back.
+    is_retry: bool
+
+
+class Ended(NamedTuple):
+    """A result on `delivery-results`."""
+
+    partition: int
+    offset: int
+    delivery_id: str
+    integration: str
+    event_id: str
+    attempt: int
+    outcome: str | None
+    reason: str
+    started_ms: int
+    finished_ms: int
+    appended_ms: int
+    next_attempt: int | None
+    next_due_ms: int | None
+    #: Whether the next attempt goes through a retry topic.
+    is_queued: bool
+
+
+class Happened(NamedTuple):
+    """A fault as it was: what was done, from when to when, and when all processes were ready again."""
+
+    kind: str
+    target: str
+    began_ms: float
+    ended_ms: float
+    settled_ms: float
+    #: Exit code of a process that was ready and asked to stop; None for the others.
+    code: int | None = None
+
+    @property
+    def is_crash(self) -> bool:
+        """Whether requests in flight then may be repeated."""
+        is_worker = self.target.startswith("dispatcher")
+        return self.kind == "node" or (is_worker and self.kind in {"kill", "freeze", "died"})
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.kind} {self.target}"
+
+
+class Changed(NamedTuple):
+    """A version of an integration's configuration: as the admin API acknowledged it, or as it is on the log."""
+
+    integration: str
+    status: str
+    version: int
+
+
+@dataclass
+class Observed:
+    """One run."""
+
+    destinations: Mapping[str, Destination]
+    sent: list[Sent] = field(default_factory=list)
+    #: In the order of their arrival.
+    requests: list[Request] = field(default_factory=list)
+    stored: list[Stored] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+    deliveries: list[Taken] = field(default_factory=list)
+    #: Each partition in its order.
+    results: list[Ended] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
+    faults: list[Happened] = field(default_factory=list)
+    #: By integration: the fold of its results; what the breaker has published; and its row on the changelog.
+    folded: dict[str, IntegrationState] = field(default_factory=dict)
+    published: dict[str, IntegrationState] = field(default_factory=dict)
+    folded_rows: dict[str, BreakerRow] = field(default_factory=dict)
+    rows: dict[str, BreakerRow] = field(default_factory=dict)
+    lane_rows: dict[str, LaneRow] = field(default_factory=dict)
+    changed: list[Changed] = field(default_factory=list)
+    #: Of `integration-config`, in its order.
+    configured: list[Changed] = field(default_factory=list)
+    #: What `tenterhook reconcile` says; None: it was not asked.
+    reconciled: Report | None = None
+
+    @cached_property
+    def position(self) -> dict[str, tuple[int, int]]:
+        """Where the event of that id stands on `events`: the record that won."""
+        return {each.event_id: (each.partition, each.offset) for each in self.receipts if not each.is_repeat}
+
+    @cached_property
+    def requests_of(self) -> dict[tuple[str, str, int], list[Request]]:
+        """By integration, event and attempt, in the order of their arrival."""
+        found: dict[tuple[str, str, int], list[Request]] = defaultdict(list)
+        for each in self.requests:
+            found[each.integration, each.event_id, each.attempt].append(each)
+        return found
+
+    @cached_property
+    def results_of(self) -> dict[tuple[str, str, int], list[Ended]]:
+        """By integration, event and attempt, as they stand; stored twice, once."""
+        found: dict[tuple[str, str, int], list[Ended]] = defaultdict(list)
+        for each in self.results:
+            same = found[each.integration, each.event_id, each.attempt]
+            if not any((each.started_ms, each.finished_ms) == (it.started_ms, it.finished_ms) for it in same):
+                same.append(each)
+        return found
+
+    @cached_property
+    def outcomes_of(self) -> dict[tuple[str, str], list[Ended]]:
+        """By integration and event, the results with an outcome; the first one counts."""
+        found: dict[tuple[str, str], list[Ended]] = defaultdict(list)
+        for (integration, event_id, _), results in self.results_of.items():
+            found[integration, event_id] += [each for each in results if each.outcome is not None]
+        for results in found.values():
+            results.sort(key=lambda each: (each.partition, each.offset))
+        return found
+
+    @cached_property
+    def result_of(self) -> dict[Request, Ended]:
+        """The result that each request became; none for those that nobody recorded."""
+        found: dict[Request, Ended] = {}
+        for what, requests in self.requests_of.items():
+            # The shortest that fits: that of a worker that was frozen spans those of its successor.
+            left = sorted(self.results_of.get(what, ()), key=lambda each: each.finished_ms - each.started_ms)
+            for request in requests:
+                made = next((each for each in left if _is_of(each, request)), None)
+                if made is not None:
+                    left.remove(made)
+                    found[request] = made
+        return found
+
+    @cached_property
+    def crashes(self) -> list[Happened]:
+        """The faults at which requests in flight may be lost or repeated."""
+        return [each for each in self.faults if each.is_crash]
+
+    def is_in_flight(self, request: Request, crash: Happened, slack_ms: float = SLACK_MS) -> bool:
+        """
+        Whether it was under way at that crash: from its first byte until its result is on the broker.
+
+        A frozen worker has one more kind: what it had begun before the freeze, and sent when it woke.
+        """
+        made = self.result_of.get(request)
+        if crash.kind == "freeze" and made is not None and made.started_ms <= crash.began_ms + slack_ms:
+            # Its own work, however late it arrived and was recorded.
+            return made.finished_ms >= crash.began_ms - slack_ms
+        end_ms = crash.ended_ms if crash.kind == "node" else crash.began_ms
+        # Without a result, it died: whatever the clocks say, so shortly before.
+        until_ms = end_ms + (SLACK_MS if made is None else slack_ms)
+        if not crash.began_ms - LONGEST_REQUEST_MS <= request.arrived_ms <= until_ms:
+            return False
+        return made is None or made.appended_ms >= crash.began_ms - slack_ms
+
+    def unsettled_ms(self, from_ms: float, to_ms: float) -> float:
+        """For how much of that time some process was not ready, or a fault had not been felt by all."""
+        spans = sorted((max(each.began_ms, from_ms), min(each.settled_ms, to_ms)) for each in self.faults)
+        total, until = 0.0, from_ms
+        for begin, end in spans:
+            if end > max(begin, until):
+                total += end - max(begin, until)
+                until = end
+        return total
+
+
+def _is_of(result: Ended, request: Request) -> bool:
+    late_ms = LONGEST_REQUEST_MS if result.reason == "timeout" else TICK_MS
+    return result.started_ms - TICK_MS <= request.arrived_ms <= result.finished_ms + late_ms

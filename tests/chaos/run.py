@@ -1,0 +1,198 @@
+"""One run: services as processes on Apache Kafka, load, faults, quiescence, and then the claims."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from services.cli.brokers.kafka import KafkaBroker
+from services.cli.reconcile.proof import Span
+from services.cli.reconcile.reading import Reconciliation
+from streams import codec, topics
+from streams.connection import Connection
+from streams.producer import open_producer
+from streams.records import IntegrationConfig
+from streams.topics import Partitions
+from tests.apps import make_app
+from tests.chaos.destinations import KILLS, MIXED, RECOVERY, Destination
+from tests.chaos.ends import Receiver, Sender, receiving
+from tests.chaos.fleet import Fleet
+from tests.chaos.following import Following
+from tests.chaos.observed import Observed
+from tests.chaos.pausing import Pausing, token
+from tests.chaos.schedule import Fault, Plan, schedule
+from tests.records import make_integration
+
+#: More than workers, so that each has several.
+PARTITIONS: Final = Partitions(by_app=2, by_integration=6)
+
+#: All retries that are due have come, and nothing new has happened, for so long.
+QUIET_S: Final = 4.0
+#: How long that may take after the last fault.
+QUIESCENCE_S: Final = 180.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is run."""
+
+    destinations: tuple[Destination, ...]
+    plan: Plan
+    per_second: float
+
+
+def mixed(load_s: float, nodes: int = 1, per_second: float = 30.0) -> Scenario:
+    """Every fault there is, on every kind of endpoint: one each 4 s or so."""
+    count = max(1, round(load_s / 45))
+    counts: dict[Any, int] = {
+        ("kill", "dispatcher"): 3 * count,
+        ("stop", "dispatcher"): 2 * count,
+        ("freeze", "dispatcher"): 2 * count,
+        ("join", "dispatcher"): count,
+        ("kill", "breaker"): count,
+        ("freeze", "breaker"): count,
+        ("kill", "ingest"): count,
+        ("stop", "ingest"): count,
+        ("kill", "admin"): count,
+        ("node", "node"): count,
+    }
+    if nodes > 1:
+        counts = {
+            ("node", "node"): nodes * count,
+            ("kill", "dispatcher"): count,
+            ("kill", "ingest"): count,
+            ("kill", "breaker"): count,
+        }
+    return Scenario(MIXED, Plan(load_s, counts, workers=3 if nodes == 1 else 2, nodes=nodes), per_second)
+
+
+def kills() -> Scenario:
+    """Twenty kills of dispatchers under 150 events a second, three workers, one slow key."""
+    counts: dict[Any, int] = {("kill", "dispatcher"): 12, ("stop", "dispatcher"): 4, ("freeze", "dispatcher"): 4}
+    return Scenario(KILLS, Plan(170.0, counts, workers=3, nodes=1), 150.0)
+
+
+def recovery() -> Scenario:
+    """Kills and graceful stops, one at a time, with one endpoint that never answers."""
+    counts: dict[Any, int] = {("kill", "dispatcher"): 5, ("stop", "dispatcher"): 5}
+    return Scenario(RECOVERY, Plan(170.0, counts, workers=2, nodes=1, spread=0.1), 40.0)
+
+
+class Run:
+    """One scenario with one seed."""
+
+    def __init__(
+        self, broker: KafkaBroker, connection: Connection, folder: Path, scenario: Scenario, seed: int, say: Say
+    ) -> None:
+        self._connection = connection
+        self._scenario = scenario
+        self._seed = seed
+        self._say = say
+        self.faults = schedule(seed, scenario.plan)
+        self.destinations = {each.name: each for each in scenario.destinations}
+        self.seen = Observed(self.destinations)
+        self._fleet = Fleet(broker, connection, PARTITIONS, folder, scenario.plan.workers, say)
+        self._configs: dict[str, IntegrationConfig] = {}
+
+    async def run(self) -> Observed:
+        """What was recorded of it."""
+        self._say(f"seed {self._seed}: {self._scenario.plan.load_s:.0f} s of {self._scenario.per_second:g} events/s")
+        async with receiving(self.destinations, self._seed) as receiver:
+            await self._furnish(receiver)
+            following = Following(self._connection, PARTITIONS, self._configs, self.seen)
+            reading = asyncio.create_task(following.run(), name="follow the log")
+            try:
+                await self._fleet.start()
+                await self._work(receiver, following, reading)
+            finally:
+                await self._fleet.end()
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+            self.seen.requests = receiver.requests
+        return self.seen
+
+    async def _furnish(self, receiver: Receiver) -> None:
+        """Topics, the app, the integrations."""
+        await topics.ensure(self._connection, PARTITIONS)
+        app = make_app(tokens=[token()], max_active=100)
+        self._configs = {
+            each.name: make_integration(
+                each.name, url=f"{receiver.endpoint.url}/{each.name}", events=list(each.types), **each.config
+            )
+            for each in self.destinations.values()
+        }
+        producer = await open_producer(self._connection, client_id="chaos")
+        try:
+            topic = self._connection.topic(topics.APP_CONFIG)
+            await producer.send_and_wait(topic, codec.encode(app), key=app.app.encode())
+            for config in self._configs.values():
+                topic = self._connection.topic(topics.INTEGRATION_CONFIG)
+                await producer.send_and_wait(topic, codec.encode(config), key=config.id.encode())
+        finally:
+            await producer.stop()
+
+    async def _work(self, receiver: Receiver, following: Following, reading: "asyncio.Task[None]") -> None:
+        sender = Sender(self._fleet.url("ingest"), self._seed, self._scenario.per_second)
+        pausing = Pausing(self._fleet.url("admin"))
+        at_times = [each.name for each in self.destinations.values() if each.is_paused_at_times]
+        operating = asyncio.create_task(pausing.run(at_times), name="pause and activate")
+        sending = asyncio.create_task(sender.run(), name="send events")
+        try:
+            await self._make_faults(sender, receiver)
+            await self._fleet.settled()
+            sender.stop()
+            await asyncio.wait_for(sending, QUIESCENCE_S)
+        finally:
+            operating.cancel()
+            sending.cancel()
+            await asyncio.gather(operating, sending, return_exceptions=True)
+        assert not reading.done(), reading.exception()
+        self.seen.sent = sender.sent
+        receiver.is_healed = True
+        await pausing.activate([*at_times, *(each.name for each in self.destinations.values() if each.heals)])
+        await self._fleet.settled()
+        await self._quiet(receiver, following)
+        self.seen.changed, self.seen.faults = pausing.changed, self._fleet.happened
+        await self._conclude(following)
+
+    async def _make_faults(self, sender: Sender, receiver: Receiver) -> None:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        rest = Fault(self._scenario.plan.load_s, "stop", "nothing")
+        for fault in (*self.faults, rest):
+            await asyncio.sleep(began_s + fault.at_s - loop.time())
+            if fault is not rest:
+                self._say(f"{fault}   [{len(sender.sent)} events acknowledged, {receiver.count} requests]")
+                self._fleet.begin(fault)
+
+    async def _quiet(self, receiver: Receiver, following: Following) -> None:
+        """Returns when nothing is under way, has come or has ended for a while."""
+        until_s = asyncio.get_running_loop().time() + QUIESCENCE_S
+        before, since_s = (-1, -1), 0.0
+        while True:
+            now_s = asyncio.get_running_loop().time()
+            state = receiver.count, len(self.seen.results)
+            if state != before or receiver.open:
+                before, since_s = state, now_s
+            elif now_s - since_s > QUIET_S and await following.is_at_the_end():
+                return
+            if now_s > until_s:
+                self._say(f"no quiescence within {QUIESCENCE_S:.0f} s")
+                return
+            await asyncio.sleep(0.2)
+
+    async def _conclude(self, following: Following) -> None:
+        """The log's last words."""
+        self.seen.reconciled = await Reconciliation(self._connection, Span(), lambda *_: None).run()
+        while not await following.is_at_the_end():  # noqa: ASYNC110  # what is read tells nobody
+            await asyncio.sleep(0.1)
+        following.conclude()
+
+
+def drawn_seed() -> int:
+    """One to print."""
+    return random.SystemRandom().randrange(1, 1_000_000)
