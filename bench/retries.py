@@ -23,7 +23,7 @@ from bench.stage import PARTITIONS, Stage, stage
 from services.dispatcher.put_back import HEADER
 from streams import codec, topics
 from streams.delay_lines import PLACES
-from streams.records import Delivery
+from streams.records import Delivery, Result
 
 Say = Callable[[str], None]
 
@@ -105,6 +105,7 @@ async def _measure(
         "before": _figures([error for due, error in errors.values() if due < killed_ms - 1_000]),
         "kill": _figures([error for due, error in errors.values() if killed_ms - 1_000 <= due < recovered_ms]),
         "after": _figures([error for due, error in errors.values() if due >= recovered_ms]),
+        "toLane": _figures([late for id_, late in back.starts.items() if errors[id_][0] < killed_ms - 1_000]),
         "lost": due - len(errors),
         "repeated": sum(count - 1 for count in back.origins.values()),
     }
@@ -126,6 +127,10 @@ def summary(found: dict[str, Any]) -> list[str]:
             f"  {what:16} earliest {one['earliestMs']:,} ms, p50 {one['p50Ms']:,}, p99 {one['p99Ms']:,},"
             f" latest {one['latestMs']:,} ms of {one['count']:,}"
         )
+    lane = found["toLane"]
+    lines.append(
+        f"  a request would start p50 {lane['p50Ms']:,} ms, p99 {lane['p99Ms']:,} ms after due (before the kill)"
+    )
     lines.append(
         f"  ready {found['readyAgainS']:.1f} s after kill -9; {found['lost']} lost, {found['repeated']} repeated"
     )
@@ -140,10 +145,15 @@ class _Back:
         self.errors: dict[str, tuple[int, int]] = {}
         #: How often each retry record was put back.
         self.origins: Counter[bytes] = Counter()
+        #: By delivery: how much later than due the lane had it, where a request would start.
+        self.starts: dict[str, int] = {}
 
     async def read(self, run: Stage) -> None:
-        topic = run.connection.topic(topics.DELIVERIES)
-        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS.by_integration)]
+        partitions = [
+            TopicPartition(run.connection.topic(topic), number)
+            for topic in (topics.DELIVERIES, topics.RESULTS)
+            for number in range(PARTITIONS.by_integration)
+        ]
         reader: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
             bootstrap_servers=run.connection.bootstrap, auto_offset_reset="earliest"
         )
@@ -158,6 +168,11 @@ class _Back:
             await reader.stop()
 
     def _see(self, record: Any) -> None:
+        if record.topic.endswith(topics.RESULTS.name):
+            result = codec.decode(record.value)
+            if isinstance(result, Result) and result.delivery_id in self.errors:
+                self.starts.setdefault(result.delivery_id, result.started_at_ms - self.errors[result.delivery_id][0])
+            return
         origin = dict(record.headers).get(HEADER)
         if origin is None:
             return
