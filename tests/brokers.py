@@ -119,8 +119,8 @@ def connection(any_broker: Broker | Docker, prefix: str) -> Iterator[Connection]
 
 
 @pytest.fixture
-def embedded_connection(embedded_broker: EmbeddedBroker, prefix: str) -> Connection:
-    return Connection(embedded_broker.bootstrap, prefix)
+def embedded_connection(embedded_broker: EmbeddedBroker, prefix: str) -> Iterator[Connection]:
+    yield from _own_topics(embedded_broker, prefix)
 
 
 @pytest.fixture
@@ -137,14 +137,13 @@ def cluster_connection(kafka_cluster: KafkaBroker, prefix: str) -> Iterator[Conn
 
 def _own_topics(broker: Broker | Docker, prefix: str) -> Iterator[Connection]:
     """
-    A connection whose topics are deleted at the end, on Apache Kafka.
+    A connection whose topics are deleted at the end.
 
     An installation has some seventy partitions: those of a few hundred tests make a broker slow, and its start slower.
     """
     yield Connection(broker.bootstrap, prefix)
-    if broker.kind != "embedded":
-        with suppress(KafkaError, TimeoutError):
-            asyncio.run(asyncio.wait_for(_delete_topics(broker.bootstrap, prefix), 5))
+    with suppress(KafkaError, TimeoutError):
+        asyncio.run(asyncio.wait_for(_delete_topics(broker.bootstrap, prefix), 5))
 
 
 async def _delete_topics(bootstrap: str, prefix: str) -> None:

@@ -20,7 +20,7 @@ from services.dispatcher.lanes import Lanes
 from services.dispatcher.retries import Retries
 from services.dispatcher.standing import Standing
 from streams import topics
-from streams.engine.processor import Assignment, Batch, Processor, ReadAt
+from streams.engine.processor import Assignment, Batch, Processor, ReadAt, floor_of
 from streams.follower import Follower
 from streams.ledger import Ledger
 from streams.quarantine import Quarantine
@@ -289,7 +289,7 @@ class Owner:
     def commit(self) -> None:
         """What the consumer would commit now."""
         for partition, ledger in self._ledgers.items():
-            floor = ledger.floor(self.processor(partition).floor(partition.partition))
+            floor = floor_of(self.processor(partition), partition.partition, ledger)
             self.group.stored[partition] = ledger.committable, floor
 
     def unfinished(self, topic: Topic) -> int:

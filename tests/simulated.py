@@ -24,7 +24,7 @@ from services.dispatcher.lanes import Lanes
 from services.dispatcher.standing import Standing
 from streams import codec, takeover, topics
 from streams.connection import Connection
-from streams.engine.processor import Assignment, Batch, ReadAt
+from streams.engine.processor import Assignment, Batch, ReadAt, floor_of
 from streams.ledger import Ledger
 from streams.records import Delivery, Record, Result
 from tests.handing import result_of
@@ -368,7 +368,7 @@ class Worker:
             self.run(lambda: self.lanes.process(batch))
 
     def commit(self) -> None:
-        self.broker.committed = self.ledger.committable, self.ledger.floor(self.lanes.floor(0))
+        self.broker.committed = self.ledger.committable, floor_of(self.lanes, 0, self.ledger)
 
     def kill(self) -> None:
         """Nothing more comes of it."""

@@ -9,6 +9,7 @@ from there (`line.py`, `catch_up.py`). So neither memory nor the committed posit
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -119,6 +120,8 @@ class Lanes:
         self._lines: dict[str, Line] = {}
         self._detached: dict[int, dict[bytes, Line]] = {}
         self._live: dict[int, int] = {}
+        #: By partition: from which offset on deliveries were taken when its results ended where (`Recorded.ends`).
+        self._taken: dict[int, deque[tuple[int, tuple[int, int]]]] = {}
         #: Partitions of which a batch is in hand; their lines stay as they are, detached or not.
         self._processing: set[int] = set()
         self._retried: dict[tuple[str, int], tuple[int, float]] = {}
@@ -146,7 +149,7 @@ class Lanes:
             )
             since_ms = self._recorded.failed_since_ms
             if since_ms is not None:
-                self._recorded.have_retries(await self._retries.written_since(since_ms - CLOCKS_DIFFER_MS))
+                self._recorded.have_retries(await self._retries.written_since(max(since_ms - CLOCKS_DIFFER_MS, 0)))
             if found := self._recorded.hold(assignment.floors):
                 log.info("takeover.found", results=found)
             lines = self._lines_of(rows)
@@ -166,6 +169,7 @@ class Lanes:
         }
         self._handed.start(places, {target: end + 1 for target, end in marked.items()})
         self._live = dict(assignment.starts)
+        self._taken.clear()
         self._retried = {key: (offset, time.monotonic()) for key, offset in self._recorded.retried.items()}
         self._lines = {line.integration: line for line in lines}
         self._detached = {p: {} for p in assignment.floors}
@@ -199,9 +203,20 @@ class Lanes:
                 lines.append(line)
         return lines
 
-    def floor(self, partition: int) -> str:
+    def floor(self, partition: int) -> str:  # noqa: ARG002  # the protocol's
+        """Means nothing here: see `floor_at`."""
+        return ""
+
+    def floor_at(self, partition: int, committable: int) -> str:
         """See `Recorded.floor`."""
-        return self._recorded.floor(partition, self._ends.of(self._results[partition]))
+        taken = self._taken.get(partition)
+        while taken is not None and len(taken) > 1 and taken[1][0] <= committable:
+            taken.popleft()
+        if taken and committable < self._live.get(partition, 0):
+            ends = taken[0][1]
+        else:
+            ends = self._recorded.ends(partition, self._ends.of(self._results[partition]))
+        return self._recorded.floor(partition, ends, committable)
 
     async def settle(self, timeout_s: float) -> None:
         """
@@ -255,6 +270,11 @@ class Lanes:
 
     async def process(self, batch: Batch) -> None:
         """Put the batch into its lines; records are finished as their results come onto the broker."""
+        # Before what was held for these records is let go: nothing that they cause stands below.
+        ends = self._recorded.ends(batch.partition, self._ends.of(self._results[batch.partition]))
+        taken = self._taken.setdefault(batch.partition, deque())
+        if not taken or taken[-1][1] != ends:
+            taken.append((batch.records[0].offset, ends))
         self._recorded.passed(batch.partition, batch.records[-1].offset)
         self._processing.add(batch.partition)
         try:

@@ -122,7 +122,6 @@ class Recorded:
         self._rows: dict[str, _Row] = {}
         self._marked: dict[int, _Marked] = {}
         self._marked_before: dict[int, tuple[int, int]] = {}
-        self._least: dict[int, tuple[int, int]] = {}
 
     # -- at a takeover ---------------------------------------------------------------------------------------
 
@@ -135,7 +134,7 @@ class Recorded:
         Args:
             generation: of this assignment.
         """
-        for memory in (self._found, self._handed, self._left, self._owners, self.retried, self._marked, self._least):
+        for memory in (self._found, self._handed, self._left, self._owners, self.retried, self._marked):
             memory.clear()
         self._held.clear()
         self._rows.clear()
@@ -247,17 +246,23 @@ class Recorded:
 
     # -- at work ---------------------------------------------------------------------------------------------
 
-    def floor(self, partition: int, end: int) -> str:
-        """
-        What a successor has to know: where results end by now, and whose markers were read on `deliveries`.
+    def ends(self, partition: int, end: int) -> tuple[int, int]:
+        """Where results end, and whose marker stands last below that; a predecessor's, as long as that is held."""
+        held = _Floor.parse(self._held.floor(partition, str(_Floor(end, 0, 0, self._generation))))
+        return held.results, held.owner
 
-        One generation for all partitions of `events`, and one for those of the retry topics, the lowest: a rebalance
-        marks all of them with the same.
+    def floor(self, partition: int, ends: tuple[int, int], committable: int) -> str:
         """
-        marked = self._least.get(partition)
-        if marked is None:
-            marked = self._least[partition] = self.marked(partition)
-        return self._held.floor(partition, str(_Floor(end, *marked, self._generation)))
+        What a successor has to know that starts at *committable*.
+
+        With the markers that stand below it on `deliveries`, since they are not read again: one generation for all
+        partitions of `events`, and one for those of the retry topics, the lowest: a rebalance marks all of them with
+        the same.
+
+        Args:
+            ends: as they were when the oldest unfinished delivery was taken.
+        """
+        return str(_Floor(ends[0], *self.marked(partition, committable), ends[1]))
 
     def marked(
         self, partition: int, offset: int | None = None, before: tuple[int, int] | None = None
@@ -288,7 +293,6 @@ class Recorded:
         marks = self._marked.setdefault(partition, _Marked())
         for source in marker.sources:
             marks.put((marker.source_topic, source), offset, marker.generation)
-        self._least.pop(partition, None)
 
     def find(self, partition: int, offset: int, delivery_id: str | None = None) -> Found | None:
         """What became of the delivery that was read there: ENDED, another attempt, or nothing. Asked once."""

@@ -6,6 +6,7 @@ half an hour. `CHAOS_SEED` takes another schedule than the fixed one.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,26 @@ def assert_all_claims_hold(seen: Observed, scenario: Scenario) -> None:
     assert {each.target.partition("-")[0] for each in seen.faults} >= {fault for _, fault in scenario.plan.counts}
 
 
+async def test_all_claims_hold_while_processes_die_stop_and_join(
+    kafka_broker: KafkaBroker, kafka_connection: Connection, tmp_path: Path
+):
+    """Three dispatchers, one node; every service is killed or stopped."""
+    whole = mixed(40.0)
+    counts = {fault: count for fault, count in whole.plan.counts.items() if fault[0] not in ("freeze", "node")}
+    scenario = replace(whole, plan=replace(whole.plan, counts=counts))
+    assert_all_claims_hold(await observed(kafka_broker, kafka_connection, tmp_path, scenario), scenario)
+
+
+@pytest.mark.long
 async def test_all_claims_hold_through_faults_of_every_kind(
     kafka_broker: KafkaBroker, kafka_connection: Connection, tmp_path: Path
 ):
-    """Three dispatchers, one node."""
+    """The same, with processes that freeze and a broker that dies and comes back."""
     scenario = mixed(45.0)
     assert_all_claims_hold(await observed(kafka_broker, kafka_connection, tmp_path, scenario), scenario)
 
 
+@pytest.mark.long
 async def test_all_claims_hold_while_each_of_three_nodes_is_killed(
     kafka_cluster: KafkaBroker, cluster_connection: Connection, tmp_path: Path
 ):
