@@ -26,7 +26,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.kafka
 
-DELIVERS_AGAIN_S = 15.0
+DELIVERS_AGAIN_S = 45.0
 NAMES = ("int_1", "int_2", "int_none")
 
 
