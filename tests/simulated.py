@@ -173,7 +173,7 @@ def simulation() -> Iterator[tuple[SimulatedLoop, Broker]]:
     clock = SimpleNamespace(monotonic=loop.time)
 
     async def features(_: str) -> Any:
-        return SimpleNamespace(fetch_wait_ms=500)
+        return SimpleNamespace(fetch_wait_ms=500, fetch_bytes=52_428_800)
 
     with (
         mock.patch.object(catch_up, "AIOKafkaConsumer", broker.consumer),

@@ -122,12 +122,14 @@ class CatchUp:
 
     async def _read(self) -> None:
         bootstrap = self._connection.bootstrap
+        features = await features_of(bootstrap)
         consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=CHUNK_BYTES,
-            fetch_max_wait_ms=min((await features_of(bootstrap)).fetch_wait_ms, 500),
+            fetch_max_bytes=features.fetch_bytes,
+            fetch_max_wait_ms=min(features.fetch_wait_ms, 500),
         )
         self._at = {}
         async with started(consumer):

@@ -30,7 +30,7 @@ from faust.types import TP, ConsumerMessage
 from streams.engine.processor import Assignment, Batch, Processor, PutAside, floor_of
 from streams.engine.progress import LOOK_S, Progress, Seen
 from streams.engine.standing import ALONE, FATAL, Standing, read, written
-from streams.features import features_of
+from streams.features import Features, features_of
 from streams.ledger import Ledger
 
 log = structlog.get_logger("streams.consumer")
@@ -142,7 +142,7 @@ class LedgerConsumer(Consumer):
 
     async def on_start(self) -> None:
         features = await features_of(cast("Any", self.app).connection.bootstrap)
-        self._kafka = self._open(min(FETCH_MAX_WAIT_MS, features.fetch_wait_ms))
+        self._kafka = self._open(features)
         await self._kafka.start()
         self._note_heartbeats()
         self.add_future(self._watch_progress())
@@ -179,7 +179,7 @@ class LedgerConsumer(Consumer):
     def close(self) -> None:
         """Faust calls this where a rebalance meets a stopping app; `on_stop` does the work."""
 
-    def _open(self, fetch_wait_ms: int) -> "aiokafka.AIOKafkaConsumer[bytes | None, bytes | None]":
+    def _open(self, features: Features) -> "aiokafka.AIOKafkaConsumer[bytes | None, bytes | None]":
         app, conf = cast("Any", self.app), self.app.conf
         tables = bool(app.tables.changelog_topics)
         return aiokafka.AIOKafkaConsumer(
@@ -191,7 +191,8 @@ class LedgerConsumer(Consumer):
             partition_assignment_strategy=[app.assignor if tables else RoundRobinPartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=fetch_wait_ms,
+            fetch_max_wait_ms=min(FETCH_MAX_WAIT_MS, features.fetch_wait_ms),
+            fetch_max_bytes=features.fetch_bytes,
             max_partition_fetch_bytes=FETCH_PARTITION_BYTES,
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),

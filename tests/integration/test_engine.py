@@ -201,9 +201,9 @@ async def test_a_record_is_kept_while_it_cannot_be_put_aside(connection, topic, 
 )
 async def test_a_partition_pauses_above_the_bound_and_the_other_goes_on(connection, produce, bounds):
     processor = Working(finishes=False)
+    for _ in range(40):  # all there before the first fetch: what one brings is the broker's bound alone
+        await produce(*[b"x" * 4_096] * 40)
     async with running(connection, processor, bounds=bounds) as app:
-        for _ in range(40):
-            await produce(*[b"x" * 4_096] * 40)
         await eventually(lambda: len(processor.open) >= 16)
         await produce(b"other", partition=1)
         await eventually(lambda: b"other" in processor.seen)
