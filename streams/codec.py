@@ -61,8 +61,10 @@ _STRUCTS: Final[dict[str, type[Record]]] = {
     "marker": records.Marker,
     "hand_over": records.HandOver,
     "lane_row": records.LaneRow,
+    "command": records.Command,
+    "command_reply": records.CommandReply,
 }
-_NESTED: Final = {"integration_config", "app_config", "quarantined", "lane_row"}
+_NESTED: Final = {"integration_config", "app_config", "quarantined", "lane_row", "command"}
 
 
 def schema_text(name: str) -> str:

@@ -36,6 +36,8 @@ class EndOffset:
         """
         Offset of the next record, by a question sent after this call. Waits while the broker is away.
 
+        What a transaction that is still open has written, and whatever stands behind it, does not count.
+
         Cancelled when this is stopped.
         """
         if self._next is None:
@@ -90,6 +92,7 @@ class EndOffset:
                 bootstrap_servers=self._bootstrap,
                 group_id=None,
                 enable_auto_commit=False,
+                isolation_level=(await features_of(self._bootstrap)).isolation,
                 request_timeout_ms=_ANSWER_MS,
             )
             try:

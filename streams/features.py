@@ -40,13 +40,20 @@ class Features:
     #: Whether the end offset that it tells is right. The embedded broker tells the first offset of the last batch, and
     #: one: too little by the records that came with the first in that batch. `streams.ends` corrects it.
     exact_ends: bool
+    #: Whether several records can be written together or not at all, by one writer whose forerunner is shut out.
+    transactions: bool
+
+    @property
+    def isolation(self) -> str:
+        """`isolation_level` of consumers that must not see what a transaction has not committed."""
+        return "read_committed" if self.transactions else "read_uncommitted"
 
 
 APACHE_KAFKA: Final = Features(
-    idempotence=True, fetch_wait_ms=LONG_FETCH_MS, fetch_bytes=LARGE_FETCH_BYTES, exact_ends=True
+    idempotence=True, fetch_wait_ms=LONG_FETCH_MS, fetch_bytes=LARGE_FETCH_BYTES, exact_ends=True, transactions=True
 )
 EMBEDDED: Final = Features(
-    idempotence=False, fetch_wait_ms=SHORT_FETCH_MS, fetch_bytes=SMALL_FETCH_BYTES, exact_ends=False
+    idempotence=False, fetch_wait_ms=SHORT_FETCH_MS, fetch_bytes=SMALL_FETCH_BYTES, exact_ends=False, transactions=False
 )
 
 _known: dict[str, Features] = {}

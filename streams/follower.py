@@ -140,12 +140,14 @@ class Follower:
             await asyncio.sleep(pause_s)
 
     async def _read_on_a_connection(self) -> None:
+        features = await features_of(self._bootstrap)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            fetch_max_wait_ms=(await features_of(self._bootstrap)).fetch_wait_ms,
+            isolation_level=features.isolation,
+            fetch_max_wait_ms=features.fetch_wait_ms,
         )
         try:
             await consumer.start()

@@ -12,6 +12,7 @@ IdSpace = Literal["public", "secret"]
 Cause = Literal["live", "retry", "replay", "test"]
 Outcome = Literal["delivered", "rejected", "exhausted", "blocked", "discarded"]
 KeyKind = Literal["public", "secret"]
+CommandOutcome = Literal["done", "stale", "late", "refused"]
 Role = Literal["viewer", "operator", "admin"]
 
 
@@ -161,6 +162,7 @@ class IntegrationConfig(msgspec.Struct, frozen=True, kw_only=True):
     updated_by: str
     from_before: int = 0
     from_ms: int = 0
+    template: str | None = None
 
 
 class IngestKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +179,12 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
 
 
+class DataKey(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    wrapped: bytes
+    created_at_ms: int
+
+
 class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     app: str
     name: str
@@ -190,6 +198,8 @@ class AppConfig(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     updated_at_ms: int
     updated_by: str
+    public_rate_per_s: int = 100
+    data_keys: list[DataKey] = []
 
 
 class IntegrationState(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,6 +265,27 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, str]
     previous_hash: bytes
     hash: bytes
+
+
+class Write(msgspec.Struct, frozen=True, kw_only=True):
+    topic: str
+    key: str
+    value: bytes | None
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    app: str
+    reply_to: str
+    until_ms: int
+    audit: bytes
+    writes: list[Write]
+
+
+class CommandReply(msgspec.Struct, frozen=True, kw_only=True):
+    command: str
+    outcome: CommandOutcome
+    reason: str | None = None
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -338,4 +369,6 @@ Record = (
     | Marker
     | HandOver
     | LaneRow
+    | Command
+    | CommandReply
 )

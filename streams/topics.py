@@ -91,6 +91,15 @@ CHOSEN_ONCE: Final = (EVENTS, FAN_OUT, DELIVERIES, RESULTS)
 #: How far the integrations are whose deliveries wait on the log: see `services.dispatcher.rows`. Internal.
 LANE_ROWS: Final = Topic("lane-rows", "integration/generation", "compact", None, "integration", SMALL_SEGMENT_BYTES)
 
+#: Changes of the configuration that API processes ask for, and what became of them: see `services.admin.owner`. One
+#: partition, as `integration-config` has: one owner at a time. Nobody waits for either for longer than some seconds.
+#: Internal.
+COMMANDS: Final = Topic("commands", "app", "delete", DAY_MS, "one")
+COMMAND_REPLIES: Final = Topic("command-replies", "process", "delete", DAY_MS, "one")
+
+#: Every version of every integration, as it was written: what history, diff and roll back read. Internal.
+CONFIG_HISTORY: Final = Topic("config-history", "integration", "delete", 400 * DAY_MS, "one")
+
 #: The breaker's table, as Faust names it: `<group>-<table>-changelog`. See `services.breaker`. Internal.
 BREAKER_ROWS: Final = Topic(
     "breaker-rows-changelog", "integration", "compact", None, "integration", SMALL_SEGMENT_BYTES
@@ -110,6 +119,9 @@ TOPICS: Final = (
     INSTALLATION,
     LANE_ROWS,
     BREAKER_ROWS,
+    COMMANDS,
+    COMMAND_REPLIES,
+    CONFIG_HISTORY,
     *RETRIES,
 )
 

@@ -21,6 +21,8 @@ NESTED = {
     "SigningSecret": records.SigningSecret,
     "IngestKey": records.IngestKey,
     "Token": records.Token,
+    "DataKey": records.DataKey,
+    "Write": records.Write,
     "Header": records.Header,
     "OpenDelivery": records.OpenDelivery,
 }
