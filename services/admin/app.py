@@ -1,63 +1,119 @@
 """
-The admin service: the API over the config topics.
+The admin service: the API over the config topics, and the Faust agent that owns them.
 
-The port opens at once, whether there is a broker or not; until both topics are read, requests hear 503.
+The port opens at once, whether there is a broker or not; until the topics are read, requests hear 503. Any number of
+these processes may run: each answers requests, one of them at a time owns the configuration.
 """
 
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Final
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, Final
 
 import structlog
+from aiokafka import AIOKafkaProducer
 from uuid_utils import uuid7
 
+from services.admin.changes import Changes
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
-from services.admin.routes import MAX_BODY_BYTES, add_routes
+from services.admin.owner import AGENT, GIVE_UP_MS, GROUP, Owner
+from services.admin.routes import add_routes
+from services.admin.routes.route import MAX_BODY_BYTES, Api
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.serving import Served, StartupError, application, serve
 from services.runtime.settings import Settings
 from services.vault.keks import KekError, load_kek
 from services.vault.seal import Keyring
-from streams.topics import Partitions, TopicMismatch
+from streams.connection import Connection
+from streams.engine.app import SafeApp
+from streams.engine.pinned import FaustChanged
+from streams.producer import open_producer
+from streams.quarantine import Quarantine
+from streams.topics import COMMANDS, Partitions, TopicMismatch
 
-#: How long a stop waits for requests in flight: a second more than they wait for the broker.
-DRAIN_S: Final = 6.0
+#: How long a stop waits for requests in flight: a second more than they wait for the owner of the configuration.
+DRAIN_S: Final = 11.0
+
+#: How long the producer of quarantine may take to end.
+PRODUCER_STOP_S: Final = 3.0
 
 log = structlog.get_logger(__name__)
 
 
 class Admin:
-    """One admin process: its HTTP side, and the configuration that it follows and writes."""
+    """One admin process: its HTTP side, the configuration that it follows, and the owner that it may be."""
 
     def __init__(self, settings: Settings) -> None:
         keyring = keyring_of(settings)
-        partitions = Partitions(settings.partitions.by_app, settings.partitions.by_integration)
-        self.config = ConfigLog(connection_of(settings))
-        self.http = application(lambda: None, lambda: self.config.trouble, max_body_bytes=MAX_BODY_BYTES)
+        self._settings = settings
+        self._connection = connection_of(settings)
+        self.config = ConfigLog(self._connection)
+        self.http = application(self._not_live, lambda: self.config.trouble, max_body_bytes=MAX_BODY_BYTES)
+        self.changes = Changes(
+            self._connection, self.config, process=f"admin-{uuid7().hex}", now_ms=now_ms, new_id=lambda: uuid7().hex
+        )
         self.commands = Commands(
             self.config,
+            self.changes,
             keyring,
             brand=settings.header_brand,
             now_ms=now_ms,
             random=secrets.token_bytes,
             new_id=lambda: uuid7().hex,
         )
-        add_routes(self.http.router, self.config, self.commands)
+        add_routes(self.http.router, Api(self.config, self.changes, self.commands, now_ms))
+        self._owning: SafeApp | None = None
+        self._stack = AsyncExitStack()
         #: Done when the configuration is read; fails when this process can never read it.
-        self.opened = asyncio.ensure_future(self.config.open(partitions, replication=settings.replication))
+        self.opened = asyncio.ensure_future(self._open())
         self.served: Served
+
+    async def _open(self) -> None:
+        settings = self._settings
+        partitions = Partitions(settings.partitions.by_app, settings.partitions.by_integration)
+        self._stack.push_async_callback(self.config.close)
+        await self.config.open(partitions, replication=settings.replication)
+        self._stack.push_async_callback(self.changes.close)
+        await self.changes.open()
+        await self._own(self._connection)
+
+    async def _own(self, connection: Connection) -> None:
+        """Join those of whom one owns the configuration."""
+        producer = await open_producer(
+            connection, client_id="tenterhook-admin-quarantine", enable_idempotence=False, request_timeout_ms=GIVE_UP_MS
+        )
+        self._stack.push_async_callback(_stopped, producer)
+        app = SafeApp(GROUP, connection, put_aside=Quarantine(producer, connection, AGENT, now_ms).put)
+        owner = Owner(
+            connection, self.config.chains, self.config.audit, now_ms=now_ms, may_write=lambda: app.is_confirmed
+        )
+        app.add_processor(connection.topic(COMMANDS), owner, name=AGENT)
+        self._stack.push_async_callback(owner.stop)
+        self._owning = app
+        await app.start()
+        self._stack.push_async_callback(app.stop)
+
+    def _not_live(self) -> str | None:
+        app = self._owning
+        if app is None:
+            return None
+        return "the owner of the configuration has crashed" if app.should_stop else app.stuck
+
+    @property
+    def owning(self) -> SafeApp | None:
+        """The group of those of whom one owns the configuration, once this process has joined it."""
+        return self._owning
 
     async def stop(self) -> None:
         """Finish the requests in flight, then close."""
         await self.served.stop()
         self.opened.cancel()
-        with suppress(asyncio.CancelledError, TopicMismatch):
+        with suppress(asyncio.CancelledError, TopicMismatch, FaustChanged):
             await self.opened
-        await self.config.close()
+        await self._stack.aclose()
 
 
 @asynccontextmanager
@@ -86,7 +142,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     Run the admin service until *stop* is set.
 
     Raises:
-        StartupError: there is no usable KEK, the port is taken, or the topics are not as they must be.
+        StartupError: there is no usable KEK, the port is taken, the topics are not as they must be, or the owner of the
+            configuration ended by itself.
     """
     async with running(settings) as admin:
         stopping = asyncio.ensure_future(stop.wait())
@@ -95,11 +152,33 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             if not stop.is_set():
                 await admin.opened
                 log.info("admin.ready")
-            await stopping
-        except TopicMismatch as mismatch:
-            raise StartupError(str(mismatch)) from mismatch
+            await _until_stopped(admin, stopping)
+        except (TopicMismatch, FaustChanged) as error:
+            raise StartupError(str(error)) from error
         finally:
             stopping.cancel()
+
+
+async def _until_stopped(admin: Admin, stopping: "asyncio.Task[Any]") -> None:
+    if admin.owning is None:
+        await stopping
+        return
+    ended = asyncio.ensure_future(admin.owning.wait_until_stopped())
+    try:
+        await asyncio.wait((stopping, ended), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ended.cancel()
+    if not stopping.done():
+        raise StartupError(
+            "the owner of the configuration ended by the error above; what it had not made is made again"
+        )
+
+
+async def _stopped(producer: AIOKafkaProducer) -> None:
+    """What it has not sent by now, nobody waits for."""
+    _, late = await asyncio.wait((asyncio.ensure_future(producer.stop()),), timeout=PRODUCER_STOP_S)
+    for task in late:
+        task.cancel()
 
 
 def keyring_of(settings: Settings) -> Keyring:

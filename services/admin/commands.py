@@ -1,35 +1,40 @@
 """
-Create, pause, activate and delete integrations: rules, then the audit log, then the record, then the wait until it is
-met.
-
-One change of an app at a time, so that two that race for the last place cannot both have it.
-That holds in this process: run one admin service to an installation (a second one sees the other's writes,
-but a race between the two for the last place can be won twice).
+What the admin API shows of integrations and subscriptions, and how it changes them: rules here, the change through its
+owner (`services.admin.changes`), and the answer when everybody meets it.
 """
 
-import asyncio
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import structlog
 
 from schemas.catalogue import ACTIVATED_TYPE
 from schemas.profiles import Profile
-from services.admin.audit import chained
-from services.admin.compose import SIGNING_SECRET_BYTES, activated, new_integration, paused, signing_secret
+from services.admin import idempotency
+from services.admin.changes import Change, Changes, Unchanged, integration_removal, integration_writes
+from services.admin.compose import (
+    SIGNING_SECRET_BYTES,
+    activated,
+    changed,
+    new_integration,
+    paused,
+    rolled_back,
+    signing_secret,
+)
 from services.admin.config_log import ConfigLog
-from services.admin.idempotency import Creates, Remembered, fingerprint
-from services.admin.rules import DRAIN, Choice, choice, quota_fault, wanted
+from services.admin.differences import differences, version_json
+from services.admin.patch import patched
+from services.admin.rules import DRAIN, Choice, choice, quota_fault, version_wanted, wanted
 from services.admin.shown import integration_json, iso
 from services.admin.tokens import Caller
 from services.runtime.problems import Problem
+from services.vault.opened import open_integration
+from services.vault.references import names
 from services.vault.seal import Context, Keyring
-from streams.records import AppConfig, Event, IntegrationConfig
-
-log = structlog.get_logger(__name__)
+from streams import codec
+from streams.records import AppConfig, Event, IntegrationConfig, Write
+from streams.topics import EVENTS
 
 
 class Commands:
@@ -42,6 +47,7 @@ class Commands:
     def __init__(
         self,
         log: ConfigLog,
+        changes: Changes,
         keyring: Keyring,
         *,
         brand: str,
@@ -50,14 +56,12 @@ class Commands:
         new_id: Callable[[], str],
     ) -> None:
         self._log = log
+        self._changes = changes
         self._keyring = keyring
         self._brand = brand
         self._now_ms = now_ms
         self._random = random
         self._new_id = new_id
-        self._creates = Creates()
-        # One small lock an app, kept: apps are few, and a lock given away too early would be none.
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def create(
         self, app: AppConfig, profile: Profile, body: Any, caller: Caller, key: str | None
@@ -70,33 +74,113 @@ class Commands:
 
         Raises:
             Refused: the body asks for what cannot be.
-            Problem: 409 `quota_exceeded` or `idempotency_key_reused`, 503 `broker_unavailable`.
+            Problem: 409 `quota_exceeded`, `idempotency_key_reused` or `idempotency_key_spent`, 503
+                `broker_unavailable`.
         """
-        scope = None if key is None else (caller.token_hash, app.app, profile.name, key)
-        async with self._locks[app.app]:
+        used = None if key is None else idempotency.scope(caller.token_hash, app.app, profile.name, key)
+        integration = profile.id_prefix + self._new_id()
+
+        def decide() -> Change[IntegrationConfig] | Unchanged[IntegrationConfig]:
             now_ms = self._now_ms()
-            before = self._creates.find(scope, now_ms) if scope else None
-            if before and (config := self._stored_before(before, body)):
-                return self._answer(config)
-            plan = wanted(body, app, profile, self._brand)
-            self._has_place(app, profile)
-            create = before or Remembered(fingerprint(body), profile.id_prefix + self._new_id(), now_ms)
-            if scope:
-                self._creates.remember(scope, create)
+            if used is not None and (before := self._log.chains.created(used, now_ms)) is not None:
+                idempotency.check_same(before, key or "", body)
+                made = self._log.integrations.get(before.target)
+                if made is None:
+                    raise idempotency.gone(before)
+                return Unchanged(made)
+            current = self._app(app)
+            plan = wanted(body, current, profile, self._brand)
+            self._has_place(current, profile)
             config = new_integration(
                 plan,
-                integration=create.integration,
+                integration=integration,
                 app=app.app,
                 profile=profile,
-                signing=signing_secret(self._random(SIGNING_SECRET_BYTES)) if plan.signing else None,
+                signing=self._new_signing_secret() if plan.signing else None,
                 keyring=self._keyring,
                 now_ms=now_ms,
                 who=caller.name,
             )
-            await self._audit(app.app, caller, "integration.create", config.id, {"profile": profile.name})
-            await self._log.write(config.id, config)
-            create.stored = config
-            return self._answer(config)
+            details = {"profile": profile.name, "version": str(config.version)} | idempotency.details(key, used, body)
+            return Change("integration.create", config.id, config, details, integration_writes(config))
+
+        return self._with_signing_secret(await self._changes.make(app.app, caller, decide))
+
+    async def patch(
+        self, app: AppConfig, profile: Profile, integration: str, body: Any, if_match: str | None, caller: Caller
+    ) -> dict[str, Any]:
+        """
+        Change settings by a merge patch; the JSON, with `signingSecret` where requests begin to be signed.
+
+        *if_match* is the header: the version that the patch was made for.
+
+        Raises:
+            Refused: the patch asks for what cannot be.
+            Problem: 404 `integration_unknown`, 412 `version_mismatch`, 503 `broker_unavailable`.
+        """
+
+        def decide() -> Change[tuple[IntegrationConfig, bool]] | Unchanged[tuple[IntegrationConfig, bool]]:
+            before = self.get(app.app, profile, integration)
+            check_version(before, if_match)
+            opened = open_integration(before, self._keyring)
+            plan = wanted(patched(before, opened, body), self._app(app), profile, self._brand)
+            is_new = plan.signing and not before.signing_secrets
+            after = changed(
+                before,
+                plan,
+                opened,
+                signing=self._new_signing_secret() if is_new else None,
+                keyring=self._keyring,
+                now_ms=self._now_ms(),
+                who=caller.name,
+            )
+            if _says_the_same(before, after):
+                return Unchanged((before, False))
+            fields = sorted({each["field"] for each in differences(before, after, self._keyring)})
+            details = {"version": str(after.version), "fields": " ".join(fields)}
+            return Change("integration.update", after.id, (after, is_new), details, integration_writes(after))
+
+        config, is_new = await self._changes.make(app.app, caller, decide)
+        return self._with_signing_secret(config) if is_new else self.shown(config)
+
+    async def roll_back(
+        self,
+        app: AppConfig,
+        profile: Profile,
+        integration: str,
+        body: Any,
+        if_match: str | None,
+        caller: Caller,
+    ) -> dict[str, Any]:
+        """
+        Configure an integration as it was in an earlier version; its JSON. Secrets stay the present ones.
+
+        Raises:
+            Refused: the body does not say which.
+            Problem: 404 `integration_unknown` or `version_unknown`, 409 `secret_missing`, 412 `version_mismatch`, 503
+                `broker_unavailable`.
+        """
+
+        def decide() -> Change[IntegrationConfig] | Unchanged[IntegrationConfig]:
+            before = self.get(app.app, profile, integration)
+            check_version(before, if_match)
+            version = version_wanted(body)
+            to = self.version(before, version)
+            after = rolled_back(before, to, now_ms=self._now_ms(), who=caller.name)
+            if missing := sorted(self._referred(after) - after.secrets.keys()):
+                raise Problem(
+                    409,
+                    "secret_missing",
+                    "A secret is missing",
+                    f"Version {version} refers to {{secret.{missing[0]}}}, and there is no secret of that name any "
+                    "more. Put it first.",
+                )
+            if _says_the_same(before, after):
+                return Unchanged(before)
+            details = {"version": str(after.version), "to": str(version)}
+            return Change("integration.roll_back", after.id, after, details, integration_writes(after))
+
+        return self.shown(await self._changes.make(app.app, caller, decide))
 
     async def pause(self, app: str, profile: Profile, integration: str, caller: Caller) -> dict[str, Any]:
         """
@@ -105,13 +189,16 @@ class Commands:
         Raises:
             Problem: 404 `integration_unknown`, 503 `broker_unavailable`.
         """
-        async with self._locks[app]:
-            config = self.get(app, profile, integration)
-            if config.status == "active":
-                config = paused(config, now_ms=self._now_ms(), who=caller.name)
-                await self._audit(app, caller, "integration.pause", config.id, {"version": str(config.version)})
-                await self._log.write(config.id, config)
-            return self.shown(config)
+
+        def decide() -> Change[IntegrationConfig] | Unchanged[IntegrationConfig]:
+            before = self.get(app, profile, integration)
+            if before.status != "active":
+                return Unchanged(before)
+            after = paused(before, now_ms=self._now_ms(), who=caller.name)
+            details = {"version": str(after.version)}
+            return Change("integration.pause", after.id, after, details, integration_writes(after))
+
+        return self.shown(await self._changes.make(app, caller, decide))
 
     async def activate(
         self, app: AppConfig, profile: Profile, integration: str, body: Any, caller: Caller
@@ -127,12 +214,13 @@ class Commands:
             Problem: 404 `integration_unknown`, 409 `held_choice_required` or `quota_exceeded`,
                 503 `broker_unavailable`.
         """
-        async with self._locks[app.app]:
+
+        def decide() -> Change[IntegrationConfig] | Unchanged[IntegrationConfig]:
             before = self.get(app.app, profile, integration)
             chosen = choice(body, self._now_ms())
             if not self._log.states.is_paused(before):
-                return self.shown(before)
-            self._has_place(app, profile)
+                return Unchanged(before)
+            self._has_place(self._app(app), profile)
             if chosen is None and (held := self._held(before)):
                 raise Problem(
                     409,
@@ -143,23 +231,18 @@ class Commands:
                     '{"held": {"from": "2026-01-02T03:04:05Z"}} discards those of events accepted before that time.',
                     held=held,
                 )
-            return await self._activated(before, chosen or DRAIN, caller)
+            return self._activation(before, chosen or DRAIN, caller)
 
-    async def _activated(self, before: IntegrationConfig, chosen: Choice, caller: Caller) -> dict[str, Any]:
-        now_ms = self._now_ms()
-        details = {"version": str(before.version + 1), "epoch": str(before.epoch + 1), "held": chosen.kind}
+        return self.shown(await self._changes.make(app.app, caller, decide))
+
+    def _activation(self, before: IntegrationConfig, chosen: Choice, caller: Caller) -> Change[IntegrationConfig]:
+        after = activated(before, chosen, offset=self._log.next_offset(), now_ms=self._now_ms(), who=caller.name)
+        details = {"version": str(after.version), "epoch": str(after.epoch), "held": chosen.kind}
         if chosen.kind == "from":
             details["from"] = iso(chosen.from_ms)
-        await self._audit(before.app, caller, "integration.activate", before.id, details)
-        config = await self._log.write_with_offset(
-            before.id, lambda offset: activated(before, chosen, offset=offset, now_ms=now_ms, who=caller.name)
-        )
-        try:
-            await self._log.announce(self._activation_event(config, chosen))
-        except Problem:
-            # It is active, whoever hears of it: the answer must not say otherwise.
-            log.warning("activation.not_announced", integration=config.id, epoch=config.epoch)
-        return self.shown(config)
+        event = self._activation_event(after, chosen)
+        told = Write(topic=EVENTS.name, key=event.app, value=codec.encode(event))
+        return Change("integration.activate", after.id, after, details, [*integration_writes(after), told])
 
     def _activation_event(self, config: IntegrationConfig, chosen: Choice) -> Event:
         """The event of the app that tells of it; one id an epoch."""
@@ -193,10 +276,14 @@ class Commands:
         Raises:
             Problem: 404 `integration_unknown`, 503 `broker_unavailable`.
         """
-        async with self._locks[app]:
+
+        def decide() -> Change[None]:
             self.get(app, profile, integration)
-            await self._audit(app, caller, "integration.delete", integration, {})
-            await self._log.write(integration, None)
+            return Change("integration.delete", integration, None, writes=integration_removal(integration))
+
+        await self._changes.make(app, caller, decide)
+
+    # -- what is shown ---------------------------------------------------------------------------------------
 
     def get(self, app: str, profile: Profile, integration: str) -> IntegrationConfig:
         """
@@ -218,8 +305,7 @@ class Commands:
 
     def listed(self, app: str, profile: Profile) -> list[IntegrationConfig]:
         """The app's integrations of this profile, oldest first: ids rise with time."""
-        mine = [each for each in self._log.integrations.of_app(app) if each.profile == profile.name]
-        return sorted(mine, key=lambda each: each.id)
+        return [each for each in self._log.integrations.of_app(app) if each.profile == profile.name]
 
     def shown(self, config: IntegrationConfig) -> dict[str, Any]:
         """The integration as JSON, without a secret."""
@@ -233,6 +319,54 @@ class Commands:
             state=self._log.states.get(config.id),
             now_ms=self._now_ms(),
         )
+
+    def history(self, config: IntegrationConfig) -> list[dict[str, Any]]:
+        """The versions that are kept, newest first: who wrote each, when, and what it changed (null: not known)."""
+        versions = self._versions(config)
+        return [
+            {
+                "version": each.version,
+                "updatedAt": iso(each.updated_at_ms),
+                "updatedBy": each.updated_by,
+                "changes": None if before is None else differences(before, each, self._keyring),
+            }
+            for each, before in zip(versions, [*versions[1:], None], strict=True)
+        ]
+
+    def version(self, config: IntegrationConfig, version: int) -> IntegrationConfig:
+        """
+        An integration as it was in that version.
+
+        Raises:
+            Problem: 404 `version_unknown`.
+        """
+        found = config if version == config.version else self._log.versions.get(config.id, version)
+        if found is None:
+            raise Problem(
+                404,
+                "version_unknown",
+                "No such version",
+                f"There is no version {version} of this integration, or it is not kept any more. See its history.",
+            )
+        return found
+
+    def version_shown(self, config: IntegrationConfig) -> dict[str, Any]:
+        """A version as JSON, without a secret."""
+        return version_json(config, self._keyring)
+
+    def diff(self, before: IntegrationConfig, after: IntegrationConfig) -> list[dict[str, Any]]:
+        """What differs between two versions."""
+        return differences(before, after, self._keyring)
+
+    def _versions(self, config: IntegrationConfig) -> list[IntegrationConfig]:
+        kept = self._log.versions.newest_first(config.id)
+        return kept if kept and kept[0].version == config.version else [config, *kept]
+
+    # -- rules -----------------------------------------------------------------------------------------------
+
+    def _app(self, app: AppConfig) -> AppConfig:
+        """The app as it is now: it may have changed since the request was admitted."""
+        return self._log.apps.get(app.app) or app
 
     def _has_place(self, app: AppConfig, profile: Profile) -> None:
         """
@@ -250,39 +384,44 @@ class Commands:
         row = self._log.rows.get(config.id)
         return 0 if row is None else row.held + len(row.open)
 
-    async def _audit(self, app: str, caller: Caller, action: str, target: str, details: dict[str, str]) -> None:
-        """Put what is about to be done on the audit log; the app's lock is held, so that its chain is one."""
-        record = chained(
-            id=f"aud_{self._new_id()}",
-            app=app,
-            at_ms=self._now_ms(),
-            who=caller.name,
-            ip=caller.ip,
-            action=action,
-            target=target,
-            allowed=True,
-            details=details,
-            previous_hash=self._log.chains.last(app),
-        )
-        await self._log.audit(record)
+    def _referred(self, config: IntegrationConfig) -> set[str]:
+        """Names of the secrets that URL and headers refer to."""
+        return set().union(names(config.url), *map(names, open_integration(config, self._keyring).headers.values()))
 
-    def _stored_before(self, create: Remembered, body: Any) -> IntegrationConfig | None:
-        """What the first try stored; None where its end is not known and nothing of it is on the log."""
-        if create.fingerprint != fingerprint(body):
-            raise Problem(
-                409,
-                "idempotency_key_reused",
-                "Key used for something else",
-                "This Idempotency-Key came with another body before. Take a new key for a new create.",
-            )
-        create.stored = create.stored or self._log.integrations.get(create.integration)
-        return create.stored
+    def _new_signing_secret(self) -> str:
+        return signing_secret(self._random(SIGNING_SECRET_BYTES))
 
-    def _answer(self, config: IntegrationConfig) -> dict[str, Any]:
-        """The answer to a create: the JSON, and the signing secret, which no other answer has."""
+    def _with_signing_secret(self, config: IntegrationConfig) -> dict[str, Any]:
+        """The JSON, and the signing secret, which no other answer has."""
         answer = self.shown(config)
         if config.signing_secrets:
             newest = config.signing_secrets[0]
             context = Context.of_signing(config.app, config.id, newest.version)
             answer["signingSecret"] = self._keyring.open(newest.sealed, context).decode()
         return answer
+
+
+def check_version(config: IntegrationConfig, if_match: str | None) -> None:
+    """
+    Hold a change to the version that it was made for: `If-Match: "7"`; absent or `*`, any.
+
+    Raises:
+        Problem: 412 `version_mismatch`.
+    """
+    if if_match is None or if_match.strip() == "*":
+        return
+    if f'"{config.version}"' not in (each.strip() for each in if_match.split(",")):
+        raise Problem(
+            412,
+            "version_mismatch",
+            "It has changed meanwhile",
+            f"It is at version {config.version}, and If-Match names another. Get it again, and make the change anew.",
+            version=config.version,
+        )
+
+
+def _says_the_same(before: IntegrationConfig, after: IntegrationConfig) -> bool:
+    """Whether nothing but who, when and which version differs."""
+    return before == msgspec.structs.replace(
+        after, version=before.version, updated_at_ms=before.updated_at_ms, updated_by=before.updated_by
+    )

@@ -7,6 +7,7 @@ import msgspec
 
 from schemas.profiles import Profile
 from services.admin.rules import Choice, Wanted
+from services.vault.opened import OpenedSecrets
 from services.vault.seal import Context, Keyring
 from streams.records import IntegrationConfig, Secret, SigningSecret
 
@@ -78,6 +79,89 @@ def new_integration(
         updated_at_ms=now_ms,
         updated_by=who,
     )
+
+
+def changed(
+    config: IntegrationConfig,
+    wanted: Wanted,
+    opened: OpenedSecrets,
+    *,
+    signing: str | None,
+    keyring: Keyring,
+    now_ms: int,
+    who: str,
+) -> IntegrationConfig:
+    """
+    The next version: as *wanted*. What is as it was keeps its ciphertext, and a secret its version.
+
+    Args:
+        opened: the secrets of *config*.
+        signing: a new signing secret in plain, where requests begin to be signed and there is none; else None.
+    """
+    return msgspec.structs.replace(
+        config,
+        name=wanted.name,
+        url=wanted.url,
+        events=wanted.events,
+        headers={
+            name: config.headers[name]
+            if opened.headers.get(name) == value
+            else keyring.seal(value.encode(), Context.of_header(config.app, config.id, name))
+            for name, value in wanted.headers.items()
+        },
+        secrets={
+            name: config.secrets[name]
+            if opened.secrets.get(name) == value
+            else _next_secret(config, name, value, keyring, now_ms)
+            for name, value in wanted.secrets.items()
+        },
+        signing_secrets=config.signing_secrets
+        if signing is None
+        else [_sealed_signing(signing, config.app, config.id, keyring, now_ms)],
+        signing=wanted.signing,
+        timeout_ms=wanted.timeout_ms,
+        retry_policy=wanted.retry_policy,
+        max_attempts=wanted.max_attempts,
+        delays_ms=wanted.delays_ms,
+        retry_on_429=wanted.retry_on_429,
+        ordering=wanted.ordering,
+        max_in_flight=wanted.max_in_flight,
+        while_paused=wanted.while_paused,
+        auto_pause=wanted.auto_pause,
+        version=config.version + 1,
+        updated_at_ms=now_ms,
+        updated_by=who,
+    )
+
+
+def rolled_back(config: IntegrationConfig, to: IntegrationConfig, *, now_ms: int, who: str) -> IntegrationConfig:
+    """
+    The next version: configured as *to*, an earlier one of it.
+
+    Secrets and signing secrets stay the present ones: an old one may have been replaced because it was seen. So does
+    what is no setting: status, epoch, what activations have left out.
+    """
+    return msgspec.structs.replace(
+        to,
+        secrets=config.secrets,
+        signing_secrets=config.signing_secrets,
+        status=config.status,
+        status_reason=config.status_reason,
+        epoch=config.epoch,
+        skip_before=config.skip_before,
+        from_before=config.from_before,
+        from_ms=config.from_ms,
+        version=config.version + 1,
+        updated_at_ms=now_ms,
+        updated_by=who,
+    )
+
+
+def _next_secret(config: IntegrationConfig, name: str, plain: str, keyring: Keyring, now_ms: int) -> Secret:
+    before = config.secrets.get(name)
+    version = _FIRST if before is None else before.version + 1
+    context = Context.of_secret(config.app, config.id, name, version)
+    return Secret(version=version, sealed=keyring.seal(plain.encode(), context), created_at_ms=now_ms)
 
 
 def paused(config: IntegrationConfig, *, now_ms: int, who: str) -> IntegrationConfig:

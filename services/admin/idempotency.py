@@ -1,66 +1,65 @@
 """
-What was created under which `Idempotency-Key`, so that a repeated create gives the same answer and creates nothing.
+`Idempotency-Key`: a create that is repeated gives the same answer and creates nothing.
 
-Kept in memory for 24 hours, the newest 10,000: a restart forgets it, and so does another process. No plain
-secret is kept: a repeat opens the sealed one again. The clock comes in with every call.
+What was created under a key stands in its audit record (`Chains.created`), so that every process knows it, after a
+restart too. Pure.
 """
 
-from collections import OrderedDict
-from dataclasses import dataclass
+import hashlib
 from typing import Any, Final
 
 import msgspec
 
-from services.admin.tokens import hash_of
-from streams.records import IntegrationConfig
+from services.admin.audit import BODY_DETAIL, KEY_DETAIL, Created
+from services.runtime.problems import Problem
 
-KEEP_MS: Final = 24 * 3_600_000
-MAX_KEPT: Final = 10_000
 MAX_KEY_CHARS: Final = 255
 
-#: (token hash, app, profile, key): a key means nothing to another token.
-Scope = tuple[bytes, str, str, str]
+
+def scope(token_hash: bytes, app: str, kind: str, key: str) -> str:
+    """What a key is remembered as: it means nothing to another token, in another app, of another kind of thing."""
+    return _hex([token_hash.hex(), app, kind, key])
 
 
-@dataclass(slots=True)
-class Remembered:
-    """One create that came with a key."""
+def fingerprint(key: str, body: Any) -> str:
+    """
+    Tells whether two JSON bodies under one key say the same, in whatever order and spacing.
 
-    fingerprint: bytes
-    #: Taken before the first try, so that a try whose end is not known is repeated under the same id.
-    integration: str
-    at_ms: int
-    #: As it was written, secrets sealed; None until it is known to be on the log.
-    stored: IntegrationConfig | None = None
+    The key, which is nowhere kept in plain, salts it: a body may hold secrets that could be guessed and tried.
+    """
+    return _hex([key, body])
 
 
-class Creates:
-    """The creates of the last 24 hours that came with a key."""
-
-    def __init__(self) -> None:
-        self._by_scope: OrderedDict[Scope, Remembered] = OrderedDict()
-
-    def find(self, scope: Scope, now_ms: int) -> Remembered | None:
-        """The create that came with this key, or None; it may have been another body's."""
-        self._forget(now_ms)
-        return self._by_scope.get(scope)
-
-    def remember(self, scope: Scope, create: Remembered) -> None:
-        """Keep it; the oldest leaves when there are too many."""
-        self._by_scope[scope] = create
-        self._forget(create.at_ms)
-
-    def _forget(self, now_ms: int) -> None:
-        while self._by_scope:
-            oldest = next(iter(self._by_scope.values()))
-            if len(self._by_scope) <= MAX_KEPT and now_ms - oldest.at_ms < KEEP_MS:
-                return
-            self._by_scope.popitem(last=False)
+def details(key: str | None, used: str | None, body: Any) -> dict[str, str]:
+    """What the audit record of a create says of its key, *used* its `scope`; nothing where it came without."""
+    return {} if key is None or used is None else {KEY_DETAIL: used, BODY_DETAIL: fingerprint(key, body)}
 
 
-def fingerprint(body: Any) -> bytes:
-    """Tells whether two JSON bodies say the same, in whatever order and spacing."""
-    return hash_of(msgspec.json.encode(body, order="deterministic").decode())
+def check_same(created: Created, key: str, body: Any) -> None:
+    """
+    Hold a repeated create to the first one's body.
+
+    Raises:
+        Problem: 409 `idempotency_key_reused`.
+    """
+    if created.body != fingerprint(key, body):
+        raise Problem(
+            409,
+            "idempotency_key_reused",
+            "Key used for something else",
+            "This Idempotency-Key came with another body before. Take a new key for a new create.",
+        )
+
+
+def gone(created: Created) -> Problem:
+    """What was created under the key has been deleted since."""
+    return Problem(
+        409,
+        "idempotency_key_spent",
+        "What it created is deleted",
+        f"Under this Idempotency-Key {created.target} was created, and has been deleted since. Take a new key for a "
+        "new create.",
+    )
 
 
 def key_fault(key: str) -> str | None:
@@ -68,3 +67,7 @@ def key_fault(key: str) -> str | None:
     if not 1 <= len(key) <= MAX_KEY_CHARS or not key.isascii() or not key.isprintable():
         return f"must be 1 to {MAX_KEY_CHARS} printable ASCII characters"
     return None
+
+
+def _hex(value: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()

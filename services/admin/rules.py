@@ -35,6 +35,8 @@ MAX_SECRET_CHARS: Final = 4_096
 MAX_ATTEMPTS: Final = 20
 #: One day: longer, and an event outlives the 7 days that the log keeps it after a few attempts.
 MAX_DELAY_MS: Final = 86_400_000
+#: Versions are counted from 1, and nobody gets so far.
+MAX_VERSION: Final = 2**31 - 1
 #: Requests at once where the ordering allows several and nothing was said.
 DEFAULT_PARALLEL: Final = 10
 
@@ -160,6 +162,25 @@ def choice(body: Any, now_ms: int) -> Choice | None:
     if held not in ("drain", "skip"):
         raise Refused([Refusal("held", 'must be "drain", "skip" or {"from": time}')])
     return DRAIN if held == "drain" else SKIP
+
+
+def version_wanted(body: Any) -> int:
+    """
+    Which version a roll back with this JSON body goes back to: `{"version": 3}`.
+
+    Raises:
+        Refused: it does not say.
+    """
+    if not isinstance(body, dict):
+        raise Refused([Refusal("", f"the body must be an object, not {kind(body)}")])
+    fields = Fields(body)
+    if not fields.has("version"):
+        fields.refuse("version", "is required")
+    version = fields.number("version", 0, least=1, most=MAX_VERSION)
+    fields.nothing_else()
+    if fields.refusals:
+        raise Refused(fields.refusals)
+    return version
 
 
 def _time_ms(fields: Fields, name: str, now_ms: int) -> int:

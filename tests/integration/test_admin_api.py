@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.profiles import INTEGRATION
-from services.admin import config_log
+from services.admin import changes, config_log
 from services.admin.app import main
 from services.admin.tokens import Caller
 from services.runtime.problems import Problem
@@ -33,9 +33,9 @@ BODY = {
 
 
 @pytest.fixture
-async def admin(embedded_connection):
-    await furnish(embedded_connection)
-    async with admin_at(embedded_connection) as running:
+async def admin(kafka_connection):
+    await furnish(kafka_connection)
+    async with admin_at(kafka_connection) as running:
         yield running
 
 
@@ -142,7 +142,7 @@ async def test_no_byte_of_the_config_topics_shows_a_secret(connection: Connectio
     assert [value for value in plain if any(value in answer.text for answer in answers)] == [template]
 
 
-async def test_a_subscription_is_signed_and_its_secret_is_shown_once(api, admin, embedded_connection):
+async def test_a_subscription_is_signed_and_its_secret_is_shown_once(api, admin, kafka_connection):
     created = (await api.post(SUBSCRIPTIONS, json={"name": "B", "url": "https://b.example", "events": ["*"]})).json()
     shown = (await api.get(f"{SUBSCRIPTIONS}/{created['id']}")).json()
     config = admin.config.integrations.get(created["id"])
@@ -228,27 +228,36 @@ async def test_a_create_that_was_refused_may_be_corrected_under_its_key(api):
 
 
 @pytest.mark.parametrize("is_stored", [True, False])
-async def test_a_create_whose_end_is_not_known_is_repeated_under_one_id(api, admin, monkeypatch, is_stored):
-    write, tried = admin.config.write, []
+async def test_a_create_whose_end_is_not_known_is_repeated_and_there_is_one(api, admin, monkeypatch, is_stored):
+    ask, tried = admin.changes._ask, []
 
-    async def interrupted(integration, config):
-        tried.append(integration)
+    async def interrupted(command):
+        tried.append(command.writes[0].key)
         if is_stored:
-            await write(integration, config)
+            await ask(command)
         raise config_log.unavailable("gone in between")
 
     key = {"Idempotency-Key": "k-1"}
-    monkeypatch.setattr(admin.config, "write", interrupted)
+    monkeypatch.setattr(admin.changes, "_ask", interrupted)
     lost = await api.post(INTEGRATIONS, json=BODY | {"signing": True}, headers=key)
     monkeypatch.undo()
     again = await api.post(INTEGRATIONS, json=BODY | {"signing": True}, headers=key)
 
     assert problem_of(lost) == (503, "broker_unavailable")
     assert again.status_code == 201
-    assert again.json()["id"] == tried[0]
-    opened = open_integration(admin.config.integrations.get(tried[0]), Keyring(KEK))
+    created = again.json()["id"]
+    assert (created == tried[0]) is is_stored
+    opened = open_integration(admin.config.integrations.get(created), Keyring(KEK))
     assert again.json()["signingSecret"] == opened.signing[0][0]
     assert len((await api.get(INTEGRATIONS)).json()["items"]) == 1
+
+
+async def test_a_create_that_was_deleted_is_not_made_again_under_its_key(api):
+    key = {"Idempotency-Key": "k-1"}
+    created = (await api.post(INTEGRATIONS, json=BODY, headers=key)).json()["id"]
+    await api.delete(f"{INTEGRATIONS}/{created}")
+
+    assert problem_of(await api.post(INTEGRATIONS, json=BODY, headers=key)) == (409, "idempotency_key_spent")
 
 
 async def test_an_idempotency_key_that_is_none_is_refused(api):
@@ -294,16 +303,16 @@ async def test_a_body_above_a_mebibyte_is_refused(api):
     assert problem_of(await api.post(INTEGRATIONS, content=b" " * 1_048_577)) == (413, "request_too_large")
 
 
-async def test_tokens_and_roles_are_held_to(embedded_connection):
-    await furnish(embedded_connection)
+async def test_tokens_and_roles_are_held_to(kafka_connection):
+    await furnish(kafka_connection)
     tokens = [make_token("tok_viewer", "viewer"), make_token("tok_operator", "operator"), make_token("tok_a", "admin")]
     await put_apps(
-        embedded_connection,
+        kafka_connection,
         make_app("shop", tokens=tokens),
         make_app("other", tokens=[make_token("tok_other", "admin")]),
     )
     shop = "/v1/apps/shop/integrations"
-    async with admin_at(embedded_connection) as admin, client_of(admin, None) as api:
+    async with admin_at(kafka_connection) as admin, client_of(admin, None) as api:
 
         async def ask(token, method="GET", path=shop, **request):
             headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -328,12 +337,12 @@ async def test_tokens_and_roles_are_held_to(embedded_connection):
         assert admin.config.integrations.get(created["id"]).updated_by == "tok_a"
 
 
-async def test_a_token_that_was_taken_away_opens_nothing_any_more(embedded_connection):
-    await furnish(embedded_connection)
-    await put_apps(embedded_connection, make_app("shop", tokens=[make_token("tok_a", "admin")]))
-    async with admin_at(embedded_connection) as admin, client_of(admin, "tok_a") as api:
+async def test_a_token_that_was_taken_away_opens_nothing_any_more(kafka_connection):
+    await furnish(kafka_connection)
+    await put_apps(kafka_connection, make_app("shop", tokens=[make_token("tok_a", "admin")]))
+    async with admin_at(kafka_connection) as admin, client_of(admin, "tok_a") as api:
         assert (await api.get("/v1/apps/shop/integrations")).status_code == 200
-        await put_apps(embedded_connection, make_app("shop", tokens=[]))
+        await put_apps(kafka_connection, make_app("shop", tokens=[]))
         assert problem_of(await api.get("/v1/apps/shop/integrations")) == (401, "token_unknown")
 
 
@@ -353,11 +362,11 @@ async def test_what_one_admin_service_wrote_another_shows_at_once(connection: Co
             assert problem_of(await here.get(path)) == (404, "integration_unknown")
 
 
-async def test_a_restart_shows_what_was_there(embedded_connection):
-    await furnish(embedded_connection)
-    async with admin_at(embedded_connection) as admin, client_of(admin) as api:
+async def test_a_restart_shows_what_was_there(kafka_connection):
+    await furnish(kafka_connection)
+    async with admin_at(kafka_connection) as admin, client_of(admin) as api:
         created = (await api.post(INTEGRATIONS, json=BODY)).json()
-    async with admin_at(embedded_connection) as admin, client_of(admin) as api:
+    async with admin_at(kafka_connection) as admin, client_of(admin) as api:
         assert (await api.get(INTEGRATIONS)).json()["items"] == [created]
 
 
@@ -399,14 +408,15 @@ async def _first_answers(api):
 @pytest.mark.kafka
 async def test_a_broker_that_goes_away_is_a_503_and_its_return_is_met(kafka_broker, kafka_connection, monkeypatch):
     monkeypatch.setattr(config_log, "PATIENCE_S", 1.0)
-    monkeypatch.setattr(config_log, "GIVE_UP_MS", 500)
+    monkeypatch.setattr(changes, "GIVE_UP_MS", 500)
+    monkeypatch.setattr(changes, "PATIENCE_S", 1.0)
     await furnish(kafka_connection)
     async with admin_at(kafka_connection) as admin, client_of(admin) as api:
         created = (await api.post(INTEGRATIONS, json=BODY)).json()
         kafka_broker.kill()
         refused = await api.get(INTEGRATIONS)
         with pytest.raises(Problem, match="broker_unavailable"):
-            await admin.config.write(created["id"], admin.config.integrations.get(created["id"]))
+            await admin.commands.pause("demo", INTEGRATION, created["id"], CALLER)
         await kafka_broker.start()
 
         assert problem_of(refused) == (503, "broker_unavailable")
@@ -414,7 +424,9 @@ async def test_a_broker_that_goes_away_is_a_503_and_its_return_is_met(kafka_brok
             while (listed := await api.get(INTEGRATIONS)).status_code != 200:
                 assert problem_of(listed) == (503, "broker_unavailable")
         assert listed.json()["items"] == [created]
-        assert (await api.post(INTEGRATIONS, json=BODY)).status_code == 201
+        async with asyncio.timeout(30):
+            while (again := await api.post(INTEGRATIONS, json=BODY)).status_code != 201:
+                assert problem_of(again) == (503, "broker_unavailable")
 
 
 @pytest.mark.parametrize(
@@ -424,16 +436,16 @@ async def test_a_broker_that_goes_away_is_a_503_and_its_return_is_met(kafka_brok
         ({"kek": "c2hvcnQ="}, "holds 5 bytes"),
     ],
 )
-async def test_without_a_usable_kek_it_does_not_start(embedded_connection, changes, said):
+async def test_without_a_usable_kek_it_does_not_start(kafka_connection, changes, said):
     with pytest.raises(StartupError, match=said):
-        await main(admin_settings(embedded_connection, **changes), asyncio.Event())
+        await main(admin_settings(kafka_connection, **changes), asyncio.Event())
 
 
-async def test_on_topics_of_another_shape_it_does_not_start(embedded_connection):
-    await ensure(embedded_connection, Partitions(by_app=2, by_integration=1))
+async def test_on_topics_of_another_shape_it_does_not_start(kafka_connection):
+    await ensure(kafka_connection, Partitions(by_app=2, by_integration=1))
 
     with pytest.raises(StartupError, match="partitions"):
-        await asyncio.wait_for(main(admin_settings(embedded_connection), asyncio.Event()), 20)
+        await asyncio.wait_for(main(admin_settings(kafka_connection), asyncio.Event()), 20)
 
 
 async def test_health_and_metrics_answer(api):

@@ -1,0 +1,21 @@
+"""
+The admin API over HTTP. `ROUTES` of each module is its part of the table; `all_routes` is all of it.
+
+Every request first catches up with the log, then looks at its token.
+"""
+
+from aiohttp import web
+
+from services.admin.routes import audit, integrations
+from services.admin.routes.route import Api, Route
+
+
+def all_routes(api: Api) -> list[Route]:
+    """Every path of the API, with what answers it."""
+    return [*integrations.routes(api), *audit.routes(api)]
+
+
+def add_routes(router: web.UrlDispatcher, api: Api) -> None:
+    """Add every path of the API."""
+    for route in all_routes(api):
+        router.add_route(route.method, route.path, route.handler)

@@ -1,0 +1,128 @@
+"""What becomes of a command: made once, for the state that it was decided for, and nothing else."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.admin.audit import FIRST, chained, verified
+from services.admin.changes import integration_writes
+from services.admin.owner import judge
+from streams import codec
+from streams.records import AuditRecord, Command, Write
+from tests.records import make_integration
+
+NOW_MS = 1_800_000_000_000
+
+
+def command(number=0, *, app="demo", head=FIRST, writes=(), **changes):
+    audit = chained(
+        id=f"aud_{number}",
+        app=app,
+        at_ms=NOW_MS,
+        who="ada",
+        ip=None,
+        action="integration.pause",
+        target="int_1",
+        allowed=True,
+        details={},
+        previous_hash=head,
+    )
+    given = Command(
+        id=audit.id,
+        app=app,
+        reply_to="admin-1",
+        until_ms=NOW_MS + 10_000,
+        audit=codec.encode(audit),
+        writes=list(writes),
+    )
+    return msgspec.structs.replace(given, **changes)
+
+
+def audit_of(made):
+    return codec.decode_as(AuditRecord, made.audit)
+
+
+def judged(made, *, head=FIRST, is_made=False, now_ms=NOW_MS):
+    return judge(made, head=head, is_made=is_made, now_ms=now_ms)
+
+
+def test_a_command_for_the_end_of_the_chain_is_made():
+    made = command(writes=integration_writes(make_integration()))
+
+    assert judged(made).outcome == "done"
+    assert judged(made).audit == audit_of(made)
+
+
+def test_a_command_for_another_end_is_stale_and_writes_nothing():
+    made = judged(command(head=b"another"))
+
+    assert (made.outcome, made.audit) == ("stale", None)
+
+
+def test_a_command_that_was_made_is_told_again_and_not_made_again():
+    made = judged(command(), head=b"the chain went on", is_made=True, now_ms=NOW_MS + 60_000)
+
+    assert (made.outcome, made.audit) == ("done", None)
+
+
+def test_a_command_that_nobody_waits_for_is_late():
+    assert judged(command(), now_ms=NOW_MS + 10_000).outcome == "done"
+    assert judged(command(), now_ms=NOW_MS + 10_001).outcome == "late"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": "aud_other"},
+        {"app": "other"},
+        {"audit": b""},
+        {"audit": codec.encode(make_integration())},
+        {"writes": [Write(topic="delivery-results", key="int_1", value=b"")]},
+    ],
+)
+def test_what_no_process_of_ours_makes_is_refused(changes):
+    made = judged(msgspec.structs.replace(command(), **changes))
+
+    assert (made.outcome, made.audit) == ("refused", None)
+    assert made.reason
+
+
+def test_an_audit_record_whose_hash_is_wrong_is_refused():
+    forged = msgspec.structs.replace(audit_of(command()), who="eve")
+
+    assert judged(command(audit=codec.encode(forged))).outcome == "refused"
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3)), max_size=30))
+def test_whatever_is_asked_in_whatever_order_the_chains_hold(asked):
+    """Each command was decided some commands ago; those that are made form one unbroken chain an app."""
+    ends = {"a": [FIRST], "b": [FIRST]}
+    log = []
+    for number, (app, behind) in enumerate(asked):
+        head = ends[app][max(0, len(ends[app]) - 1 - behind)]
+        one = judged(command(number, app=app, head=head), head=ends[app][-1])
+        if one.audit is not None:
+            log.append(one.audit)
+            ends[app].append(one.audit.hash)
+
+    assert list(verified(log)) == []
+    assert [len(each) - 1 for each in ends.values()] == [sum(record.app == app for record in log) for app in ends]
+
+
+@pytest.mark.parametrize("tamper", ["change", "remove", "swap"])
+def test_a_record_that_is_changed_or_taken_out_shows(tamper):
+    log, head = [], FIRST
+    for number in range(4):
+        log.append(audit_of(command(number, head=head)))
+        head = log[-1].hash
+    assert list(verified(log)) == []
+
+    if tamper == "change":
+        log[1] = msgspec.structs.replace(log[1], who="eve")
+    elif tamper == "remove":
+        del log[1]
+    else:
+        log[1], log[2] = log[2], log[1]
+
+    assert list(verified(log))
