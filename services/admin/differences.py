@@ -7,7 +7,7 @@ from services.vault.seal import Keyring
 from streams.records import IntegrationConfig
 
 #: What differs between any two versions, and says nothing.
-_ALWAYS = frozenset({"version", "updatedAt", "createdAt"})
+_ALWAYS = frozenset({"version", "updatedAt", "updatedBy", "createdAt"})
 #: What is not of the configuration.
 _OF_NOW = frozenset({"consecutiveFailures", "successRate", "queueAgeMs", "lastDelivery"})
 

@@ -260,6 +260,57 @@ async def test_a_create_that_was_deleted_is_not_made_again_under_its_key(api):
     assert problem_of(await api.post(INTEGRATIONS, json=BODY, headers=key)) == (409, "idempotency_key_spent")
 
 
+async def test_an_integration_is_changed_and_its_history_goes_back(api):
+    created = await api.post(INTEGRATIONS, json=BODY)
+    path = created.headers["Location"]
+    changed = await api.patch(path, json={"name": "Other", "secrets": {"token": "NEXT"}}, headers={"If-Match": '"1"'})
+    stale = await api.patch(path, json={"name": "Third"}, headers={"If-Match": '"1"'})
+    same = await api.patch(path, json={"name": "Other"})
+    signed = await api.patch(path, json={"signing": True})
+    refused = await api.patch(path, json={"url": "nowhere"})
+    back = await api.post(f"{path}/rollback", json={"version": 1})
+    history = (await api.get(f"{path}/history")).json()["items"]
+    first = (await api.get(f"{path}/history/1")).json()
+    diff = (await api.get(f"{path}/diff", params={"from": 1})).json()
+
+    assert (created.headers["ETag"], changed.headers["ETag"]) == ('"1"', '"2"')
+    assert (changed.json()["name"], changed.json()["version"]) == ("Other", 2)
+    assert problem_of(stale) == (412, "version_mismatch")
+    assert same.json() == changed.json()
+    assert signed.json()["signingSecret"].startswith("whsec_")
+    assert problem_of(refused) == (400, "invalid_fields")
+    assert (back.json()["name"], back.json()["version"], back.json()["signing"]) == ("CRM", 4, False)
+    assert [(each["version"], each["updatedBy"]) for each in history] == [(number, "up") for number in (4, 3, 2, 1)]
+    assert {each["field"] for each in history[2]["changes"]} == {"name", "secrets.token"}
+    assert first["name"] == "CRM"
+    assert (diff["from"], diff["to"]) == (1, 4)
+    assert {each["field"] for each in diff["changes"]} == {"secrets.token", "signingSecret"}
+    for missing in (f"{path}/history/9", f"{path}/history/x", f"{path}/diff?from=9"):
+        assert problem_of(await api.get(missing)) == (404, "version_unknown")
+    assert problem_of(await api.get(f"{path}/diff")) == (400, "invalid_query")
+    assert problem_of(await api.post(f"{path}/rollback", json={"version": "1"})) == (400, "invalid_fields")
+
+
+async def test_the_audit_log_is_listed_newest_first_and_filtered(api):
+    path = (await api.post(INTEGRATIONS, json=BODY)).headers["Location"]
+    for action in ("pause", "activate", "pause"):
+        await api.post(f"{path}/{action}")
+    listed = (await api.get("/v1/apps/demo/audit")).json()["items"]
+    pages = [(await api.get("/v1/apps/demo/audit", params={"limit": 3})).json()]
+    pages.append((await api.get("/v1/apps/demo/audit", params={"limit": 3, "cursor": pages[0]["next"]})).json())
+    pauses = (await api.get("/v1/apps/demo/audit", params={"action": "integration.pause"})).json()["items"]
+    since = (await api.get("/v1/apps/demo/audit", params={"since": listed[1]["at"], "until": listed[0]["at"]})).json()
+
+    actions = ["integration.pause", "integration.activate", "integration.pause", "integration.create"]
+    assert [each["action"] for each in listed] == actions
+    assert [each["previousHash"] for each in listed[:-1]] == [each["hash"] for each in listed[1:]]
+    assert pages[0]["items"] + pages[1]["items"] == listed
+    assert pages[1]["next"] is None
+    assert len(pauses) == 2
+    assert listed[0] not in since["items"]
+    assert problem_of(await api.get("/v1/apps/demo/audit", params={"since": "yesterday"})) == (400, "invalid_query")
+
+
 async def test_an_idempotency_key_that_is_none_is_refused(api):
     for key in ("", "x" * 256, "\u00e4"):
         refused = await api.post(INTEGRATIONS, json=BODY, headers=[("Idempotency-Key", key.encode())])
