@@ -15,7 +15,8 @@ ROWS = {cells[0].strip(" `"): cells for line in PAGE.splitlines() if len(cells :
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 def test_every_topic_has_its_row(topic: Topic):
     _, key, _, cleanup, partitions = (cell.strip() for cell in ROWS[topic.name])
-    days = "" if topic.retention_ms is None else f", {topic.retention_ms // DAY_MS} days"
+    number = None if topic.retention_ms is None else topic.retention_ms // DAY_MS
+    days = "" if number is None else f", {number} day{'' if number == 1 else 's'}"
     counts = {"app": "`partitions.by_app`", "integration": "`partitions.by_integration`", "one": "1", "slot": "5"}
 
     assert (key, cleanup, partitions) == (topic.key, topic.cleanup + days, counts[topic.partitioned_by])

@@ -8,7 +8,8 @@ import pytest
 from services.admin.audit import FIRST, hash_of_record
 from services.cli.access import AdminOptions
 from services.cli.errors import Failed, WrongUsage
-from services.cli.integrations import activate, pause
+from services.cli.integrations import versions
+from services.cli.integrations.existing import activate, pause
 from streams import codec
 from streams.follower import Follower
 from streams.lane_rows import MARKER_KEY, row_key
@@ -305,6 +306,40 @@ async def test_the_command_pauses_and_activates(admin, api, written, capsys):
     assert (config.status, config.epoch, config.from_ms) == ("active", 2, 1_767_323_045_000)
     told = [line for line in capsys.readouterr().out.splitlines() if " is " in line and line.startswith("int_")]
     assert told == [f"{id_of(path)} is paused (epoch 1)", f"{id_of(path)} is active (epoch 2)"]
+
+
+async def test_the_command_changes_and_goes_back(admin, api, capsys):
+    path = await made(api)
+    integration = id_of(path)
+    access = AdminOptions(app="demo", admin=admin.served.url, token=KNOWN.token)
+
+    async def said(command, *given, **options):
+        capsys.readouterr()
+        await asyncio.to_thread(command, *given, access=access, **options)
+        return json.loads(next(line for line in capsys.readouterr().out.splitlines() if line.startswith("{")))
+
+    first = await said(versions.show, integration, as_json=True)
+    options = {"events": ("call_started,call_ended",), "header": ("X-Env=prod",), "secret": ("a=b",), "max_attempts": 2}
+    changed = await said(versions.change, integration, **options, if_version=1, as_json=True)
+    with pytest.raises(Failed, match="version_mismatch"):
+        await asyncio.to_thread(versions.change, integration, name="x", if_version=1, access=access)
+    with pytest.raises(WrongUsage):
+        versions.change(integration, access=access)
+    less = await said(versions.change, integration, no_header=("X-Env",), events=("",), as_json=True)
+    told = await said(versions.history, integration, as_json=True)
+    differs = await said(versions.diff, integration, 1, as_json=True)
+    back = await said(versions.rollback, integration, 1, as_json=True)
+
+    assert (first["version"], changed["version"], less["version"], back["version"]) == (1, 2, 3, 4)
+    assert (changed["events"], changed["headers"], changed["retry"]["maxAttempts"]) == (
+        ["call_started", "call_ended"],
+        {"X-Env": "***"},
+        2,
+    )
+    assert (less["events"], less["headers"]) == ([], {})
+    assert [each["version"] for each in told["items"]] == [3, 2, 1]
+    assert {"secrets.a", "events", "retry.maxAttempts"} <= {each["field"] for each in differs["changes"]}
+    assert back["retry"] == first["retry"]
 
 
 @pytest.mark.kafka

@@ -1,27 +1,31 @@
-"""`tenterhook integrations`: create, list, pause, activate and delete, over the admin API."""
+"""Create, list, pause, activate and delete integrations, over the admin API."""
 
 import json
 import sys
-from pathlib import Path
-from typing import Annotated, Any, Final
-from urllib.parse import quote
+from typing import Annotated, Any
 from uuid import uuid4
 
 from cyclopts import App, Parameter
-from rich.table import Table
-from rich.text import Text
 
 from schemas.profiles import Ordering, ProfileName
-from services.cli.access import Access, AdminOptions, admin_access
+from services.cli.access import AdminOptions, admin_access
 from services.cli.errors import WrongUsage
-from services.cli.http import ask, client
-from services.cli.tables import print_table
+from services.cli.http import ask
+from services.cli.integrations.shared import (
+    COLLECTIONS,
+    admin_client,
+    every,
+    files,
+    one,
+    pairs,
+    path_of,
+    show_table,
+    with_ids,
+)
 
 app = App(name="integrations")
 
 Several = Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=(), show_default=False)]
-
-_COLLECTIONS: Final[dict[ProfileName, str]] = {"integration": "integrations", "booking": "subscriptions"}
 
 
 @app.command
@@ -63,8 +67,8 @@ def create(
         "name": name,
         "url": url,
         "events": [event.strip() for given in events for event in given.split(",") if event.strip()],
-        "headers": _pairs(header, "--header"),
-        "secrets": _pairs(secret, "--secret") | _files(secret_file),
+        "headers": pairs(header, "--header"),
+        "secrets": pairs(secret, "--secret") | files(secret_file),
         "ordering": ordering,
         "maxInFlight": max_in_flight,
         "timeoutMs": timeout_ms,
@@ -72,13 +76,13 @@ def create(
     }
     body = {field: value for field, value in body.items() if value is not None}
     admin = admin_access(access or AdminOptions())
-    with _client(admin) as http:
+    with admin_client(admin) as http:
         # The key makes a create that is sent twice on the way one create.
-        created = ask(http, "POST", _path(admin, profile), json=body, headers={"Idempotency-Key": str(uuid4())})
+        created = ask(http, "POST", path_of(admin, profile), json=body, headers={"Idempotency-Key": str(uuid4())})
     if as_json:
         print(json.dumps(created))
     else:
-        _show([created])
+        show_table([created])
         if "signingSecret" in created:
             print(f"Signing secret, shown this once: {created['signingSecret']}")
 
@@ -99,12 +103,12 @@ def list_(
         as_json: Print them as JSON.
     """
     admin = admin_access(access or AdminOptions())
-    with _client(admin) as http:
-        items = [each for one in ([profile] if profile else _COLLECTIONS) for each in _all(http, _path(admin, one))]
+    with admin_client(admin) as http:
+        items = [each for kind in ([profile] if profile else COLLECTIONS) for each in every(http, path_of(admin, kind))]
     if as_json:
         print(json.dumps({"items": items, "next": None}))
     elif items:
-        _show(items)
+        show_table(items)
     else:
         print(f"The app {admin.app} has none. `tenterhook integrations create` makes one.", file=sys.stderr)
 
@@ -172,78 +176,17 @@ def delete(
         access: Which admin API.
         as_json: Print what was deleted as JSON.
     """
-    admin = _with_ids(ids, access)
-    with _client(admin) as http:
+    admin = with_ids(ids, access)
+    with admin_client(admin) as http:
         for each in ids:
-            ask(http, "DELETE", _one(admin, each))
+            ask(http, "DELETE", one(admin, each))
             print(json.dumps({"deleted": each}) if as_json else f"Deleted {each}")
 
 
 def _act(ids: tuple[str, ...], verb: str, body: Any, access: AdminOptions | None, *, as_json: bool) -> None:
     """Ask this of each, in turn, and show what they are then."""
-    admin = _with_ids(ids, access)
-    with _client(admin) as http:
+    admin = with_ids(ids, access)
+    with admin_client(admin) as http:
         for each in ids:
-            answer = ask(http, "POST", f"{_one(admin, each)}/{verb}", json=body)
+            answer = ask(http, "POST", f"{one(admin, each)}/{verb}", json=body)
             print(json.dumps(answer) if as_json else f"{each} is {answer['status']} (epoch {answer['epoch']})")
-
-
-def _with_ids(ids: tuple[str, ...], access: AdminOptions | None) -> Access:
-    if not ids:
-        raise WrongUsage("give the id of at least one integration: `tenterhook integrations list` shows them")
-    return admin_access(access or AdminOptions())
-
-
-def _one(admin: Access, integration: str) -> str:
-    """The path of an integration; its id tells which kind it is."""
-    profile: ProfileName = "booking" if integration.startswith("sub_") else "integration"
-    return f"{_path(admin, profile)}/{quote(integration, safe='')}"
-
-
-def _client(admin: Access) -> Any:
-    return client(admin.url, {"Authorization": f"Bearer {admin.credential}"})
-
-
-def _path(admin: Access, profile: ProfileName) -> str:
-    return f"/v1/apps/{quote(admin.app, safe='')}/{_COLLECTIONS[profile]}"
-
-
-def _all(http: Any, path: str) -> list[dict[str, Any]]:
-    """All pages."""
-    items: list[dict[str, Any]] = []
-    cursor: str | None = ""
-    while cursor is not None:
-        page = ask(http, "GET", path, params={"limit": 200, "cursor": cursor})
-        items += page["items"]
-        cursor = page["next"]
-    return items
-
-
-def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
-    pairs = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not equals or not name:
-            raise WrongUsage(f"{option} takes NAME=VALUE")
-        pairs[name.strip()] = value
-    return pairs
-
-
-def _files(given: tuple[str, ...]) -> dict[str, str]:
-    """The content of each file, without the line end that editors add."""
-    try:
-        return {
-            name: Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
-            for name, path in _pairs(given, "--secret-file").items()
-        }
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongUsage(f"--secret-file: a file cannot be read as text ({type(error).__name__})") from None
-
-
-def _show(items: list[dict[str, Any]]) -> None:
-    table = Table("id", "name", "status", "events", "ordering", "url")
-    for item in items:
-        events = ", ".join(item["events"]) or "none"
-        # As Text: names and URLs may hold what rich takes for markup.
-        table.add_row(*map(Text, (item["id"], item["name"], item["status"], events, item["ordering"], item["url"])))
-    print_table(table)
