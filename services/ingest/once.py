@@ -8,12 +8,16 @@ end of that: neither can be told to be a repeat, or a misuse, of something that 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from services.ingest.append import DEADLINE_S, EventLog
+from services.ingest.append import EventLog
 from services.ingest.repeats import AcceptedIds, Seen, content_of, id_reused, name_of
 from services.runtime.problems import Problem
 from streams.records import Event
+
+#: How long an event waits for another one of its id that is under way. An append takes milliseconds; where it takes
+#: this long the broker is in trouble, and both waits together must stay within what a sender, and a stop, can wait for.
+OTHERS_S: Final = 1.0
 
 
 class Accepted(NamedTuple):
@@ -102,16 +106,16 @@ class Once:
 
     async def _others_end(self, names: Iterable[bytes]) -> None:
         """
-        Wait for those of the same names that are under way now; once, and no longer than they can take.
+        Wait for those of the same names that are under way now; once, and `OTHERS_S` at most.
 
-        Whoever has begun meanwhile is not waited for: then both are appended, and fan-out decides. Nobody waits while
-        others wait for it, so two batches cannot wait for each other.
+        Whoever takes longer, or has begun meanwhile, is not waited for: then both are appended, and fan-out decides.
+        Nobody waits while others wait for it, so two batches cannot wait for each other.
         """
         if not self._under_way:
             return
         ends = {end for name in names if (end := self._under_way.get(name)) is not None}
         if ends:
-            await asyncio.wait(ends, timeout=DEADLINE_S)
+            await asyncio.wait(ends, timeout=OTHERS_S)
 
     @contextmanager
     def _append_under_way(self, names: Iterable[bytes]) -> Iterator[None]:

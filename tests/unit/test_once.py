@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from services.ingest import once as once_module
 from services.ingest.append import unavailable
 from services.ingest.once import Accepted, Candidate, Once
 from services.ingest.repeats import AcceptedIds
@@ -149,6 +150,19 @@ async def test_who_has_waited_once_does_not_wait_again():
     # The first of them counts, as it does for fan-out.
     assert await outcome(once.append(candidate(payload=b"2"))) == Accepted("a", 1_000, duplicate=True)
     assert await outcome(once.append(candidate(payload=b"3"))) == "id_reused"
+
+
+async def test_a_second_one_does_not_wait_for_ever(monkeypatch):
+    monkeypatch.setattr(once_module, "OTHERS_S", 0.0)
+    once = Once(log := Log(), AcceptedIds())
+    log.going_on.clear()
+    both = [asyncio.ensure_future(outcome(once.append(candidate(payload=each)))) for each in (b"1", b"2")]
+    await rest()
+
+    assert len(log.appended) == 2
+    log.going_on.set()
+    assert await asyncio.gather(*both) == [Accepted("a", 1_000, duplicate=False)] * 2
+    assert once._under_way == {}
 
 
 async def test_whoever_goes_away_keeps_nobody_waiting():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ingest.rate import Rates, take, wait_s
+from services.ingest.rate import Bucket, Rates, take, wait_s
 
 
 def test_two_seconds_worth_may_come_at_once_and_not_one_more():
@@ -70,3 +70,7 @@ def test_a_refusal_says_when_to_come_again():
 
     assert (problem.status, problem.code, problem.headers) == (429, "rate_limited", {"Retry-After": "2"})
     assert "10 events a second" in problem.detail
+
+
+def test_a_wait_is_never_shorter_than_a_second():
+    assert wait_s(Bucket(5.0, 0.0), wanted=1, rate_per_s=10) == 1
