@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from bench import agent_cost, isolation, pipeline, retries
+from bench import agent_cost, ingest, isolation, pipeline, retries
 
 
 @contextmanager
@@ -72,6 +72,19 @@ def run_isolation(options: argparse.Namespace) -> list[dict[str, object]]:
         return [isolation.measure(bootstrap, names, print) for _ in range(options.rounds)]
 
 
+def run_ingest(options: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
+    say = (lambda _: None) if options.json else print
+    with ingest.a_core_apart() as core, kafka(options.broker) as bootstrap:
+        found = ingest.measure(bootstrap, core, events=options.events, rounds=options.rounds, say=say)
+    if not options.json:
+        print(f"One ingest process on one core, {options.rounds} rounds, median (least to greatest):")
+        for name in ingest.LOADS:
+            rate = spread([each[name]["accepted_per_s"] for each in found], ",.0f")
+            cpu = spread([each[name]["cpu_us"] for each in found], ".0f")
+            print(f"  {name:18} {rate} accepted/s, {cpu} µs of CPU an event")
+    return found
+
+
 def run_retries(options: argparse.Namespace) -> dict[str, object]:
     say = (lambda _: None) if options.json else print
     with kafka(options.broker) as bootstrap:
@@ -85,6 +98,7 @@ def run_retries(options: argparse.Namespace) -> dict[str, object]:
 
 
 NAMES = {
+    "ingest": run_ingest,
     "isolation": run_isolation,
     "senders": run_senders,
     "agent_cost": run_agent_cost,
@@ -102,6 +116,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="How often, for the spread (default: 3).")
     parser.add_argument("--json", action="store_true", help="Print every round as JSON.")
     parser.add_argument("--only", action="append", choices=isolation.SCENARIOS, help="Of isolation: this scenario.")
+    parser.add_argument("--events", type=int, default=20_000, help="Of ingest: how many events a load has.")
     parser.add_argument("--retries", type=int, default=1_000_000, help="Of retries: how many wait.")
     parser.add_argument("--due", type=int, default=300_000, help="Of retries: how many come back within the run.")
     parser.add_argument("--per-s", type=float, default=700, help="Of retries: how many are due a second.")

@@ -177,7 +177,8 @@ class Stage:
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
-    def cpu_s(self, process: subprocess.Popen[bytes]) -> float:
+    @staticmethod
+    def cpu_s(process: subprocess.Popen[bytes]) -> float:
         """CPU seconds of a process, user and system."""
         fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

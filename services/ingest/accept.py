@@ -16,7 +16,7 @@ from schemas.profiles import MAX_BODY_BYTES
 from services.runtime.problems import Problem
 from streams.records import AppConfig, Event, KeyKind
 
-#: The whole request, in bytes. Source: contract, "Ingest".
+#: One event as it was sent, in bytes: a whole request, or an item of a batch. Source: contract, "Ingest".
 MAX_REQUEST_BYTES: Final = MAX_BODY_BYTES
 
 MAX_ID_LENGTH: Final = 128
@@ -45,7 +45,9 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _LAST_MS: Final = 253_402_300_799_999
 
 
-class _Body(msgspec.Struct, forbid_unknown_fields=True):
+class Sent(msgspec.Struct, forbid_unknown_fields=True):
+    """An event as its sender wrote it: of the right shape, and no more than that is known of it."""
+
     type: str
     payload: msgspec.Raw = msgspec.Raw(b"null")
     id: str | None = None
@@ -57,18 +59,41 @@ class _Booking(msgspec.Struct):
     scheduled_call: msgspec.Raw
 
 
-_decode_body: Final = msgspec.json.Decoder(_Body).decode
+_decode_sent: Final = msgspec.json.Decoder(Sent).decode
 _decode_booking: Final = msgspec.json.Decoder(_Booking).decode
+NESTED_TOO_DEEPLY: Final = "it is nested too deeply, some hundred levels are taken"
+
 #: How msgspec names the field that it did not like.
 _PATH: Final = re.compile(r" - at `\$\.?(?P<at>[^`]*)`$")
 _NAMED: Final = re.compile(r"(?P<what>missing required|contains unknown) field `(?P<field>.*)`", re.DOTALL)
 
 
+def read(body: bytes) -> Sent:
+    """
+    What the bytes say; nothing of it depends on who sends it.
+
+    Raises:
+        Problem: 400 `invalid_json` or `invalid_event`, 413 `request_too_large`.
+    """
+    if len(body) > MAX_REQUEST_BYTES:
+        raise request_too_large()
+    if (reason := not_utf8(body)) is not None:
+        raise invalid_json(reason)
+    try:
+        return _decode_sent(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_shape(str(error)) from None
+    except RecursionError:
+        raise invalid_json(NESTED_TOO_DEEPLY) from None
+    except msgspec.DecodeError as error:
+        raise invalid_json("it is empty" if not body else str(error)) from None
+
+
 def accept(
-    body: bytes, *, app: AppConfig, key_kind: KeyKind, now_ms: int, record_id: str, minted_event_id: str
+    sent: Sent, *, app: AppConfig, key_kind: KeyKind, now_ms: int, record_id: str, minted_event_id: str
 ) -> Event:
     """
-    The event that the body is, or why it is none.
+    The event that was sent, or why it is none.
 
     Args:
         app: whose event it is.
@@ -78,18 +103,15 @@ def accept(
         minted_event_id: its id where the body brings none.
 
     Raises:
-        Problem: 400 `invalid_json` or `invalid_event`, 403 `secret_key_required`, 413 `request_too_large`
-            or `event_too_large`, 422 `unknown_type` or `reserved_type`.
+        Problem: 400 `invalid_event`, 403 `secret_key_required`, 413 `event_too_large`, 422 `unknown_type` or
+            `reserved_type`.
     """
-    if len(body) > MAX_REQUEST_BYTES:
-        raise request_too_large()
-    decoded = _decode(body)
-    event_type = decoded.type
-    payload = bytes(decoded.payload)
+    event_type = sent.type
+    payload = bytes(sent.payload)
     _check_type(event_type, app, key_kind)
     if event_type.startswith(BOOKING_PREFIX):
         _check_booking(payload)
-    event_id, id_supplied = (minted_event_id, False) if decoded.id is None else (_check_id(decoded.id), True)
+    event_id, id_supplied = (minted_event_id, False) if sent.id is None else (_check_id(sent.id), True)
     _check_envelope(event_type, event_id, app.app, payload)
     return Event(
         record_id=record_id,
@@ -99,44 +121,47 @@ def accept(
         id_supplied=id_supplied,
         type=event_type,
         payload=payload,
-        occurred_at_ms=now_ms if decoded.occurredAt is None else _milliseconds(decoded.occurredAt),
+        occurred_at_ms=now_ms if sent.occurredAt is None else _milliseconds(sent.occurredAt),
         accepted_at_ms=now_ms,
-        ordering_key=None if decoded.orderingKey is None else _check_ordering_key(decoded.orderingKey),
+        ordering_key=None if sent.orderingKey is None else _check_ordering_key(sent.orderingKey),
     )
 
 
-def answer(event: Event) -> bytes:
-    """What the sender of an accepted event gets, as JSON."""
-    accepted_at = (_EPOCH + event.accepted_at_ms * _MILLISECOND).isoformat(timespec="milliseconds")
-    return b'{"id":"%b","acceptedAt":"%bZ"}' % (event.event_id.encode(), accepted_at[:-6].encode())
+def answer(event_id: str, accepted_at_ms: int, *, duplicate: bool = False) -> bytes:
+    """What the sender of an accepted event gets, as JSON; a repeat is told as such."""
+    accepted_at = (_EPOCH + accepted_at_ms * _MILLISECOND).isoformat(timespec="milliseconds")
+    return b'{"id":"%b","acceptedAt":"%bZ"%b}' % (
+        event_id.encode(),
+        accepted_at[:-6].encode(),
+        b',"duplicate":true' if duplicate else b"",
+    )
 
 
 def request_too_large() -> Problem:
-    """The request as a whole is above the limit."""
+    """An event as it was sent is above the limit."""
     return Problem(
         413,
         "request_too_large",
         "Request too large",
-        f"The request's body is larger than {MAX_REQUEST_BYTES:,} bytes. Send less, or send a reference to what is "
-        "large.",
+        f"The event as it was sent is larger than {MAX_REQUEST_BYTES:,} bytes, alone or in a batch. Send less, or send "
+        "a reference to what is large.",
         maxBytes=MAX_REQUEST_BYTES,
     )
 
 
-def _decode(body: bytes) -> _Body:
+def invalid_json(reason: str, *, send: str = "one JSON object in UTF-8") -> Problem:
+    """What was sent is not JSON."""
+    return Problem(400, "invalid_json", "Not JSON", f"The body is not JSON ({reason}). Send {send}.", field="body")
+
+
+def not_utf8(body: bytes) -> str | None:
+    """Where it is no UTF-8. msgspec takes payloads as they are, and so does not see such bytes in them."""
     try:
         if not body.isascii():
-            # msgspec takes the payload as it is, and so would not see bytes in it that are no UTF-8.
             body.decode()
-        return _decode_body(body)
-    except msgspec.ValidationError as error:
-        raise _wrong_shape(str(error)) from None
     except UnicodeDecodeError as error:
-        raise _invalid_json(f"byte {error.start} is not UTF-8") from None
-    except RecursionError:
-        raise _invalid_json("it is nested too deeply, some hundred levels are taken") from None
-    except msgspec.DecodeError as error:
-        raise _invalid_json("it is empty" if not body else str(error)) from None
+        return f"byte {error.start} is not UTF-8"
+    return None
 
 
 def _check_type(event_type: str, app: AppConfig, key_kind: KeyKind) -> None:
@@ -233,7 +258,7 @@ def _wrong_shape(message: str) -> Problem:
     if named:
         # The name is the sender's own text, so it is repeated only where it looks like a name.
         field = named["field"] if _ID.fullmatch(named["field"]) else "body"
-        known = ", ".join(f"`{name}`" for name in _Body.__struct_fields__)
+        known = ", ".join(f"`{name}`" for name in Sent.__struct_fields__)
         return _invalid(
             field,
             f"There is a field that an event does not have; it has {known}. What belongs to the event itself goes "
@@ -246,16 +271,6 @@ def _wrong_shape(message: str) -> Problem:
     if field == "occurredAt":
         return _invalid(field, "`occurredAt` must be an RFC 3339 time with its offset, as 2026-01-31T12:00:00.000Z.")
     return _invalid(field, f"`{field}` must be a JSON string.")
-
-
-def _invalid_json(reason: str) -> Problem:
-    return Problem(
-        400,
-        "invalid_json",
-        "Not JSON",
-        f"The body is not JSON ({reason}). Send one JSON object in UTF-8.",
-        field="body",
-    )
 
 
 def _invalid(field: str, detail: str) -> Problem:

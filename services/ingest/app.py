@@ -48,10 +48,10 @@ class Ingest:
     def __init__(self, settings: Settings) -> None:
         connection = connection_of(settings)
         partitions = topics.Partitions(settings.partitions.by_app, settings.partitions.by_integration)
-        apps = Apps()
-        self._follower = Follower(connection, topics.APP_CONFIG, apps.apply, clear=apps.clear)
+        self._apps = Apps()
+        self._follower = Follower(connection, topics.APP_CONFIG, self._apps.apply, clear=self._log_replaced)
         self._log = EventLog(connection, partitions, replication=settings.replication)
-        self._events = Events(apps, self._follower, self._log)
+        self._events = Events(self._apps, self._follower, self._log)
         self.http = application(lambda: None, self.trouble)
         self._events.add_to(self.http)
         #: Ends only when this process can never take events.
@@ -86,6 +86,11 @@ class Ingest:
         await self._follower.start()
         self._events.knows_apps = True
         log.info("ingest.ready")
+
+    def _log_replaced(self) -> None:
+        """Nothing that is known of the log before it counts: neither the apps nor what was accepted."""
+        self._apps.clear()
+        self._events.forget()
 
     async def stop(self) -> None:
         """Finish the requests in flight, then close."""

@@ -7,6 +7,7 @@ repeats it with the same `id`.
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -143,12 +144,7 @@ class EventLog:
         Raises:
             Problem: 503 `broker_unavailable` or `overloaded`; the event may still be stored.
         """
-        producer = self._producer
-        if producer is None:
-            raise not_ready()
-        value = codec.encode(event)
-        if self._unacknowledged_bytes + len(value) > MAX_UNACKNOWLEDGED_BYTES:
-            raise overloaded()
+        producer, value = self._producer_for(event)
         self._unacknowledged_bytes += len(value)
         deadline_s = self._loop.time() + DEADLINE_S
         expiry: asyncio.TimerHandle | None = None
@@ -166,6 +162,65 @@ class EventLog:
                 expiry.cancel()
             self._unacknowledged_bytes -= len(value)
         self._failing_since_s = None
+
+    async def append_all(self, events: Sequence[Event]) -> list[Problem | None]:
+        """
+        Store events in this order, without waiting for one before the next is sent.
+
+        From the first on that the log does not take, none is tried: what is missing is the end, so that a sender that
+        repeats it keeps its order. What was taken and not acknowledged in time may have been stored or not, each for
+        itself.
+
+        Returns:
+            Of each event, why it may not be stored: 503 `broker_unavailable` or `overloaded`; None when it is.
+        """
+        acknowledged: list[asyncio.Future[object]] = []
+        started_s, held_bytes = self._loop.time(), 0
+        try:
+            not_taken: Problem | None = None
+            try:
+                async with asyncio.timeout_at(started_s + DEADLINE_S):
+                    for event in events:
+                        producer, value = self._producer_for(event)
+                        self._unacknowledged_bytes += len(value)
+                        held_bytes += len(value)
+                        acknowledged.append(await producer.send(self._topic, value, key=event.app.encode()))
+            except Problem as problem:
+                not_taken = problem
+            except (TimeoutError, KafkaError) as error:
+                self._failed(error, since_s=started_s)
+                not_taken = unavailable()
+            if acknowledged:
+                await asyncio.wait(acknowledged, timeout=max(0.0, started_s + DEADLINE_S - self._loop.time()))
+            told = [self._outcome(each, since_s=started_s) for each in acknowledged]
+        finally:
+            self._unacknowledged_bytes -= held_bytes
+            for each in acknowledged:
+                # Where nobody waits any more, nobody is to be told of an exception that nobody has looked at.
+                if not each.cancel() and not each.cancelled():
+                    each.exception()
+        if None in told:
+            self._failing_since_s = None
+        return told + [not_taken] * (len(events) - len(told))
+
+    def _producer_for(self, event: Event) -> tuple[AIOKafkaProducer, bytes]:
+        """The producer, and the bytes that it shall send."""
+        if self._producer is None:
+            raise not_ready()
+        value = codec.encode(event)
+        if self._unacknowledged_bytes + len(value) > MAX_UNACKNOWLEDGED_BYTES:
+            raise overloaded()
+        return self._producer, value
+
+    def _outcome(self, acknowledged: asyncio.Future[object], *, since_s: float) -> Problem | None:
+        """Of an event that was sent and that nobody waits for any more."""
+        error = acknowledged.exception() if acknowledged.done() else TimeoutError()
+        if error is None:
+            return None
+        if not isinstance(error, KafkaError | TimeoutError):
+            raise error
+        self._failed(error, since_s=since_s)
+        return unavailable()
 
     def _failed(self, error: TimeoutError | KafkaError, *, since_s: float) -> None:
         """Have the producer replaced where it will not recover by itself."""
@@ -208,11 +263,11 @@ def unavailable() -> Problem:
 
 
 def overloaded() -> Problem:
-    """More is waiting for the broker than memory is set aside for."""
+    """More is waiting, for the broker or for its own end, than memory is set aside for."""
     return Problem(
         503,
         "overloaded",
         "Too busy",
-        "More events are waiting for the log than can be held. This one was not stored; repeat it.",
+        "More is waiting to be stored than can be held. This was not stored; repeat it.",
         headers={"Retry-After": "1"},
     )

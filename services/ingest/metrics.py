@@ -4,13 +4,18 @@ from typing import Final
 
 from prometheus_client import Counter, Histogram
 
-#: Events answered with 202.
+#: Events answered with 202 and stored for that.
 ACCEPTED: Final = Counter("tenterhook_ingest_accepted", "Events that were accepted, which is: stored.")
 
-#: Requests answered otherwise, by the problem's code.
-REFUSED: Final = Counter("tenterhook_ingest_refused", "Requests that were refused, by problem code.", ["code"])
+#: Events answered with 202 that were stored before, and so were not stored again.
+REPEATED: Final = Counter("tenterhook_ingest_repeated", "Events that were recognised as repeats of stored ones.")
 
-#: From an event's acceptance to the broker's acknowledgement, in seconds.
+#: Requests, and events of batches, answered otherwise, by the problem's code.
+REFUSED: Final = Counter(
+    "tenterhook_ingest_refused", "Requests and events of batches that were refused, by problem code.", ["code"]
+)
+
+#: From an event's acceptance to the broker's acknowledgement, in seconds; a batch counts once.
 APPEND_SECONDS: Final = Histogram(
     "tenterhook_ingest_append_seconds",
     "From an event's acceptance to the broker's acknowledgement.",

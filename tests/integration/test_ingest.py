@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from services.ingest import handlers
+from services.ingest import body as reading
 from streams.connection import Connection
 from tests.apps import ORIGIN, PUBLIC_KEY, SECRET_KEY, make_app, make_key
 from tests.ingesting import PATH, SECRET, events_on, ingesting, put_apps
@@ -251,7 +251,7 @@ def head(length, connection="close"):
 
 
 async def test_a_sender_that_is_too_slow_is_told_so_and_delays_nobody(client, monkeypatch):
-    monkeypatch.setattr(handlers, "BODY_DEADLINE_S", 0.3)
+    monkeypatch.setattr(reading, "DEADLINE_S", 0.3)
     reader, writer = await raw(client)
     writer.write(head(100) + b'{"type":')
 

@@ -77,13 +77,40 @@ class Load:
         await asyncio.gather(*self._tasks)
 
 
+async def send_batch(client, ids) -> list[dict[str, object]]:
+    body = b"\n".join(
+        b'{"type":"call_started","id":"%b","payload":"%b"}' % (event_id.encode(), b"x" * 1_000) for event_id in ids
+    )
+    async with client.post(f"{PATH}/batch", data=body, headers=SECRET) as response:
+        told = await response.json(content_type=None)
+        return told["items"] if response.status == 207 else [told] * len(ids)
+
+
+class BatchLoad(Load):
+    """The same in batches of 50."""
+
+    async def _send(self, number: int) -> None:
+        async with aiohttp.ClientSession(self._url) as client:
+            count = 0
+            while not self._ending:
+                ids = [f"batch-{number}-{count + at}" for at in range(50)]
+                count += 50
+                items = await send_batch(client, ids)
+                self.accepted += [event_id for event_id, item in zip(ids, items, strict=True) if item["status"] == 202]
+                self.refused += [item["status"] for item in items if item["status"] != 202]
+                if items[-1]["status"] != 202:
+                    await asyncio.sleep(0.01)
+
+
 async def test_a_broker_that_is_killed_or_not_there_yet(kafka_broker, kafka_connection, monkeypatch):
     """One test for both, because a broker takes seconds to come back."""
     monkeypatch.setattr(append, "DEADLINE_S", 1.0)
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(ingesting(kafka_connection))
         load = Load(first.served.url)
+        batches = BatchLoad(first.served.url, connections=2)
         await load.has_accepted(200)
+        await batches.has_accepted(1_000)
         kafka_broker.kill()
         try:
             # One whose broker went away ...
@@ -105,7 +132,9 @@ async def test_a_broker_that_is_killed_or_not_there_yet(kafka_broker, kafka_conn
         in_time = await send(client, "in-time")
         await load.has_accepted(200)
         await until_ready(first)
+        await batches.has_accepted(1_000)
         await load.end()
+        await batches.end()
 
     on_the_log = [event.event_id for _, event in await events_on(kafka_connection)]
     assert trouble is not None
@@ -113,6 +142,11 @@ async def test_a_broker_that_is_killed_or_not_there_yet(kafka_broker, kafka_conn
     assert load.broken == 0
     assert load.slowest_s < 2.0
     assert set(load.accepted) <= set(on_the_log)
+    assert set(batches.refused) == {503}
+    assert set(batches.accepted) <= set(on_the_log)
+    for number in range(2):
+        own = [int(event_id.split("-")[2]) for event_id in on_the_log if event_id.startswith(f"batch-{number}-")]
+        assert own == sorted(own)
     # The producer is idempotent: a batch that it sent again is there once.
     assert len(on_the_log) == len(set(on_the_log))
 
@@ -153,6 +187,31 @@ async def test_a_producer_that_gets_nothing_acknowledged_is_replaced(kafka_broke
     assert at_once[0] == 503
     assert status == 202
     assert "afterwards" in [event.event_id for _, event in await events_on(kafka_connection)]
+
+
+async def test_each_event_of_a_batch_that_is_not_confirmed_has_503_and_can_be_repeated(
+    kafka_broker, kafka_connection, monkeypatch
+):
+    monkeypatch.setattr(append, "DEADLINE_S", 0.5)
+    ids = [f"repeated-{number}" for number in range(500)]
+    async with ingesting(kafka_connection) as ingest, aiohttp.ClientSession(ingest.served.url) as client:
+        with frozen(kafka_broker):
+            unconfirmed = await send_batch(client, ids)
+        await eventually(lambda: _all_stored(client, ids), within_s=30)
+        told = await send_batch(client, ids)
+
+    first = {}
+    for _, event in await events_on(kafka_connection):
+        first.setdefault(event.event_id, event)
+    assert {(item["status"], item["code"], item["retryAfter"]) for item in unconfirmed} == {
+        (503, "broker_unavailable", 5)
+    }
+    assert list(first) == ids
+    assert [item["duplicate"] for item in told] == [True] * 500
+
+
+async def _all_stored(client, ids):
+    return {item["status"] for item in await send_batch(client, ids)} == {202}
 
 
 async def test_more_than_memory_is_set_aside_for_is_refused_at_once(kafka_broker, kafka_connection, monkeypatch):

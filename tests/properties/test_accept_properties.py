@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from schemas.profiles import MAX_BODY_BYTES
 from services.dispatcher.plan import _body
-from services.ingest.accept import accept
+from services.ingest.accept import accept, read
 from services.runtime.problems import Problem
 from streams import codec
 from streams.records import Delivery, Event
@@ -25,7 +25,7 @@ blanks = st.text(alphabet=" \t\r\n", max_size=3)
 
 
 def accepted(body: bytes, key_kind="secret"):
-    return accept(body, app=APP, key_kind=key_kind, now_ms=1, record_id="rec_1", minted_event_id="evt_1")
+    return accept(read(body), app=APP, key_kind=key_kind, now_ms=1, record_id="rec_1", minted_event_id="evt_1")
 
 
 @given(value=json_values, indent=st.sampled_from([None, 0, 2]), ascii_only=st.booleans(), blank=blanks)

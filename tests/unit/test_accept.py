@@ -3,7 +3,7 @@ import json
 import pytest
 
 from schemas.catalogue import BOOKING_TYPES, CATALOGUE, WIDGET_TYPES
-from services.ingest.accept import MAX_REQUEST_BYTES, accept, answer
+from services.ingest.accept import MAX_REQUEST_BYTES, accept, answer, read
 from services.runtime.problems import Problem
 from tests.apps import make_app
 
@@ -12,7 +12,7 @@ NOW_MS = 1_760_000_000_123
 
 def accepted(body, *, key_kind="secret", app=None):
     return accept(
-        body if isinstance(body, bytes) else json.dumps(body).encode(),
+        read(body if isinstance(body, bytes) else json.dumps(body).encode()),
         app=app or make_app(),
         key_kind=key_kind,
         now_ms=NOW_MS,
@@ -259,4 +259,12 @@ def test_an_event_whose_largest_envelope_would_be_too_large_is_refused():
 def test_the_answer_names_the_id_and_the_time():
     event = accepted({"type": "call_started"})
 
-    assert json.loads(answer(event)) == {"id": "evt_minted", "acceptedAt": "2025-10-09T08:53:20.123Z"}
+    told = answer(event.event_id, event.accepted_at_ms)
+
+    assert json.loads(told) == {"id": "evt_minted", "acceptedAt": "2025-10-09T08:53:20.123Z"}
+
+
+def test_the_answer_to_a_repeat_says_so():
+    told = answer("order-1", NOW_MS, duplicate=True)
+
+    assert json.loads(told) == {"id": "order-1", "acceptedAt": "2025-10-09T08:53:20.123Z", "duplicate": True}

@@ -11,7 +11,7 @@ from services.cli.bench.wire import (
     request_parts,
     stamp_of,
 )
-from services.ingest.accept import accept
+from services.ingest.accept import accept, read
 from tests.apps import make_app
 
 NOW_NS = 1_795_000_000_123_456_789
@@ -35,7 +35,7 @@ def test_ingest_accepts_a_request_whose_payload_has_exactly_the_size_asked_for(p
     request = parts(profile=profile, keyed=keyed).request(number, NOW_NS)
     head, _, body = request.partition(b"\r\n\r\n")
 
-    event = accept(body, app=make_app(), key_kind="secret", now_ms=0, record_id="rec_1", minted_event_id="evt_1")
+    event = accept(read(body), app=make_app(), key_kind="secret", now_ms=0, record_id="rec_1", minted_event_id="evt_1")
 
     assert body_length(request, len(head)) == len(body)
     assert len(event.payload) == 1_024
