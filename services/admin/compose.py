@@ -7,7 +7,7 @@ import msgspec
 
 from schemas.profiles import Profile
 from services.admin.rules import Choice, Wanted
-from services.vault.seal import Context, Keyring
+from services.vault.seal import Context, Sealer
 from streams.records import IntegrationConfig, Secret, SigningSecret
 
 #: Random bytes of a signing secret. Source: contract, "What a receiver gets".
@@ -30,14 +30,15 @@ def new_integration(
     app: str,
     profile: Profile,
     signing: str | None,
-    keyring: Keyring,
+    keyring: Sealer,
     now_ms: int,
     who: str,
 ) -> IntegrationConfig:
     """
     The first version of the integration with the id *integration*, asked for by the token named *who*.
 
-    *signing* is the signing secret in plain; None where requests are not signed.
+    *signing* is the signing secret in plain; None where requests are not signed. *keyring*: a `Vault`, or the keys of
+    the app that is written with it.
     """
     return IntegrationConfig(
         id=integration,
@@ -123,6 +124,6 @@ def activated(config: IntegrationConfig, choice: Choice, *, offset: int, now_ms:
     )
 
 
-def _sealed_signing(plain: str, app: str, integration: str, keyring: Keyring, now_ms: int) -> SigningSecret:
+def _sealed_signing(plain: str, app: str, integration: str, keyring: Sealer, now_ms: int) -> SigningSecret:
     context = Context.of_signing(app, integration, _FIRST)
     return SigningSecret(version=_FIRST, sealed=keyring.seal(plain.encode(), context), created_at_ms=now_ms)
