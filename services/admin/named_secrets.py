@@ -2,8 +2,8 @@
 The named secrets of an integration: put, delete, list, reveal. From the record before to the record after.
 
 Pure but for the nonces of what is sealed. No plain value is in a refusal or in what these return, but for the one that
-is revealed. Whoever calls writes the record, and an audit record of every reveal that is tried: who, which secret and
-version, when, from which address, and whether it was allowed (`Problem` raised or not).
+is revealed. Whoever calls writes the record, and an audit record of every reveal that is tried, with the action
+`REVEAL`, the integration as its target, `reveal_details`, and whether it was allowed (`Problem` raised or not).
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,11 +19,14 @@ from services.admin.shown import iso
 from services.runtime.problems import Problem
 from services.vault.references import names, render
 from services.vault.seal import Context, Opener, Sealer, Unsealable
-from streams.records import IntegrationConfig, Secret
+from streams.records import AuditRecord, IntegrationConfig, Secret
 
 #: Reveals of one integration within `REVEAL_WINDOW_MS`. Source: product/integrations.txt, "Secrets".
 MAX_REVEALS: Final = 10
 REVEAL_WINDOW_MS: Final = 3_600_000
+
+#: Action of the audit records that tell of reveals; those that were allowed are counted.
+REVEAL: Final = "secret.reveal"
 
 #: Stands for a value that cannot be looked at while the rest of a header is: a letter that any header may carry.
 _ANY: Final = "x"
@@ -134,6 +137,28 @@ def revealed(
         ) from None
     shown = msgspec.structs.replace(secret, revealed_at_ms=now_ms)
     return Revealed(_next(config, config.secrets | {name: shown}, now_ms, who), name, secret.version, plain)
+
+
+def reveal_details(config: IntegrationConfig, name: str, refused: Problem | None = None) -> dict[str, str]:
+    """
+    What the audit record of a reveal says beside who, when and from where: which secret, which version, and why not.
+
+    Args:
+        config: as it was before.
+        refused: what `revealed` raised.
+    """
+    secret = config.secrets.get(name)
+    version = {} if secret is None else {"version": str(secret.version)}
+    return {"secret": shortened(name)} | version | ({} if refused is None else {"refused": refused.code})
+
+
+def reveals_of(records: Iterable[AuditRecord], integration: str) -> list[int]:
+    """When secrets of this integration were revealed, as these records tell; for `revealed`."""
+    return [
+        record.at_ms
+        for record in records
+        if record.action == REVEAL and record.target == integration and record.allowed
+    ]
 
 
 def secret_of(config: IntegrationConfig, name: str) -> Secret:

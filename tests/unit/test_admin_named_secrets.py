@@ -3,10 +3,14 @@
 import msgspec
 import pytest
 
+from services.admin.audit import chained
 from services.admin.named_secrets import (
     MAX_REVEALS,
+    REVEAL,
     REVEAL_WINDOW_MS,
+    reveal_details,
     revealed,
+    reveals_of,
     secrets_json,
     with_secret,
     without_secret,
@@ -256,3 +260,34 @@ class TestReveal:
             revealed(BEFORE, "token", [], vault=gone, now_ms=NOW_MS, who="ops")
 
         assert (caught.value.status, caught.value.code) == (409, "secret_unreadable")
+
+
+class TestRevealsInTheAuditLog:
+    def test_a_record_names_secret_and_version_and_why_it_was_refused(self):
+        shown = revealed(BEFORE, "token", [], **CHANGE)
+
+        assert reveal_details(BEFORE, "token") == {"secret": "token", "version": "1"}
+        assert reveal_details(shown.config, "token", refused_reveal(shown.config)) == {
+            "secret": "token",
+            "version": "1",
+            "refused": "already_revealed",
+        }
+        unknown = reveal_details(BEFORE, "x" * 100, refused_reveal(name="x" * 100))
+        assert unknown == {"secret": "x" * 64 + "…", "refused": "secret_unknown"}
+
+    def test_only_reveals_of_the_integration_that_were_allowed_count(self):
+        def record(at_ms, action=REVEAL, target="int_1", *, allowed=True):
+            return chained(
+                id="aud_1", app="demo", at_ms=at_ms, who="ops", ip=None, action=action, target=target,
+                allowed=allowed, details={}, previous_hash=b"",
+            )  # fmt: skip
+
+        records = [
+            record(1),
+            record(2, allowed=False),
+            record(3, "integration.pause"),
+            record(4, target="int_2"),
+            record(5),
+        ]
+
+        assert reveals_of(records, "int_1") == [1, 5]
