@@ -76,14 +76,18 @@ class Probe:
 
 @asynccontextmanager
 async def dispatching(
-    connection: Connection, partitions: topics.Partitions = PARTITIONS, **own: Any
+    connection: Connection,
+    partitions: topics.Partitions = PARTITIONS,
+    keks: tuple[bytes, ...] = (KEK,),
+    **own: Any,
 ) -> AsyncIterator[Probe]:
-    """A dispatcher in this process, ready; drained at the end."""
+    """A dispatcher in this process, ready; drained at the end. *keks*: the current one first."""
     [port] = free_ports(1)
     settings = Settings(
         broker=connection.bootstrap,
         topic_prefix=connection.prefix,
-        kek=base64.b64encode(KEK).decode(),
+        kek=base64.b64encode(keks[0]).decode(),
+        kek_previous=",".join(base64.b64encode(each).decode() for each in keks[1:]),
         partitions={"by_app": partitions.by_app, "by_integration": partitions.by_integration},
         dispatcher={"port": port, "allow_private_addresses": True, "commit_interval_ms": 50, **own},
     )

@@ -99,6 +99,8 @@ class Courier:
     raises: set[str] = field(default_factory=set)
     #: By integration, where it is not `send`.
     standings: dict[str, Standing] = field(default_factory=dict)
+    #: Integrations whose secrets wait for a key.
+    locked: set[str] = field(default_factory=set)
     #: Requests that hang now.
     waiting: int = 0
 
@@ -107,6 +109,9 @@ class Courier:
 
     def pace(self, integration: str) -> Pace:
         return self.paces.get(integration) or Pace(self.ordering, self.max_in_flight)
+
+    def is_locked(self, integration: str) -> bool:
+        return integration in self.locked
 
     def standing(self, integration: str) -> Standing:
         return self.standings.get(integration, "send")

@@ -262,6 +262,8 @@ class Endpoint:
 
     pace_of: dict[str, Pace]
     standings: dict[str, Standing] = field(default_factory=dict)
+    #: Integrations whose secrets wait for a key.
+    locked: set[str] = field(default_factory=set)
     flying: list[Flying] = field(default_factory=list)
     #: Called when a request starts.
     on_start: Callable[[Flying], None] = lambda _: None
@@ -273,6 +275,9 @@ class Endpoint:
 
     def pace(self, integration: str) -> Pace:
         return self.pace_of[integration]
+
+    def is_locked(self, integration: str) -> bool:
+        return integration in self.locked
 
     def standing(self, integration: str) -> Standing:
         return self.standings.get(integration, "send")

@@ -21,11 +21,13 @@ from services.admin.config_log import ConfigLog
 from services.admin.owner import AGENT, GIVE_UP_MS, GROUP, Owner
 from services.admin.routes import add_routes
 from services.admin.routes.route import MAX_BODY_BYTES, Api
+from services.admin.secret_commands import SecretCommands
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.serving import Served, StartupError, application, serve
 from services.runtime.settings import Settings
-from services.vault.keks import KekError, load_kek
+from services.vault.data_keys import Vault
+from services.vault.keks import KekError, check_keks, load_keyring
 from services.vault.seal import Keyring
 from streams.connection import Connection
 from streams.engine.app import SafeApp
@@ -47,24 +49,29 @@ class Admin:
     """One admin process: its HTTP side, the configuration that it follows, and the owner that it may be."""
 
     def __init__(self, settings: Settings) -> None:
-        keyring = keyring_of(settings)
         self._settings = settings
+        self._keyring = keyring_of(settings)
         self._connection = connection_of(settings)
         self.config = ConfigLog(self._connection)
         self.http = application(self._not_live, lambda: self.config.trouble, max_body_bytes=MAX_BODY_BYTES)
         self.changes = Changes(
             self._connection, self.config, process=f"admin-{uuid7().hex}", now_ms=now_ms, new_id=lambda: uuid7().hex
         )
+        vault = self.vault = Vault(self._keyring, self.config.apps.get)
         self.commands = Commands(
             self.config,
             self.changes,
-            keyring,
+            vault,
             brand=settings.header_brand,
             now_ms=now_ms,
             random=secrets.token_bytes,
             new_id=lambda: uuid7().hex,
         )
-        add_routes(self.http.router, Api(self.config, self.changes, self.commands, now_ms))
+        secret_commands = SecretCommands(
+            self.config, self.changes, self.commands, vault, now_ms=now_ms, random=secrets.token_bytes
+        )
+        api = Api(self.config, self.changes, self.commands, secret_commands, settings.admin.trusted_proxies, now_ms)
+        add_routes(self.http.router, api)
         self._owning: SafeApp | None = None
         self._stack = AsyncExitStack()
         #: Done when the configuration is read; fails when this process can never read it.
@@ -75,10 +82,13 @@ class Admin:
         settings = self._settings
         partitions = Partitions(settings.partitions.by_app, settings.partitions.by_integration)
         self._stack.push_async_callback(self.config.close)
-        await self.config.open(partitions, replication=settings.replication)
+        await self.config.open(partitions, replication=settings.replication, check=self._check_keks)
         self._stack.push_async_callback(self.changes.close)
         await self.changes.open()
         await self._own(self._connection)
+
+    def _check_keks(self) -> None:
+        check_keks(self._keyring, self.config.apps.all(), self.config.integrations.all())
 
     async def _own(self, connection: Connection) -> None:
         """Join those of whom one owns the configuration."""
@@ -111,7 +121,7 @@ class Admin:
         """Finish the requests in flight, then close."""
         await self.served.stop()
         self.opened.cancel()
-        with suppress(asyncio.CancelledError, TopicMismatch, FaustChanged):
+        with suppress(asyncio.CancelledError, TopicMismatch, FaustChanged, KekError):
             await self.opened
         await self._stack.aclose()
 
@@ -142,8 +152,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     Run the admin service until *stop* is set.
 
     Raises:
-        StartupError: there is no usable KEK, the port is taken, the topics are not as they must be, or the owner of the
-            configuration ended by itself.
+        StartupError: there is no usable KEK, or not the one that stored secrets want; the port is taken; the topics are
+            not as they must be; or the owner of the configuration ended by itself.
     """
     async with running(settings) as admin:
         stopping = asyncio.ensure_future(stop.wait())
@@ -153,7 +163,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
                 await admin.opened
                 log.info("admin.ready")
             await _until_stopped(admin, stopping)
-        except (TopicMismatch, FaustChanged) as error:
+        except (TopicMismatch, FaustChanged, KekError) as error:
             raise StartupError(str(error)) from error
         finally:
             stopping.cancel()
@@ -183,12 +193,12 @@ async def _stopped(producer: AIOKafkaProducer) -> None:
 
 def keyring_of(settings: Settings) -> Keyring:
     """
-    The keyring of the KEK in the settings.
+    The keyring of the KEKs in the settings.
 
     Raises:
-        StartupError: there is none, or it is unusable.
+        StartupError: there is none, or one is unusable.
     """
     try:
-        return Keyring(load_kek(settings))
+        return load_keyring(settings)
     except KekError as error:
         raise StartupError(str(error)) from error

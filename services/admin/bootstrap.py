@@ -14,6 +14,8 @@ import msgspec
 
 from schemas.profiles import MAX_ACTIVE_INTEGRATIONS
 from services.admin.tokens import EVERY_APP, hash_of
+from services.vault.data_keys import with_data_key
+from services.vault.seal import Keyring
 from streams import codec
 from streams.connection import Connection
 from streams.follower import Follower
@@ -51,9 +53,10 @@ async def bootstrap(
     random: Callable[[int], bytes],
     known: Bootstrapped | None = None,
     app: str = DEMO,
+    keyring: Keyring | None = None,
 ) -> Bootstrapped:
     """
-    Make sure that there is the app, with two keys and an admin token that the caller knows.
+    Make sure that there is the app, with two keys and an admin token that the caller knows, and with a data key.
 
     The topics must be there, and nobody else may write `app-config` meanwhile.
 
@@ -61,10 +64,16 @@ async def bootstrap(
         random: gives that many random bytes.
         known: what an earlier call returned. It is taken again; what the log has lost of it is written anew.
         app: name of the app, where *known* does not tell. A new one takes http:// URLs and any origin.
+        keyring: seals the app's data key, where it has none; None leaves it without.
     """
     known = known or _fresh(app, random)
     before = await _read(connection)
-    wanted = (_with_keys(before.get(known.app), known, now_ms), _with_token(before.get(EVERY_APP), known, now_ms))
+    with_keys = _with_keys(before.get(known.app), known, now_ms)
+    if keyring is not None:
+        # One write is one version.
+        is_changed = with_keys != before.get(known.app)
+        with_keys = with_data_key(with_keys, random, keyring, now_ms, who=None if is_changed else WHO)
+    wanted = (with_keys, _with_token(before.get(EVERY_APP), known, now_ms))
     await _write(connection, [config for config in wanted if config != before.get(config.app)])
     return known
 

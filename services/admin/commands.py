@@ -31,7 +31,7 @@ from services.admin.tokens import Caller
 from services.runtime.problems import Problem
 from services.vault.opened import open_integration
 from services.vault.references import names
-from services.vault.seal import Context, Keyring
+from services.vault.seal import Context, Sealer
 from streams import codec
 from streams.records import AppConfig, Event, IntegrationConfig, Write
 from streams.topics import EVENTS
@@ -48,7 +48,7 @@ class Commands:
         self,
         log: ConfigLog,
         changes: Changes,
-        keyring: Keyring,
+        vault: Sealer,
         *,
         brand: str,
         now_ms: Callable[[], int],
@@ -57,7 +57,7 @@ class Commands:
     ) -> None:
         self._log = log
         self._changes = changes
-        self._keyring = keyring
+        self._vault = vault
         self._brand = brand
         self._now_ms = now_ms
         self._random = random
@@ -97,7 +97,7 @@ class Commands:
                 app=app.app,
                 profile=profile,
                 signing=self._new_signing_secret() if plan.signing else None,
-                keyring=self._keyring,
+                keyring=self._vault,
                 now_ms=now_ms,
                 who=caller.name,
             )
@@ -122,7 +122,7 @@ class Commands:
         def decide() -> Change[tuple[IntegrationConfig, bool]] | Unchanged[tuple[IntegrationConfig, bool]]:
             before = self.get(app.app, profile, integration)
             check_version(before, if_match)
-            opened = open_integration(before, self._keyring)
+            opened = open_integration(before, self._vault)
             plan = wanted(patched(before, opened, body), self._app(app), profile, self._brand)
             is_new = plan.signing and not before.signing_secrets
             after = changed(
@@ -130,13 +130,13 @@ class Commands:
                 plan,
                 opened,
                 signing=self._new_signing_secret() if is_new else None,
-                keyring=self._keyring,
+                keyring=self._vault,
                 now_ms=self._now_ms(),
                 who=caller.name,
             )
             if _says_the_same(before, after):
                 return Unchanged((before, False))
-            fields = sorted({each["field"] for each in differences(before, after, self._keyring)})
+            fields = sorted({each["field"] for each in differences(before, after, self._vault)})
             details = {"version": str(after.version), "fields": " ".join(fields)}
             return Change("integration.update", after.id, (after, is_new), details, integration_writes(after))
 
@@ -314,7 +314,7 @@ class Commands:
         age_ms = None if oldest_at_ms is None else max(0, self._now_ms() - oldest_at_ms)
         return integration_json(
             config,
-            self._keyring,
+            self._vault,
             queue_age_ms=age_ms,
             state=self._log.states.get(config.id),
             now_ms=self._now_ms(),
@@ -328,7 +328,7 @@ class Commands:
                 "version": each.version,
                 "updatedAt": iso(each.updated_at_ms),
                 "updatedBy": each.updated_by,
-                "changes": None if before is None else differences(before, each, self._keyring),
+                "changes": None if before is None else differences(before, each, self._vault),
             }
             for each, before in zip(versions, [*versions[1:], None], strict=True)
         ]
@@ -352,11 +352,11 @@ class Commands:
 
     def version_shown(self, config: IntegrationConfig) -> dict[str, Any]:
         """A version as JSON, without a secret."""
-        return version_json(config, self._keyring)
+        return version_json(config, self._vault)
 
     def diff(self, before: IntegrationConfig, after: IntegrationConfig) -> list[dict[str, Any]]:
         """What differs between two versions."""
-        return differences(before, after, self._keyring)
+        return differences(before, after, self._vault)
 
     def _versions(self, config: IntegrationConfig) -> list[IntegrationConfig]:
         kept = self._log.versions.newest_first(config.id)
@@ -386,7 +386,7 @@ class Commands:
 
     def _referred(self, config: IntegrationConfig) -> set[str]:
         """Names of the secrets that URL and headers refer to."""
-        return set().union(names(config.url), *map(names, open_integration(config, self._keyring).headers.values()))
+        return set().union(names(config.url), *map(names, open_integration(config, self._vault).headers.values()))
 
     def _new_signing_secret(self) -> str:
         return signing_secret(self._random(SIGNING_SECRET_BYTES))
@@ -397,7 +397,7 @@ class Commands:
         if config.signing_secrets:
             newest = config.signing_secrets[0]
             context = Context.of_signing(config.app, config.id, newest.version)
-            answer["signingSecret"] = self._keyring.open(newest.sealed, context).decode()
+            answer["signingSecret"] = self._vault.open(newest.sealed, context).decode()
         return answer
 
 

@@ -8,7 +8,7 @@ import msgspec
 from schemas.profiles import Profile
 from services.admin.rules import Choice, Wanted
 from services.vault.opened import OpenedSecrets
-from services.vault.seal import Context, Keyring
+from services.vault.seal import Context, Sealer
 from streams.records import IntegrationConfig, Secret, SigningSecret
 
 #: Random bytes of a signing secret. Source: contract, "What a receiver gets".
@@ -31,14 +31,15 @@ def new_integration(
     app: str,
     profile: Profile,
     signing: str | None,
-    keyring: Keyring,
+    keyring: Sealer,
     now_ms: int,
     who: str,
 ) -> IntegrationConfig:
     """
     The first version of the integration with the id *integration*, asked for by the token named *who*.
 
-    *signing* is the signing secret in plain; None where requests are not signed.
+    *signing* is the signing secret in plain; None where requests are not signed. *keyring*: a `Vault`, or the keys of
+    the app that is written with it.
     """
     return IntegrationConfig(
         id=integration,
@@ -87,7 +88,7 @@ def changed(
     opened: OpenedSecrets,
     *,
     signing: str | None,
-    keyring: Keyring,
+    keyring: Sealer,
     now_ms: int,
     who: str,
 ) -> IntegrationConfig:
@@ -157,7 +158,7 @@ def rolled_back(config: IntegrationConfig, to: IntegrationConfig, *, now_ms: int
     )
 
 
-def _next_secret(config: IntegrationConfig, name: str, plain: str, keyring: Keyring, now_ms: int) -> Secret:
+def _next_secret(config: IntegrationConfig, name: str, plain: str, keyring: Sealer, now_ms: int) -> Secret:
     before = config.secrets.get(name)
     version = _FIRST if before is None else before.version + 1
     context = Context.of_secret(config.app, config.id, name, version)
@@ -207,6 +208,6 @@ def activated(config: IntegrationConfig, choice: Choice, *, offset: int, now_ms:
     )
 
 
-def _sealed_signing(plain: str, app: str, integration: str, keyring: Keyring, now_ms: int) -> SigningSecret:
+def _sealed_signing(plain: str, app: str, integration: str, keyring: Sealer, now_ms: int) -> SigningSecret:
     context = Context.of_signing(app, integration, _FIRST)
     return SigningSecret(version=_FIRST, sealed=keyring.seal(plain.encode(), context), created_at_ms=now_ms)

@@ -6,6 +6,7 @@ way: `services.admin.changes`.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -80,9 +81,12 @@ class ConfigLog:
             return "the configuration cannot be followed: the broker does not answer"
         return None
 
-    async def open(self, partitions: Partitions, *, replication: int) -> None:
+    async def open(self, partitions: Partitions, *, replication: int, check: Callable[[], None] = lambda: None) -> None:
         """
         Wait for a broker as long as it takes, make the topics that are missing, and read them to the end.
+
+        Args:
+            check: called when all is read, before anything of it is shown; what it raises goes through.
 
         Raises:
             TopicMismatch: the topics are there, and not as they must be.
@@ -100,6 +104,7 @@ class ConfigLog:
             self._connection, LANE_ROWS, partitions.by_integration, self.rows.apply, clear=self.rows.clear
         )
         await asyncio.gather(*(follower.start() for follower in (*self._followers, self._rows)))
+        check()
         self._is_read = True
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.admin.shown import integration_json
-from services.vault.seal import Keyring
+from services.vault.seal import Opener
 from streams.records import IntegrationConfig
 
 #: What differs between any two versions, and says nothing.
@@ -12,13 +12,13 @@ _ALWAYS = frozenset({"version", "updatedAt", "updatedBy", "createdAt"})
 _OF_NOW = frozenset({"consecutiveFailures", "successRate", "queueAgeMs", "lastDelivery"})
 
 
-def version_json(config: IntegrationConfig, keyring: Keyring) -> dict[str, Any]:
+def version_json(config: IntegrationConfig, keyring: Opener) -> dict[str, Any]:
     """One version, as it was configured: `integration_json` without what the integration is doing now."""
     shown = {name: value for name, value in integration_json(config, keyring).items() if name not in _OF_NOW}
     return shown | {"updatedBy": config.updated_by}
 
 
-def differences(before: IntegrationConfig, after: IntegrationConfig, keyring: Keyring) -> list[dict[str, Any]]:
+def differences(before: IntegrationConfig, after: IntegrationConfig, keyring: Opener) -> list[dict[str, Any]]:
     """
     The fields that differ: `{"field", "from", "to"}`, nested ones with dots.
 

@@ -237,18 +237,27 @@ def _secrets(fields: Fields) -> dict[str, str]:
     """The secrets that are fit to be stored, by name. Values never reach a message."""
     found = {}
     for name, value in fields.object("secrets", most=MAX_SECRETS).items():
-        where = f"secrets.{shortened(name)}"
-        if not SECRET_NAME.fullmatch(name):
-            fields.refuse(where, "is no name for a secret: 1 to 64 of A-Z a-z 0-9 _ -")
-        elif not isinstance(value, str):
-            fields.refuse(where, f"must be a text, not {kind(value)}")
-        elif not 1 <= len(value) <= MAX_SECRET_CHARS:
-            fields.refuse(where, f"must have 1 to {MAX_SECRET_CHARS} characters, not {len(value)}")
-        elif fault := control_fault(value):
-            fields.refuse(where, f"{fault}: headers and URLs cannot carry it")
+        if fault := secret_name_fault(name) or secret_fault(value):
+            fields.refuse(f"secrets.{shortened(name)}", fault)
         else:
             found[name] = value
     return found
+
+
+def secret_name_fault(name: str) -> str | None:
+    """Why no secret can be called this, or None."""
+    return None if SECRET_NAME.fullmatch(name) else "is no name for a secret: 1 to 64 of A-Z a-z 0-9 _ -"
+
+
+def secret_fault(value: Any) -> str | None:
+    """Why this cannot be a secret's value, or None. The value is not shown."""
+    if not isinstance(value, str):
+        return f"must be a text, not {kind(value)}"
+    if not 1 <= len(value) <= MAX_SECRET_CHARS:
+        return f"must have 1 to {MAX_SECRET_CHARS} characters, not {len(value)}"
+    if fault := control_fault(value):
+        return f"{fault}: headers and URLs cannot carry it"
+    return None
 
 
 def _unknown(template: str, fields: Fields) -> str | None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from services.vault.references import names, parts
-from services.vault.seal import Context, Keyring, Unsealable
+from services.vault.seal import Context, Opener, Unsealable
 from streams.records import IntegrationConfig, IntegrationState
 
 MASK: Final = "***"
@@ -24,7 +24,7 @@ RATE_MS: Final = 86_400_000
 
 def integration_json(
     config: IntegrationConfig,
-    keyring: Keyring,
+    keyring: Opener,
     *,
     queue_age_ms: int | None = None,
     state: IntegrationState | None = None,
@@ -122,7 +122,7 @@ def _masked_literal(text: str) -> str:
     return text if not text.strip() or text.strip().lower() in _SCHEMES else MASK
 
 
-def _shown_header(config: IntegrationConfig, name: str, keyring: Keyring) -> str:
+def _shown_header(config: IntegrationConfig, name: str, keyring: Opener) -> str:
     try:
         return masked(keyring.open(config.headers[name], Context.of_header(config.app, config.id, name)).decode())
     except Unsealable:

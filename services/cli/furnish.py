@@ -15,6 +15,7 @@ from services.cli.errors import Failed
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.settings import Settings
+from services.vault.keks import load_keyring
 from streams.topics import Partitions, TopicMismatch, ensure
 
 
@@ -36,7 +37,10 @@ async def furnish(settings: Settings, folder: DataDir, say: Callable[[str], None
         raise Failed(str(error)) from None
     kept = folder.keys()
     known = Bootstrapped(**kept) if kept else None
-    keys = asdict(await bootstrap(connection, now_ms=now_ms(), random=secrets.token_bytes, known=known))
+    # `planning` has seen to it that there is a KEK.
+    keyring = load_keyring(settings) if settings.kek or settings.kek_file else None
+    made = await bootstrap(connection, now_ms=now_ms(), random=secrets.token_bytes, known=known, keyring=keyring)
+    keys = asdict(made)
     if keys != kept:
         folder.keep_keys(keys)
     say(f"topics and the app {keys['app']!r} are there ({time.monotonic() - started_at:.1f} s)")

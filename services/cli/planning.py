@@ -22,7 +22,7 @@ from services.cli.data_dir import DataDir
 from services.cli.errors import Failed, WrongUsage
 from services.cli.life import Plan
 from services.runtime.settings import Settings
-from services.vault.keks import KekError, load_kek
+from services.vault.keks import KekError, load_keyring
 
 _OURS: Final = ("auto", "embedded", "kafka")
 
@@ -76,7 +76,7 @@ def plan_of(options: Options, folder: DataDir, say: Callable[[str], None]) -> Pl
         breaker=_with(settings.breaker, port=ports["breaker"]),
     )
     try:
-        load_kek(used)
+        load_keyring(used)
     except KekError as error:
         raise Failed(str(error)) from None
     return Plan(used, broker, folder, environment_of(used))

@@ -86,6 +86,8 @@ def _of(section: BaseModel, path: tuple[str, ...], given: dict[Source, dict[str,
 def _printable(value: Any) -> str | int | float | bool | None:
     if isinstance(value, SecretStr):
         return MASK
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or None
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 

@@ -22,7 +22,7 @@ from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.serving import StartupError, application, serve
 from services.runtime.settings import Settings
-from services.vault.keks import KekError, load_kek
+from services.vault.keks import KekError, check_keks, load_keyring
 from services.vault.seal import Keyring
 from streams import topics
 from streams.connection import Connection, wait_for_broker
@@ -60,7 +60,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         StartupError: it cannot run like this; the message says what to do.
     """
     try:
-        keyring = Keyring(load_kek(settings))
+        keyring = load_keyring(settings)
         connection = connection_of(settings)
         async with AsyncExitStack() as stack:
             health = _Health()
@@ -134,6 +134,7 @@ async def _run(
         Follower(connection, topics.INTEGRATION_STATE, changes.after(states.apply), clear=states.clear), stack
     )
     await _started(Follower(connection, topics.APP_CONFIG, apps.apply, clear=apps.clear), stack)
+    check_keks(keyring, apps.all(), integrations.all())
     producer = await open_producer(connection, client_id=own.worker_id)
     stack.push_async_callback(_stopped, producer)
     sender = WireSender(allow_private=own.allow_private_addresses)

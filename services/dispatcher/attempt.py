@@ -20,11 +20,12 @@ from services.dispatcher.plan import Planned, Prepared, Unplannable, prepare
 from services.dispatcher.sender import Answer, Failure, NoResources, Request, Sender
 from services.dispatcher.standing import FALLEN_OUT, Standing, discarded, standing
 from services.dispatcher.verdict import Verdict, verdict
+from services.vault.data_keys import Vault
 from services.vault.opened import open_integration
-from services.vault.seal import Keyring
+from services.vault.seal import DataKeyErased, DataKeyUnknown, Keyring, SealedUnderOtherKey
 from streams.engine.processor import ReadAt
 from streams.follower import Follower
-from streams.records import Delivery, IntegrationConfig, Result
+from streams.records import AppConfig, Delivery, IntegrationConfig, Result
 from streams.states import States
 from streams.views import Apps, Integrations
 
@@ -32,10 +33,12 @@ log = structlog.get_logger("dispatcher.attempt")
 
 #: Opened secrets of an integration stay in memory this long after they were opened, in use or not.
 OPENED_FOR_MS: Final = 60_000
-#: A configuration that is not known after this long is an alarm: its topic is unreachable, or was made anew.
-BEHIND_ALARM_S: Final = 5.0
 #: And of so many integrations at most.
 OPENED_AT_MOST: Final = 2_000
+#: A configuration that is not known after this long is an alarm: its topic is unreachable, or was made anew.
+BEHIND_ALARM_S: Final = 5.0
+#: And so is a key that its secrets want: its app's record does not come, or this process has not the KEK for it.
+LOCKED_ALARM_MS: Final = 5_000
 
 #: Orderings in which a delivery that fails keeps its place in the line instead of waiting in a retry topic.
 KEEP_THEIR_PLACE: Final = frozenset({"strict", "key"})
@@ -49,7 +52,8 @@ class _Ready:
     """What all attempts of one version of a configuration share."""
 
     version: int
-    allow_http: bool
+    #: The app's record: it allows http or not, and holds the data keys, which may be erased.
+    app: AppConfig | None
     since_ms: int
     prepared: Prepared | Unplannable
     #: As kept in results: secrets masked.
@@ -81,12 +85,14 @@ class Attempts:
         self._integrations = integrations
         self._apps = apps
         self._states = states
-        self._keyring = keyring
+        self._vault = Vault(keyring, apps.get)
         self._sender = sender
         self._brand = brand
         self._version = version
         self._now_ms = now_ms
         self._ready: dict[str, _Ready] = {}
+        #: Integrations whose secrets cannot be opened yet: since when, and whether it was said.
+        self._locked: dict[str, tuple[int, bool]] = {}
 
     async def reach(self, config_offset: int) -> None:
         """Wait until the configuration is known up to this offset, however long."""
@@ -117,6 +123,37 @@ class Attempts:
         config = self._integrations.get(integration)
         return standing(config, is_paused=config is not None and self._states.is_paused(config))
 
+    def is_locked(self, integration: str) -> bool:
+        """
+        Whether its secrets cannot be opened yet, and can be later: a key is missing here.
+
+        A transaction that makes an app its data key and seals an integration under it may be met on one topic before
+        the other. And whoever replaces the KEK may forget this process: it has to be started again then.
+        """
+        config = self._integrations.get(integration)
+        try:
+            if config is not None:
+                self._prepare(config, self._now_ms())
+        except (DataKeyUnknown, SealedUnderOtherKey) as error:
+            self._is_late(integration, error)
+            return True
+        except Exception:  # noqa: BLE001  # no key that comes later mends it: the attempt raises it again, and is put aside
+            return False
+        self._locked.pop(integration, None)
+        return False
+
+    def _is_late(self, integration: str, error: Exception) -> None:
+        now_ms = self._now_ms()
+        since_ms, is_said = self._locked.setdefault(integration, (now_ms, False))
+        if not is_said and now_ms - since_ms >= LOCKED_ALARM_MS:
+            self._locked[integration] = since_ms, True
+            log.error(
+                "secrets.locked",
+                integration=integration,
+                reason=str(error),
+                hint="its deliveries wait; has this process the KEK, and the app's record its data keys?",
+            )
+
     async def attempt(self, delivery: Delivery, read_at: ReadAt) -> Result:
         """The result of the delivery's next attempt."""
         config = self._integrations.get(delivery.integration)
@@ -141,16 +178,16 @@ class Attempts:
 
     def _prepare(self, config: IntegrationConfig, now_ms: int) -> _Ready:
         app = self._apps.get(config.app)
-        allow_http = app is not None and app.allow_http
         ready = self._ready.get(config.id)
         if (
             ready is None
-            or (ready.version, ready.allow_http) != (config.version, allow_http)
+            or ready.version != config.version
+            or ready.app is not app
             or now_ms - ready.since_ms > self._opened_for_ms
         ):
             if len(self._ready) >= OPENED_AT_MOST:
                 self._ready.clear()
-            ready = self._ready[config.id] = self._open(config, allow_http, now_ms)
+            ready = self._ready[config.id] = self._open(config, app, now_ms)
             asyncio.get_running_loop().call_later(self._opened_for_ms / 1000, self._forget, config.id, ready)
         return ready
 
@@ -158,17 +195,21 @@ class Attempts:
         if self._ready.get(integration) is ready:
             del self._ready[integration]
 
-    def _open(self, config: IntegrationConfig, allow_http: bool, now_ms: int) -> _Ready:
-        prepared = prepare(config, open_integration(config, self._keyring), self._brand, self._version)
+    def _open(self, config: IntegrationConfig, app: AppConfig | None, now_ms: int) -> _Ready:
+        try:
+            opened = open_integration(config, self._vault)
+        except DataKeyErased as error:
+            return _Ready(config.version, app, now_ms, Unplannable("secrets_erased", str(error)))
+        prepared = prepare(config, opened, self._brand, self._version)
         if isinstance(prepared, Unplannable):
-            return _Ready(config.version, allow_http, now_ms, prepared)
+            return _Ready(config.version, app, now_ms, prepared)
         masks = prepared.masks
         url = mask(prepared.url, masks)
         headers = {name: mask(value, masks) for name, value in prepared.headers}
-        refusal = url_refusal(prepared.url, allow_http)
+        refusal = url_refusal(prepared.url, allow_http=app is not None and app.allow_http)
         if refusal is not None:
-            return _Ready(config.version, allow_http, now_ms, Unplannable("url_refused", refusal), url, headers)
-        return _Ready(config.version, allow_http, now_ms, prepared, url, headers)
+            return _Ready(config.version, app, now_ms, Unplannable("url_refused", refusal), url, headers)
+        return _Ready(config.version, app, now_ms, prepared, url, headers)
 
     async def _send(self, planned: Planned) -> Answer | Failure:
         timeout_ms = min(max(planned.timeout_ms, 1), MAX_TIMEOUT_MS)  # as in `pace`

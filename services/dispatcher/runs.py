@@ -33,6 +33,9 @@ log = structlog.get_logger("dispatcher.runs")
 
 #: How often a worker that was frozen, or has lost its broker, looks whether it may go on.
 CONFIRMED_POLL_S: Final = 0.05
+#: How often a delivery looks whether the key that its integration's secrets want is there: milliseconds after the
+#: configuration, as a rule.
+UNLOCKED_POLL_S: Final = 0.05
 
 
 class Deliverer(Protocol):
@@ -46,6 +49,9 @@ class Deliverer(Protocol):
 
     def standing(self, integration: str) -> Standing:
         """Whether its deliveries are sent now."""
+
+    def is_locked(self, integration: str) -> bool:
+        """Whether its secrets cannot be opened yet, and can be later."""
 
     async def attempt(self, delivery: Delivery, read_at: ReadAt) -> Result:
         """One attempt, or the outcome of a delivery that ends without one; where it was read goes into the result."""
@@ -308,8 +314,11 @@ class Runs:
         # one that is yet to come.
         await self._deliverer.reach(delivery.config_offset)
         await self._owner.make_busy(line)
-        if not self._may_start() and not await self._is_confirmed():
-            return None
+        while self._is_locked(line, entry) or not self._may_start():
+            if not await self._is_confirmed():
+                return None
+            if self._is_locked(line, entry):
+                await asyncio.sleep(UNLOCKED_POLL_S)
         if not self._is_open:
             return None
         is_expiring = line.is_expiring(entry)
@@ -339,6 +348,20 @@ class Runs:
         self._ends.saw(target, (await future).offset)
         run.is_sent = False
         return found_of(result)
+
+    def _is_locked(self, line: Line, entry: Entry) -> bool:
+        """
+        Whether the delivery waits for a key that is to come.
+
+        Here, where nothing is sent yet, so that whoever gets the partition meanwhile need not wait for it. One that is
+        held, discarded or about to fall out of the log needs no key.
+        """
+        return (
+            self._is_open
+            and not line.is_expiring(entry)
+            and self._deliverer.standing(line.integration) == "send"
+            and self._deliverer.is_locked(line.integration)
+        )
 
     async def _put_aside(self, line: Line, entry: Entry, reason: str) -> None:
         record: ConsumerRecord[Any, Any] | None = (

@@ -7,11 +7,18 @@ One nested class a service; a double underscore enters it: `TENTERHOOK_DISPATCHE
 
 import os
 import socket
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 
 class _Section(BaseModel):
@@ -67,9 +74,33 @@ class BreakerSettings(_Section):
     )
 
 
+def _networks(given: Any) -> Any:
+    """Networks out of a text with commas (a variable's), or a list of texts (the file's)."""
+    given = given.split(",") if isinstance(given, str) else given
+    if not isinstance(given, list | tuple):
+        return given
+    found = []
+    for number, each in enumerate(filter(None, (str(item).strip() for item in given)), 1):
+        try:
+            network = ip_network(each)
+        except ValueError:
+            raise ValueError(f"number {number} is no network: write 10.0.0.0/8, 192.0.2.7 or fd00::/8") from None
+        if network.prefixlen == 0:
+            raise ValueError(f"number {number} is every address: whoever sends the header could then claim any")
+        found.append(network)
+    return tuple(found)
+
+
+#: In the environment one text, with commas; not JSON, as pydantic would have it.
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+
+
 class AdminSettings(_Section):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8081, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    trusted_proxies: Networks = Field(
+        (), description="Proxies whose `X-Forwarded-For` counts, for the audit log: networks, with commas."
+    )
 
 
 class Settings(BaseSettings):
@@ -90,6 +121,10 @@ class Settings(BaseSettings):
     )
     kek: SecretStr | None = Field(None, description="Key-encryption key: 32 bytes as base64. Required.")
     kek_file: Path | None = Field(None, description="File that holds it, instead.")
+    kek_previous: SecretStr | None = Field(
+        None, description="Keys that it replaces, with commas, until all is under the new one."
+    )
+    kek_previous_file: Path | None = Field(None, description="File that holds them, one a line, instead.")
     header_brand: str = Field(
         "X-ApifyCloud", pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$", description="Brand in the names of request headers."
     )

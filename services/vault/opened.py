@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from services.vault.seal import Context, Keyring
+from services.vault.seal import Context, Opener
 from streams.records import IntegrationConfig
 
 
@@ -19,25 +19,28 @@ class OpenedSecrets:
     signing: list[tuple[str, int | None]] = field(repr=False)
 
 
-def open_integration(config: IntegrationConfig, keyring: Keyring) -> OpenedSecrets:
+def open_integration(config: IntegrationConfig, keys: Opener) -> OpenedSecrets:
     """
     All secrets of an integration, in plain.
+
+    Args:
+        keys: a `Vault`; a `Keyring` opens only what no data key sealed.
 
     Raises:
         Unsealable: one of them does not open; nothing is given then.
     """
     return OpenedSecrets(
         headers={
-            name: keyring.open(sealed, Context.of_header(config.app, config.id, name)).decode()
+            name: keys.open(sealed, Context.of_header(config.app, config.id, name)).decode()
             for name, sealed in config.headers.items()
         },
         secrets={
-            name: keyring.open(secret.sealed, Context.of_secret(config.app, config.id, name, secret.version)).decode()
+            name: keys.open(secret.sealed, Context.of_secret(config.app, config.id, name, secret.version)).decode()
             for name, secret in config.secrets.items()
         },
         signing=[
             (
-                keyring.open(secret.sealed, Context.of_signing(config.app, config.id, secret.version)).decode(),
+                keys.open(secret.sealed, Context.of_signing(config.app, config.id, secret.version)).decode(),
                 secret.valid_until_ms,
             )
             for secret in config.signing_secrets

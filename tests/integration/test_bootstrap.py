@@ -7,11 +7,14 @@ import pytest
 from services.admin.bootstrap import Bootstrapped, bootstrap
 from services.admin.tokens import hash_of
 from services.ingest.keys import kind_of_key
+from services.vault.data_keys import Vault
+from services.vault.seal import Context
 from streams.follower import Follower
 from streams.topics import APP_CONFIG, ensure
 from streams.views import Apps
 from tests.admins import PARTITIONS, make_token, put_apps
 from tests.apps import make_app
+from tests.sealing import KEYRING
 
 
 @pytest.fixture
@@ -77,6 +80,32 @@ async def test_keys_that_nobody_kept_are_joined_by_new_ones_and_nothing_else_cha
         before.version + 1,
     )
     assert (demo.created_at_ms, demo.updated_at_ms, demo.updated_by) == (0, 5_000, "up")
+
+
+async def test_the_app_gets_one_data_key_and_whoever_has_the_kek_seals_with_it(log):
+    made = await bootstrap(log, now_ms=1_000, random=os.urandom, keyring=KEYRING)
+    again = await bootstrap(log, now_ms=2_000, random=os.urandom, known=made, keyring=KEYRING)
+    apps, records = await apps_on(log)
+    vault = Vault(KEYRING, apps.get)
+    here = Context.of_secret("demo", "int_1", "token", 1)
+    sealed = vault.seal(b"t-1", here)
+
+    assert (again, records, apps.get("demo").version) == (made, 2, 1)
+    assert [(each.id, each.created_at_ms) for each in apps.get("demo").data_keys] == [
+        (f"dk_{sealed[1:9].hex()}", 1_000)
+    ]
+    assert vault.open(sealed, here) == b"t-1"
+    assert apps.get("*").data_keys == []
+
+
+async def test_an_app_from_before_data_keys_gets_one_and_nothing_else_changes(log):
+    made = await bootstrap(log, now_ms=1_000, random=os.urandom)
+    before = (await apps_on(log))[0].get("demo")
+    await bootstrap(log, now_ms=2_000, random=os.urandom, known=made, keyring=KEYRING)
+    after = (await apps_on(log))[0].get("demo")
+
+    assert (len(after.data_keys), after.version, after.updated_at_ms, after.updated_by) == (1, 2, 2_000, "up")
+    assert after.keys == before.keys
 
 
 def test_no_representation_shows_a_key():

@@ -9,7 +9,7 @@ Claims:
 2. nothing that has a result is attempted again, and an attempt is made again only where its process died under it;
 3. order: `integration`, `strict` and `key` as the contract has them, also across workers;
 4. an attempt that keeps its place is never made before it is due;
-5. while an integration is held nothing of it is sent;
+5. while an integration is held, or its secrets wait for a key, nothing of it is sent;
 6. bounds: what an attached line has in line, what a detached one has read ahead, what a row lists;
 7. what is held is not read at a takeover.
 """
@@ -134,6 +134,11 @@ class Lines(RuleBasedStateMachine):
     def set_standing(self, name: str, standing: Any) -> None:
         self.endpoint.standings[name] = standing
         self.in_worker(lambda: self.worker.lanes.wake(name))
+
+    @rule(name=st.sampled_from(NAMES), is_locked=st.booleans())
+    def set_locked(self, name: str, is_locked: bool) -> None:
+        """Nobody tells the lanes."""
+        (self.endpoint.locked.add if is_locked else self.endpoint.locked.discard)(name)
 
     @rule(
         choices=st.lists(st.tuples(st.integers(0, 20), st.booleans(), st.integers(100, 9_000)), min_size=1, max_size=8)
@@ -285,6 +290,7 @@ class Lines(RuleBasedStateMachine):
         delivery, offset = flying.delivery, flying.read_at.offset
         name, pair = delivery.integration, (delivery.delivery_id, delivery.attempt)
         assert self.endpoint.standing(name) == "send"
+        assert name not in self.endpoint.locked
         assert flying.worker is self.worker, "a worker that was replaced started a request"
         self.starts[pair] += 1
         self.last_worker[pair] = flying.worker
@@ -325,6 +331,7 @@ class Lines(RuleBasedStateMachine):
 
     def finish(self) -> None:
         """Nothing fails any more: everything comes to its end."""
+        self.endpoint.locked.clear()
         for name in NAMES:
             self.endpoint.standings[name] = "send"
         if self.frozen is not None:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from services.vault.seal import Context, Keyring, SealedUnderOtherKey, Unsealable
+from services.vault.seal import Context, DataKeyUnknown, Keyring, SealedUnderOtherKey, Unsealable
 
 KEK = bytes(range(32))
 HERE = Context(app="demo", integration="int_1", name="secret:token", version=7)
@@ -73,14 +73,35 @@ def test_another_key_is_told_apart_from_tampering_and_both_ids_are_named():
 
 
 def test_a_later_format_is_named():
-    with pytest.raises(Unsealable, match="format 2; this release reads format 1"):
+    with pytest.raises(Unsealable, match="format 3; this release reads formats 1 and 2"):
+        Keyring(KEK).open(b"\x03" + KNOWN[1:], HERE)
+
+
+def test_what_a_data_key_sealed_is_no_kek_s_to_open():
+    with pytest.raises(DataKeyUnknown, match="630dcd2966c43366"):
         Keyring(KEK).open(b"\x02" + KNOWN[1:], HERE)
+
+
+def test_a_previous_kek_opens_and_does_not_seal():
+    both = Keyring(bytes(32), KEK)
+
+    assert both.open(KNOWN, HERE) == "s3cret-ü".encode()
+    assert both.seal(b"abc", HERE)[1:9] == both.key_id == Keyring(bytes(32)).key_id
+    assert both.key_ids == (Keyring(bytes(32)).key_id, Keyring(KEK).key_id)
+
+
+def test_every_kek_that_is_there_is_named_where_none_of_them_sealed():
+    others = Keyring(bytes(32), b"o" * 32)
+    with pytest.raises(SealedUnderOtherKey, match=", ".join(each.hex() for each in others.key_ids)):
+        others.open(KNOWN, HERE)
 
 
 @pytest.mark.parametrize("length", [0, 16, 31, 33, 64])
 def test_a_key_of_another_length_is_refused(length):
     with pytest.raises(ValueError, match=f"this one has {length}"):
         Keyring(bytes(length))
+    with pytest.raises(ValueError, match=f"this one has {length}"):
+        Keyring(KEK, bytes(length))
 
 
 def test_no_representation_and_no_message_shows_the_key_or_the_value():

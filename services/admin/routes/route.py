@@ -1,6 +1,6 @@
 """What the handlers share: who may, what the body says, how an answer looks."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -9,10 +9,12 @@ import msgspec
 from aiohttp import web
 
 from services.admin.changes import Changes
+from services.admin.client_ip import Network, client_ip
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
 from services.admin.idempotency import key_fault
 from services.admin.rules import Refused
+from services.admin.secret_commands import SecretCommands
 from services.admin.tokens import EVERY_APP, Caller, caller_of, presented_token, require
 from services.runtime.problems import Problem
 from streams.records import AppConfig, Role
@@ -53,6 +55,9 @@ class Api:
     log: ConfigLog
     changes: Changes
     commands: Commands
+    secrets: SecretCommands
+    #: Whose `X-Forwarded-For` counts.
+    trusted_proxies: Sequence[Network]
     now_ms: Callable[[], int]
 
 
@@ -71,7 +76,8 @@ async def admitted(api: Api, request: web.Request, least: Role) -> tuple[AppConf
     if app is None or name == EVERY_APP:
         raise Problem(404, "app_unknown", "No such app", f"There is no app {name[:64]!r}. Check its name.")
     require(caller, least)
-    return app, replace(caller, ip=request.remote)
+    forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    return app, replace(caller, ip=client_ip(request.remote, forwarded, api.trusted_proxies))
 
 
 async def json_of(request: web.Request) -> Any:
