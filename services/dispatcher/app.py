@@ -197,6 +197,7 @@ async def _run(
         integrations=integrations,
         states=states,
         may_start=lambda: app.is_confirmed,
+        ask_ends=app.ends,
         **shared,
     )
     app.add_processor(connection.topic(topics.REPLAYS), replaying, name=REPLAYS)

@@ -31,6 +31,7 @@ from services.dispatcher.replay_log import (
     span_of,
 )
 from services.dispatcher.replaying import MAX_AT_ONCE, QUARANTINED, Course, Pace, Past, Places, delivery_of, takes
+from services.dispatcher.retries import AskEnds
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch
@@ -50,11 +51,17 @@ log = structlog.get_logger("dispatcher.replays")
 #: Progress is stored at most so often. What a takeover reads back grows with it.
 SAVE_EVERY_S: Final = 1.0
 
+#: One that waits and has nothing open says so often how far the log has come: its successor reads back from there.
+REFRESH_S: Final = 60.0
+
 #: The longest that a replay waits before it looks around: for the end of a pause, or of a freeze.
 LOOK_S: Final = 0.25
 
 #: Wait before a replay goes on that something has interrupted: the broker was away, or a bug of ours.
 AGAIN_S: Final = 1.0
+
+#: One that has not moved for so long, since its integration is paused or answers nothing, lets another have its turn.
+STALLED_S: Final = 5.0
 
 #: What has ended is forgotten after so long.
 KEEP_ENDED_MS: Final = 30 * topics.DAY_MS
@@ -80,6 +87,7 @@ class ReplayAgent:
         now_ms: Callable[[], int],
         on_fatal: Callable[[Exception], None],
         may_start: Callable[[], bool],
+        ask_ends: AskEnds,
     ) -> None:
         """
         Args:
@@ -99,6 +107,7 @@ class ReplayAgent:
         self._now_ms = now_ms
         self._on_fatal = on_fatal
         self._may_start = may_start
+        self._ask_ends = ask_ends
         self._topic = connection.topic(topics.REPLAYS)
         self._deliveries = [
             TopicPartition(connection.topic(topics.DELIVERIES), number) for number in range(partitions.by_integration)
@@ -113,6 +122,8 @@ class ReplayAgent:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        #: How many wait for one.
+        self._queued = 0
 
     # -- takeover --------------------------------------------------------------------------------------------
 
@@ -246,32 +257,66 @@ class ReplayAgent:
     # -- work ------------------------------------------------------------------------------------------------
 
     async def _run(self, replay: str, generation: int) -> None:
-        """Until it has ended, or is given up; begun again where something interrupts it."""
-        async with self._slots:
-            self._wakes[replay] = asyncio.Event()
-            try:
-                while self._owns(generation):
-                    try:
-                        return await self._carry_out(replay, generation)
-                    except KafkaError as error:
-                        if not error.retriable:
-                            log.exception("replay.unrecordable", replay=replay)
-                            return self._on_fatal(error)
-                        log.warning("replay.interrupted", replay=replay, reason=repr(error), retry_s=AGAIN_S)
-                    except Exception:
-                        log.exception("replay.raised", replay=replay, retry_s=AGAIN_S)
-                    await asyncio.sleep(AGAIN_S)
-            finally:
-                self._wakes.pop(replay, None)
+        """Until it has ended, or is given up; turn by turn, begun again where something interrupts it."""
+        wake = self._wakes[replay] = asyncio.Event()
+        try:
+            while self._owns(generation):
+                async with self._turn():
+                    if not self._owns(generation) or await self._has_ended_in_turn(replay, generation):
+                        return
+                await _set_within(wake, AGAIN_S)
+                while self._owns(generation) and self._waits(replay):
+                    wake.clear()
+                    await _set_within(wake, LOOK_S)
+        finally:
+            if self._wakes.get(replay) is wake:
+                del self._wakes[replay]
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        slots = self._slots
+        self._queued += 1
+        try:
+            await slots.acquire()
+        finally:
+            self._queued -= 1
+        try:
+            yield
+        finally:
+            slots.release()
+
+    async def _has_ended_in_turn(self, replay: str, generation: int) -> bool:
+        try:
+            return await self._carry_out(replay, generation)
+        except KafkaError as error:
+            if not error.retriable:
+                log.exception("replay.unrecordable", replay=replay)
+                self._on_fatal(error)
+                return True
+            log.warning("replay.interrupted", replay=replay, reason=repr(error), retry_s=AGAIN_S)
+        except Exception:
+            log.exception("replay.raised", replay=replay, retry_s=AGAIN_S)
+        return False
+
+    def _waits(self, replay: str) -> bool:
+        """Whether it needs no turn now: its integration is paused."""
+        found = self._replays.get(replay)
+        return found is not None and found.state == RUNNING and self._is_paused(found.integration)
+
+    def _is_paused(self, integration: str) -> bool:
+        config = self._integrations.get(integration)
+        return config is not None and self._states.is_paused(config)
 
     def _owns(self, generation: int) -> bool:
         return self._is_open and self._generation == generation
 
-    async def _carry_out(self, replay_id: str, generation: int) -> None:
+    async def _carry_out(self, replay_id: str, generation: int) -> bool:
+        """One turn of it, which lasts as long as it moves or nobody else wants one; whether it has ended."""
         await self._follower.catch_up()
+        await self._config.catch_up()  # the integration may be as new as the replay
         replay, row = self._replays.get(replay_id), self._replays.progress(replay_id)
         if replay is None or (row is not None and row.state != RUNNING):
-            return
+            return True
         if row is None or row.generation != generation:
             row = await self._adopt(replay)
         places = self._places_of(row.integration)
@@ -294,14 +339,14 @@ class ReplayAgent:
             self._watching(work),
             PastEvents(self._connection, partition, span, wants=wants, since_ms=since_ms) as past,
         ):
-            await self._append_all(work, past, generation)
+            return await self._append_all(work, past, generation)
 
     def _takes(self, replay: Replay, event: Event) -> bool:
         config = self._integrations.get(replay.integration)
         return config is not None and takes(replay, config, event)
 
-    async def _append_all(self, work: "_Work", past: PastEvents, generation: int) -> None:
-        """Append what may be appended, when it may; returns when the replay has ended or is given up."""
+    async def _append_all(self, work: "_Work", past: PastEvents, generation: int) -> bool:
+        """Append what may be appended, when it may; whether the replay has ended, or only its turn."""
         following: Past | None = None
         while self._owns(generation) and self._replays.get(work.row.id) is not None:
             work.wake.clear()
@@ -310,10 +355,14 @@ class ReplayAgent:
             ended = self._ended(work, is_over=past.is_over and following is None)
             if ended is not None and self._may_start():
                 await self._end(work, *ended)
-                return
+                return True
+            is_stalled = (following is not None or past.is_over) and work.stands_still_s > STALLED_S
+            if is_stalled and self._queued:
+                return False
             await self._checkpoint(work)
             if following is None and not past.is_over and ended is None:
                 following = await past.next()
+                work.moved_s = time.monotonic()
                 if following is not None and following.is_repeat:
                     following = None
             elif (
@@ -326,6 +375,7 @@ class ReplayAgent:
                 following = None
             else:
                 await _set_within(work.wake, min(work.pace.wait_s(time.monotonic()) or LOOK_S, LOOK_S))
+        return False
 
     def _ended(self, work: "_Work", *, is_over: bool) -> tuple[ReplayState, str | None] | None:
         """How it ends now, and why; None where it goes on."""
@@ -339,9 +389,7 @@ class ReplayAgent:
 
     def _may_append(self, work: "_Work") -> bool:
         """Few are open, the integration is not paused, and the group has confirmed us."""
-        config = self._integrations.get(work.row.integration)
-        is_paused = config is None or self._states.is_paused(config)
-        return work.course.has_room and not is_paused and self._may_start()
+        return work.course.has_room and not self._is_paused(work.row.integration) and self._may_start()
 
     async def _append(self, work: "_Work", past: Past, generation: int) -> None:
         delivery = delivery_of(work.row, past, config_offset=self._config.position, generation=generation)
@@ -353,7 +401,7 @@ class ReplayAgent:
             target.topic, codec.encode(delivery), key=delivery.integration.encode(), partition=target.partition
         )
         self._ends.saw(target, appended.offset)
-        work.is_dirty = True
+        work.has_moved()
 
     def _places(self, work: "_Work") -> Places:
         return Places(self._ends.of(work.deliveries), work.results_at, work.quarantine_at)
@@ -361,7 +409,12 @@ class ReplayAgent:
     async def _checkpoint(self, work: "_Work") -> None:
         now_s = time.monotonic()
         has_moved = work.is_dirty or work.course.next != work.saved_next
-        if has_moved and now_s - work.saved_s >= SAVE_EVERY_S and self._may_start():
+        is_idle = not work.course.open and now_s - work.saved_s >= REFRESH_S
+        if not (has_moved or is_idle) or now_s - work.saved_s < SAVE_EVERY_S:
+            return
+        if not has_moved:
+            self._ends.reach(await self._ask_ends([work.deliveries]))
+        if self._may_start():
             work.saved_s, work.is_dirty, work.saved_next = now_s, False, work.course.next
             await self._save(work.course.row(self._places(work), worker=self._worker_id, now_ms=self._now_ms()))
 
@@ -404,7 +457,7 @@ class ReplayAgent:
                 for record in records:
                     ended = _outcome(record.value) if record.key in (own_key, None) else None
                     if ended is not None and work.course.end(*ended):
-                        work.is_dirty = True
+                        work.has_moved()
                         work.wake.set()
                 if partition == work.results:
                     work.results_at = records[-1].offset + 1
@@ -432,6 +485,16 @@ class _Work:
         self.is_dirty = False
         self.saved_s = 0.0
         self.saved_next = row.events_next
+        self.moved_s = time.monotonic()
+
+    @property
+    def stands_still_s(self) -> float:
+        """How long nothing has been read, appended or ended."""
+        return time.monotonic() - self.moved_s
+
+    def has_moved(self) -> None:
+        """Something was appended, or has its outcome."""
+        self.is_dirty, self.moved_s = True, time.monotonic()
 
     def raise_if_blind(self) -> None:
         """

@@ -13,13 +13,13 @@ from services.cli.replay import cancel, list_, start
 from services.cli.times import iso
 from services.dispatcher.dry_run import dry_run
 from services.dispatcher.match import delivery_id
-from services.dispatcher.replaying import MAX_OPEN
-from streams import topics
+from services.dispatcher.replaying import MAX_AT_ONCE, MAX_OPEN
+from streams import codec, topics
 from streams.connection import Connection
 from tests.dispatching import dispatching
 from tests.logs import Log, log_of, make_event
 from tests.receiving import after, receiver
-from tests.records import make_integration, make_replay
+from tests.records import make_delivery, make_integration, make_replay
 from tests.replays import HEADER, asking, replayed
 from tests.waiting import eventually
 
@@ -152,6 +152,49 @@ async def test_while_the_integration_is_paused_it_waits_and_where_that_is_delete
     assert (row.state, row.reason) == ("failed", "integration_deleted")
     assert 5 <= len(to.numbers("int_1")) < 20
     assert to.numbers("int_1") == list(range(len(to.numbers("int_1"))))
+
+
+async def test_those_that_cannot_go_on_let_others_have_their_turn(embedded_connection: Connection):
+    async with log_of(embedded_connection) as log, receiver() as to, asking(log) as replays:
+        await log.integration(to.integration("int_paused", status="paused"))
+        await log.integration(to.integration("int_1"))
+        async with dispatching(embedded_connection):
+            await log.events(*(make_event(number, type="call_started") for number in range(5)))
+            await fanned_out(log, 5)
+            for number in range(MAX_AT_ONCE):
+                await replays.start(f"rpl_{number}", types=["call_started"], integration="int_paused")
+            await replays.start("rpl_last", types=["call_started"])
+            assert (await replays.ended("rpl_last")).outcomes == {"delivered": 5}
+            assert list(to.arrivals) == ["int_1"]
+            await log.integration(to.integration("int_paused", version=2, epoch=2))
+            for number in range(MAX_AT_ONCE):
+                assert (await replays.ended(f"rpl_{number}")).outcomes == {"delivered": 5}
+
+    assert len(to.arrivals["int_paused"]) == 5 * MAX_AT_ONCE
+
+
+async def test_what_a_replaced_worker_appends_late_is_set_aside_and_what_ended_long_ago_is_forgotten(
+    embedded_connection: Connection,
+):
+    async with log_of(embedded_connection) as log, receiver() as to, asking(log) as replays:
+        await log.integration(to.integration("int_1"))
+        long_ended = {"state": "done", "updated_at_ms": 1}
+        for row in (make_replay("rpl_old"), make_replay("rpl_old", generation=1, **long_ended)):
+            await replays.write(row)
+        await replays.write(make_replay("rpl_kept", state="cancelled", updated_at_ms=time.time_ns() // 1_000_000))
+        async with dispatching(embedded_connection):
+            await eventually(lambda: [each.id for each in replays.rows.all()] == ["rpl_kept"])
+            assert replays.rows.progress("rpl_old") is None
+            fields = {"cause": "replay", "run": "rpl_1", "config_offset": 0}
+            for generation, number in ((0, 1), (2**31 - 1, 2)):
+                late = make_delivery(
+                    delivery_id=f"dlv_{number}", source_generation=generation, payload=b'{"n": %d}' % number, **fields
+                )
+                await log.raw(topics.DELIVERIES, codec.encode(late), b"int_1")
+            await to.wait_for("int_1", 1)
+            await eventually(log.all_is_committed, 30)
+
+    assert to.numbers("int_1") == [2]
 
 
 async def test_a_dry_run_counts_and_shows_and_writes_nothing(connection: Connection):
