@@ -63,6 +63,7 @@ _STRUCTS: Final[dict[str, type[Record]]] = {
     "lane_row": records.LaneRow,
     "command": records.Command,
     "command_reply": records.CommandReply,
+    "replay": records.Replay,
 }
 _NESTED: Final = {"integration_config", "app_config", "quarantined", "lane_row", "command"}
 

@@ -14,6 +14,7 @@ Outcome = Literal["delivered", "rejected", "exhausted", "blocked", "discarded"]
 KeyKind = Literal["public", "secret"]
 CommandOutcome = Literal["done", "stale", "late", "refused"]
 Role = Literal["viewer", "operator", "admin"]
+ReplayState = Literal["running", "cancelled", "done", "failed"]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -353,6 +354,33 @@ class LaneRow(msgspec.Struct, frozen=True, kw_only=True):
     marked_retries: int = 0
 
 
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    app: str
+    integration: str
+    from_ms: int
+    until_ms: int
+    types: list[str] = []
+    event_ids: list[str] = []
+    rate: int
+    state: ReplayState
+    reason: str | None = None
+    asked_by: str
+    created_at_ms: int
+    updated_by: str
+    updated_at_ms: int
+    generation: int = 0
+    events_from: int = 0
+    events_next: int = 0
+    events_until: int = 0
+    reached_ms: int | None = None
+    deliveries_from: int = 0
+    marked: int = 0
+    results_from: int = 0
+    quarantine_from: int = 0
+    outcomes: dict[str, int] = {}
+
+
 Record = (
     Event
     | Delivery
@@ -371,4 +399,5 @@ Record = (
     | LaneRow
     | Command
     | CommandReply
+    | Replay
 )

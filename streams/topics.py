@@ -100,6 +100,10 @@ COMMAND_REPLIES: Final = Topic("command-replies", "process", "delete", DAY_MS, "
 #: Every version of every integration, as it was written: what history, diff and roll back read. Internal.
 CONFIG_HISTORY: Final = Topic("config-history", "integration", "delete", 400 * DAY_MS, "one")
 
+#: Replays: what was asked for, and how far each is; see `streams.replays`. One partition: one worker carries them out.
+#: Internal.
+REPLAYS: Final = Topic("replays", "replay/generation", "compact", None, "one", SMALL_SEGMENT_BYTES)
+
 #: The breaker's table, as Faust names it: `<group>-<table>-changelog`. See `services.breaker`. Internal.
 BREAKER_ROWS: Final = Topic(
     "breaker-rows-changelog", "integration", "compact", None, "integration", SMALL_SEGMENT_BYTES
@@ -122,6 +126,7 @@ TOPICS: Final = (
     COMMANDS,
     COMMAND_REPLIES,
     CONFIG_HISTORY,
+    REPLAYS,
     *RETRIES,
 )
 

@@ -4,8 +4,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.dispatcher.fan_out import LIVE_RUN
-from services.dispatcher.match import delivery_id
+from services.dispatcher.match import LIVE_RUN, delivery_id
 from streams import codec, topics
 from streams.connection import Connection
 from streams.records import Delivery, Event, FanOutReceipt, Result

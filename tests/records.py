@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from streams.records import Delivery, IntegrationConfig
+from streams.records import Delivery, IntegrationConfig, Replay
 
 
 def make_delivery(**changes: Any) -> Delivery:
@@ -54,3 +54,21 @@ def make_integration(integration: str = "int_1", app: str = "demo", **changes: A
         "updated_by": "test",
     }
     return IntegrationConfig(**fields | changes)
+
+
+def make_replay(replay: str = "rpl_1", **changes: Any) -> Replay:
+    """As it was asked for."""
+    fields: dict[str, Any] = {
+        "id": replay,
+        "app": "demo",
+        "integration": "int_1",
+        "from_ms": 0,
+        "until_ms": 2**62,
+        "rate": 20,
+        "state": "running",
+        "asked_by": "anna",
+        "created_at_ms": 0,
+        "updated_by": "anna",
+        "updated_at_ms": 0,
+    }
+    return Replay(**fields | changes)

@@ -29,6 +29,7 @@ COMMANDS: Final = (
         "Create, list, change, pause, activate and delete integrations.",
     ),
     ("deliveries", "services.cli.deliveries:app", _USE, "List deliveries and how they ended; send some again."),
+    ("replay", "services.cli.replay:app", _USE, "Send past events to an integration again; a dry run first."),
     ("trace", "services.cli.trace:trace", _USE, "Show one event's life across all topics."),
     ("reconcile", "services.cli.reconcile:reconcile", _RUN, "Prove from the log that nothing vanished."),
     ("settings", "services.cli.settings:settings", _RUN, "Print all settings with their value and source."),

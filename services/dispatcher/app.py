@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from services.dispatcher.attempt import Attempts
 from services.dispatcher.fan_out import FanOut
 from services.dispatcher.lanes import Lanes
+from services.dispatcher.replays import ReplayAgent
 from services.dispatcher.retries import DeliveryEnds, Retries
 from services.dispatcher.retry_reader import RetryReader
 from services.dispatcher.wire import WireSender
@@ -31,6 +32,7 @@ from streams.engine.pinned import FaustChanged
 from streams.follower import Apply, Follower
 from streams.producer import open_producer
 from streams.quarantine import Quarantine
+from streams.replays import Replays
 from streams.states import States
 from streams.topics import Partitions, TopicMismatch
 from streams.views import Apps, Integrations
@@ -40,6 +42,7 @@ log = structlog.get_logger("dispatcher.app")
 #: Names of the Faust agents; they reach logs, metrics and quarantined records.
 FAN_OUT: Final = "fan-out"
 LANES: Final = "lanes"
+REPLAYS: Final = "replays"
 RETRY: Final = "retry-{delay_s}s"
 
 #: What a worker holds of one partition of a retry topic: of 40 of them, so some 20 MB beside as much in fetches.
@@ -101,7 +104,7 @@ class _Health:
 
 
 class _Changes:
-    """Tells the lanes of each integration that has changed."""
+    """Tells of each key that has changed: the lanes of integrations, the agent of replays."""
 
     def __init__(self) -> None:
         self.tell: Callable[[str], None] = lambda _: None
@@ -135,6 +138,10 @@ async def _run(
     )
     await _started(Follower(connection, topics.APP_CONFIG, apps.apply, clear=apps.clear), stack)
     check_keks(keyring, apps.all(), integrations.all())
+    replays, replay_changes = Replays(), _Changes()
+    asked = await _started(
+        Follower(connection, topics.REPLAYS, replay_changes.after(replays.apply), clear=replays.clear), stack
+    )
     producer = await open_producer(connection, client_id=own.worker_id)
     stack.push_async_callback(_stopped, producer)
     sender = WireSender(allow_private=own.allow_private_addresses)
@@ -168,6 +175,7 @@ async def _run(
             brand=settings.header_brand,
             version=version("tenterhook"),
             now_ms=now_ms,
+            is_cancelled=replays.is_cancelled,
         ),
         retries=retries,
         quarantine=Quarantine(producer, connection, LANES, now_ms),
@@ -183,10 +191,21 @@ async def _run(
     )
     app.add_processor(connection.topic(topics.EVENTS), fan_out, name=FAN_OUT)
     app.add_processor(connection.topic(topics.DELIVERIES), lanes, name=LANES)
-    changes.tell, health.lanes = lanes.wake, lanes
+    replaying = ReplayAgent(
+        follower=asked,
+        replays=replays,
+        config=config,
+        integrations=integrations,
+        states=states,
+        may_start=lambda: app.is_confirmed,
+        ask_ends=app.ends,
+        **shared,
+    )
+    app.add_processor(connection.topic(topics.REPLAYS), replaying, name=REPLAYS)
+    changes.tell, replay_changes.tell, health.lanes = lanes.wake, replaying.changed, lanes
     readers = _add_retry_readers(app, retries, shared)
 
-    gauges = _Gauges(app, lanes, readers)
+    gauges = _Gauges(app, lanes, readers, replaying)
     REGISTRY.register(gauges)
     stack.callback(REGISTRY.unregister, gauges)
     stack.push_async_callback(lanes.finish_leaving, LEAVING_S)
@@ -243,8 +262,9 @@ async def _first(*waits: Callable[[], Awaitable[Any]]) -> None:
 class _Gauges(Collector):
     """What a worker holds right now, asked when Prometheus asks."""
 
-    def __init__(self, app: SafeApp, lanes: Lanes, readers: list[RetryReader]) -> None:
+    def __init__(self, app: SafeApp, lanes: Lanes, readers: list[RetryReader], replaying: ReplayAgent) -> None:
         self._app = app
+        self._replaying = replaying
         self._lanes = lanes
         self._readers = readers
 
@@ -258,6 +278,9 @@ class _Gauges(Collector):
         return [
             overdue,
             GaugeMetricFamily("tenterhook_dispatcher_in_flight", "Requests under way.", self._lanes.in_flight),
+            GaugeMetricFamily(
+                "tenterhook_dispatcher_replays", "Replays that this worker runs.", self._replaying.running
+            ),
             GaugeMetricFamily("tenterhook_dispatcher_unfinished_records", "Taken, not finished.", records),
             GaugeMetricFamily("tenterhook_dispatcher_unfinished_bytes", "Their bytes.", size),
         ]

@@ -76,9 +76,15 @@ class Attempts:
         brand: str,
         version: str,
         now_ms: Callable[[], int],
+        is_cancelled: Callable[[str], bool] = lambda _: False,
         opened_for_ms: int = OPENED_FOR_MS,
         behind_alarm_s: float = BEHIND_ALARM_S,
     ) -> None:
+        """
+        Args:
+            is_cancelled: whether the replay of this id was.
+        """
+        self._is_cancelled = is_cancelled
         self._opened_for_ms = opened_for_ms
         self._behind_alarm_s = behind_alarm_s
         self._config = config
@@ -159,7 +165,8 @@ class Attempts:
         config = self._integrations.get(delivery.integration)
         started_ms = self._now_ms()
         is_paused = config is not None and self._states.is_paused(config)
-        unsent = discarded(delivery, config, is_paused=is_paused)
+        is_cancelled = delivery.cause == "replay" and self._is_cancelled(delivery.run)
+        unsent = discarded(delivery, config, is_paused=is_paused, is_cancelled=is_cancelled)
         if config is None or unsent is not None:
             return self._result(delivery, config, unsent or FALLEN_OUT, started_ms, read_at)
         ready = self._prepare(config, started_ms)

@@ -21,7 +21,7 @@ from aiokafka.structs import RecordMetadata
 
 from services.dispatcher.appended import Appended, Floor, ReadBack
 from services.dispatcher.event_ids import EventIds
-from services.dispatcher.match import delivery_id, selected
+from services.dispatcher.match import LIVE_RUN, delivery_id, selected
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch
@@ -33,9 +33,6 @@ from streams.topics import Partitions
 from streams.views import Integrations
 
 log = structlog.get_logger("dispatcher.fan_out")
-
-#: Run of the deliveries that fan-out makes; a retry, replay or test has its command's id instead.
-LIVE_RUN: Final = "0"
 
 #: How often the broker is asked where `deliveries` ends. Others append there too, and a takeover reads from what we
 #: know; at 5,000 records a second it then reads 50,000 that are not ours, in a second or so.

@@ -106,6 +106,7 @@ class Lanes:
         self._recorded = Recorded(
             (connection.topic(topics.EVENTS), partitions.by_app),
             {topic.name: connection.topic(topic) for topic in topics.RETRIES},
+            connection.topic(topics.REPLAYS),
         )
         self._catch_up = CatchUp(connection, self._deliveries, self)
         self._runs = Runs(

@@ -11,6 +11,9 @@ from typing import Final
 from schemas.catalogue import ALL_TYPES, BOOKING_TYPES
 from streams.records import IntegrationConfig
 
+#: Run of the deliveries that fan-out makes; a retry, replay or test has its command's id instead.
+LIVE_RUN: Final = "0"
+
 _PREFIX: Final = "dlv_"
 #: Hex digits kept of the hash: 128 bits, so that two of 2**50 deliveries share an id with a chance of 2**-29.
 _DIGITS: Final = 32

@@ -86,6 +86,7 @@ class Prepared:
             (f"{self.brand}-Event", delivery.type),
             (f"{self.brand}-Delivery", f"{self.integration.id}:{delivery.attempt}"),
             (f"{self.brand}-Timestamp", at),
+            *([(f"{self.brand}-Replay", delivery.run)] if delivery.cause == "replay" else []),
             *signatures,
         )
         return Planned(

@@ -98,14 +98,18 @@ class _Marked:
 class Recorded:
     """The lanes' memory of their predecessors, for the partitions of one assignment."""
 
-    def __init__(self, events: Source, retries: Mapping[str, str]) -> None:
+    def __init__(self, events: Source, retries: Mapping[str, str], replays: str = "replays") -> None:
         """
         Args:
             events: name of the topic whose owners append first attempts, and how many partitions it has.
             retries: the retry topics, whose readers append the later ones: name without prefix to the full one.
+            replays: name of the topic whose owner appends what is replayed.
         """
         self._events = [(events[0], number) for number in range(events[1])]
         self._retries = [(name, slot) for name in retries.values() for slot in range(len(SLOT_TENTHS))]
+        # Its owner marks when retry readers do, under the same generation, and counts as one of them.
+        self._replays = (replays, 0)
+        self._retries.append(self._replays)
         self._retry_topics = retries
         #: By (partition, offset) of a delivery that will be read again: whose it is, and what became of it.
         self._found: dict[tuple[int, int], _Of] = {}
@@ -268,7 +272,8 @@ class Recorded:
         self, partition: int, offset: int | None = None, before: tuple[int, int] | None = None
     ) -> tuple[int, int]:
         """
-        The least generations of owners of events and of retry topics whose markers stand below this offset.
+        The least generations of owners of events and of retry topics whose markers stand below this offset; the owner
+        of replays is among the latter.
 
         Args:
             offset: None: all that were seen.
@@ -322,18 +327,26 @@ class Recorded:
             before: least generations of the owners whose markers stand below where this reading began, of events and
                 of retry topics; None: where this assignment's began.
         """
-        if delivery.cause != "live" and delivery.retry_line is None:
+        is_replay = delivery.cause == "replay"
+        if delivery.cause != "live" and delivery.retry_line is None and not is_replay:
             return False  # a person asked for it
         earlier = self._marked_before.get(partition, (0, 0)) if before is None else before
         marks = self._marked.get(partition)
-        if delivery.retry_line is not None:
+        source: Source
+        if is_replay:
+            source, generation, otherwise = self._replays, delivery.source_generation, earlier[1]
+        elif delivery.retry_line is not None:
             name = self._retry_topics.get(delivery.retry_line, delivery.retry_line)
-            source, generation, otherwise = (name, delivery.retry_partition or 0), delivery.retry_generation, earlier[1]
+            source, generation, otherwise = (
+                (name, delivery.retry_partition or 0),
+                delivery.retry_generation or 0,
+                earlier[1],
+            )
         else:
             source = self._events[0][0], delivery.source_partition
             generation, otherwise = delivery.source_generation, earlier[0]
         newest = marks.before(source, offset, otherwise) if marks else otherwise
-        return (generation or 0) < newest
+        return generation < newest
 
 
 def found_of(result: Result) -> Found:

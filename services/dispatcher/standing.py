@@ -18,6 +18,7 @@ RETENTION_MARGIN_MS: Final = 6 * 3_600_000
 DELETED: Final = Verdict("discarded", "integration_deleted", "the integration was deleted before this was sent")
 PAUSED: Final = Verdict("discarded", "integration_paused", "the integration is paused, and set to discard meanwhile")
 SKIPPED: Final = Verdict("discarded", "skipped", "whoever activated the integration chose to skip what was held")
+CANCELLED: Final = Verdict("discarded", "replay_cancelled", "its replay was cancelled before this was sent")
 FALLEN_OUT: Final = Verdict(
     "discarded", "retention", "it waited as long as the log keeps deliveries: activate the integration before that"
 )
@@ -37,15 +38,23 @@ def standing(config: IntegrationConfig | None, *, is_paused: bool) -> Standing:
     return "discard" if config.while_paused == "discard" else "hold"
 
 
-def discarded(delivery: Delivery, config: IntegrationConfig | None, *, is_paused: bool) -> Verdict | None:
+def discarded(
+    delivery: Delivery, config: IntegrationConfig | None, *, is_paused: bool, is_cancelled: bool = False
+) -> Verdict | None:
     """
     Why the delivery ends without another attempt; None where it is to be sent.
 
     `skip` and `from` are filters, not acts: what was made under an older configuration than the activation's is
     discarded whenever its turn comes, so nothing has to be applied at a time, or twice.
+
+    Args:
+        is_paused: as for `standing`.
+        is_cancelled: the replay that it is of was.
     """
     if config is None:
         return DELETED
+    if is_cancelled:
+        return CANCELLED
     if delivery.config_offset < config.skip_before:
         return SKIPPED
     if delivery.config_offset < config.from_before and delivery.accepted_at_ms < config.from_ms:

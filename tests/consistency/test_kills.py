@@ -48,7 +48,7 @@ async def test_a_kill_behind_a_hanging_head_repeats_that_one_only(kafka_connecti
         await log.events(*(make_event(number) for number in range(1, events + 1)))
         await log.results_come(events)
         head = TopicPartition(kafka_connection.topic(topics.DELIVERIES), 0)
-        assert (await log.committed())[head].offset < 10, "the head holds it back"
+        assert (await log.committed())[head].offset < 20, "the head holds it back, behind the markers"
         dispatcher.kill()
         assert to.numbers("int_hang") == [0]
 

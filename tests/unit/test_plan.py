@@ -62,6 +62,13 @@ class TestBody:
 
 
 class TestHeaders:
+    def test_only_a_request_of_a_replay_says_which_replay_it_is_of(self):
+        def named(**changes):
+            return dict(planned(make_delivery(**changes), brand="X-Acme").headers).get("X-Acme-Replay")
+
+        assert named(cause="replay", run="rpl_1") == "rpl_1"
+        assert {named(), named(cause="retry", run="c_1"), named(cause="test", run="c_1")} == {None}
+
     def test_without_signing_they_are_exactly_these(self):
         assert planned(make_delivery(attempt=2), make_integration("int_7")).headers == (
             ("Content-Type", "application/json"),

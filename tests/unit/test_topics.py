@@ -86,6 +86,7 @@ def test_days_are_those_of_the_contract():
         "commands": 1,
         "command-replies": 1,
         "config-history": 400,
+        "replays": None,
         "installation": None,
         "lane-rows": None,
         "breaker-rows-changelog": None,
