@@ -69,6 +69,7 @@ def new_integration(
         max_in_flight=wanted.max_in_flight,
         while_paused=wanted.while_paused,
         auto_pause=wanted.auto_pause,
+        template=wanted.template,
         status="active",
         status_reason=None,
         version=_FIRST,
