@@ -32,8 +32,11 @@ NAMES: Final = frozenset({"event", "id", "appId", "occurredAt", "deliveredAt", "
 #: `a and b and …`, `a[b[…]]`: each level takes some of the interpreter's stack.
 MAX_EXPRESSION_DEPTH: Final = 40
 
-#: Templates that stay parsed: by the length of their texts, since a parsed one takes about 100 times that in memory.
-KEPT_CHARS: Final = 1_000_000
+#: Templates that stay parsed, by the length of their texts: a parsed one takes 40 to 80 bytes a character and a
+#: kilobyte, so 40 MB at most.
+KEPT_CHARS: Final = 500_000
+#: What that kilobyte counts for.
+_KEPT_AT_LEAST: Final = 20
 
 #: Characters that a step writes, as in `metering`, as a shift.
 _WRITTEN_A_STEP: Final = 6
@@ -121,10 +124,10 @@ class _Kept:
             self._kept.move_to_end(source)
             return known
         made = self._kept[source] = _parsed(source)
-        self._room -= len(source)
-        while self._room < 0 and self._kept:
+        self._room -= len(source) + _KEPT_AT_LEAST
+        while self._room < 0:
             dropped, _ = self._kept.popitem(last=False)
-            self._room += len(dropped)
+            self._room += len(dropped) + _KEPT_AT_LEAST
         return made
 
 

@@ -38,6 +38,7 @@ def create(
     max_in_flight: int | None = None,
     timeout_ms: int | None = None,
     signing: bool | None = None,
+    template_file: Path | None = None,
     access: AdminOptions | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
@@ -56,6 +57,7 @@ def create(
         max_in_flight: Requests at once, where the ordering allows several; 1 to 100.
         timeout_ms: Over the whole request; 1 to 10,000, 5,000 by default.
         signing: Sign requests. Bookings always are.
+        template_file: File with the template of its bodies; they have the profile's own shape where absent.
         access: Which admin API.
         as_json: Print the answer as JSON.
     """
@@ -69,6 +71,7 @@ def create(
         "maxInFlight": max_in_flight,
         "timeoutMs": timeout_ms,
         "signing": signing,
+        "template": None if template_file is None else _template(template_file),
     }
     body = {field: value for field, value in body.items() if value is not None}
     admin = admin_access(access or AdminOptions())
@@ -238,6 +241,13 @@ def _files(given: tuple[str, ...]) -> dict[str, str]:
         }
     except (OSError, UnicodeDecodeError) as error:
         raise WrongUsage(f"--secret-file: a file cannot be read as text ({type(error).__name__})") from None
+
+
+def _template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"--template-file: {path} cannot be read as text ({type(error).__name__})") from None
 
 
 def _show(items: list[dict[str, Any]]) -> None:

@@ -8,9 +8,13 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from liquid.exceptions import LiquidSyntaxError
+from liquid.lex import get_lexer
+from liquid.token import TOKEN_CONTENT
 
 from schemas.profiles import MAX_BODY_BYTES
 from services.body.filters import FILTERS
+from services.body.lexing import lexed
 from services.body.rendering import body
 from services.body.template import Fault, parsed
 from services.body.trial import template_fault
@@ -55,6 +59,13 @@ blocks = st.recursive(
 #: Those that only make what they are given; others fail as soon as anything is wrong.
 written = blocks.map("{{% assign x = 1 %}}{}".format)
 templates = st.one_of(written, st.lists(st.sampled_from(PIECES), max_size=25).map("".join), st.text())
+#: Of which templates consist, without what only our lexer is done with: comments, raw text.
+tokens = st.lists(
+    st.sampled_from(
+        ["{{", "}}", "{%", "%}", "{%-", "-%}", "{{-", "-}}", " ", "\n", "a", "if", "x y", "-", "'}}'", "|", "{"]
+    ),
+    max_size=14,
+).map("".join)
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
     lambda inner: st.one_of(
@@ -71,6 +82,28 @@ def made(template, payload, **changes):
 
 def strict(text):
     return json.loads(text, parse_constant=pytest.fail)
+
+
+def joined(lexed):
+    """Kind, text and place of each token; the library gives a text in pieces, places it before what it strips."""
+    found = []
+    for token in lexed:
+        if token.kind != TOKEN_CONTENT:
+            found.append((token.kind, token.value, token.start_index if token.value else None))
+        elif found and found[-1][0] == TOKEN_CONTENT:
+            found[-1] = (TOKEN_CONTENT, found[-1][1] + token.value, None)
+        else:
+            found.append((TOKEN_CONTENT, token.value, None))
+    return found
+
+
+@given(tokens)
+def test_our_lexer_gives_the_librarys_tokens(source):
+    try:
+        ours = joined(lexed(source))
+    except LiquidSyntaxError:
+        return
+    assert joined(get_lexer()(source)) == ours
 
 
 @given(templates, json_values)

@@ -153,8 +153,11 @@ class TestLanguage:
         template = '{% case event %}{% when "a", "call_ended" %}1{% else %}2{% endcase %}'
         assert (made(template), made(template, type="other")) == (b"1", b"2")
 
-    def test_what_was_assigned_in_a_branch_not_taken_is_nil(self):
-        assert made("{% if payload.nope %}{% assign a = 1 %}{% endif %}{{ a }}") == b"null"
+    @pytest.mark.parametrize("name", ["a", "now", "today"])
+    def test_what_was_assigned_in_a_branch_not_taken_is_nil(self, name):
+        """Also where the library has something of that name, which the clock says."""
+        template = f"{{% if payload.nope %}}{{% assign {name} = 1 %}}{{% endif %}}{{{{ {name} }}}}"
+        assert made(template) == b"null"
 
     def test_it_is_the_same_every_time(self):
         template = '{"a": "{{ occurredAt | date: "%s" }}", "b": {{ payload }}}'
