@@ -6,7 +6,8 @@ import json
 import pytest
 
 from schemas.profiles import MAX_BODY_BYTES
-from services.dispatcher.plan import Opened, Planned, Unplannable, iso_ms, plan, prepare
+from services.body.envelope import iso_ms
+from services.dispatcher.plan import Opened, Planned, Unplannable, plan, prepare
 from services.dispatcher.sign import brand_signature, standard_signature
 from tests.records import make_delivery, make_integration
 
