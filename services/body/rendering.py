@@ -38,7 +38,7 @@ _IN_WORDS: Final = (
 
 
 def body(
-    event: Event | Delivery, profile: ProfileName, template: str | None, *, attempt: int, at_ms: int
+    event: Event | Delivery, profile: ProfileName, template: str | None, *, attempt: int, at: str
 ) -> bytes | Fault:
     """
     What a receiver gets: the profile's envelope, or what the template makes of the event.
@@ -46,24 +46,24 @@ def body(
     Args:
         template: its text; None: the profile's own body.
         attempt: its number, counted from 1.
-        at_ms: when it is made, in milliseconds since 1970 UTC.
+        at: when it is made, as `iso_ms` gives it.
     """
     if template is None:
-        return envelope(event, profile, attempt=attempt, at=iso_ms(at_ms))
+        return envelope(event, profile, attempt=attempt, at=at)
     made = parsed(template)
-    return made if isinstance(made, Fault) else rendered(made, event, attempt=attempt, at_ms=at_ms)
+    return made if isinstance(made, Fault) else rendered(made, event, attempt=attempt, at=at)
 
 
 def preview(event: Event | Delivery, profile: ProfileName, template: str | None, *, at_ms: int) -> bytes | Fault:
     """The body that a first attempt at *at_ms* would send, or why its outcome would be `blocked`. Sends nothing."""
-    made = body(event, profile, template, attempt=1, at_ms=at_ms)
+    made = body(event, profile, template, attempt=1, at=iso_ms(at_ms))
     if isinstance(made, bytes) and len(made) > MAX_BODY_BYTES:
         return Fault(None, f"the body would have {len(made)} bytes: {MAX_BODY_BYTES} at most")
     return made
 
 
 def rendered(
-    template: Template, event: Event | Delivery, *, attempt: int, at_ms: int, missing: object = None
+    template: Template, event: Event | Delivery, *, attempt: int, at: str, missing: object = None
 ) -> bytes | Fault:
     """
     What the template makes of the event: JSON of at most 65,536 bytes, white space around it left out.
@@ -82,7 +82,7 @@ def rendered(
         "id": event.event_id,
         "appId": event.app,
         "occurredAt": iso_ms(event.occurred_at_ms),
-        "deliveredAt": iso_ms(at_ms),
+        "deliveredAt": at,
         "attempt": attempt,
         "payload": payload,
     }

@@ -10,6 +10,7 @@ from typing import Final
 
 from schemas.catalogue import ALL_TYPES, BOOKING_TYPES, CATALOGUE, OWN_TYPES
 from schemas.profiles import ProfileName
+from services.body.envelope import iso_ms
 from services.body.rendering import rendered
 from services.body.samples import SAMPLE_AT_MS, sample_event
 from services.body.template import Fault, Template, parsed
@@ -55,7 +56,7 @@ def _fault(template: Template, app: str, event_type: str) -> Fault | None:
     event = sample_event(app, event_type)
     first: Fault | None = None
     for stand_in in _STAND_INS:
-        made = rendered(template, event, attempt=1, at_ms=SAMPLE_AT_MS, missing=stand_in)
+        made = rendered(template, event, attempt=1, at=iso_ms(SAMPLE_AT_MS), missing=stand_in)
         if not isinstance(made, Fault):
             return None
         first = first or made

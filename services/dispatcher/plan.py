@@ -67,7 +67,7 @@ class Prepared:
             return Unplannable("header_unrenderable", refusal)
         at = iso_ms(now_ms)
         own = self.integration
-        made = body(delivery, own.profile, own.template, attempt=delivery.attempt, at_ms=now_ms)
+        made = body(delivery, own.profile, own.template, attempt=delivery.attempt, at=at)
         if isinstance(made, Fault):
             return Unplannable("template_failed", f"the template gives no body: {made}")
         if len(made) > MAX_BODY_BYTES:

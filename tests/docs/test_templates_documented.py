@@ -63,7 +63,7 @@ def test_every_example_may_be_configured(number):
 
 def made(number, payload, event_type="call_ended"):
     delivery = make_delivery(type=event_type, payload=json.dumps(payload).encode())
-    return json.loads(body(delivery, "integration", EXAMPLES[number], attempt=1, at_ms=0))
+    return json.loads(body(delivery, "integration", EXAMPLES[number], attempt=1, at="1970-01-01T00:00:00.000Z"))
 
 
 def test_the_first_example_gives_what_the_page_says():

@@ -77,7 +77,7 @@ json_values = st.recursive(
 
 def made(template, payload, **changes):
     delivery = make_delivery(payload=payload, **changes)
-    return body(delivery, "integration", template, attempt=1, at_ms=0)
+    return body(delivery, "integration", template, attempt=1, at="1970-01-01T00:00:00.000Z")
 
 
 def strict(text):

@@ -69,7 +69,7 @@ def filled(unit, before="", after=""):
 def ends_soon(template, payload):
     delivery = make_delivery(payload=json.dumps(payload, ensure_ascii=False).encode())
     started = time.process_time()
-    made = body(delivery, "integration", template, attempt=1, at_ms=0)
+    made = body(delivery, "integration", template, attempt=1, at="1970-01-01T00:00:00.000Z")
     assert time.process_time() - started < MOST_S
     return made
 

@@ -26,7 +26,7 @@ PAYLOAD = {
 
 def made(template, payload=PAYLOAD, **changes):
     delivery = make_delivery(payload=json.dumps(payload).encode(), **changes)
-    return body(delivery, "integration", template, attempt=delivery.attempt, at_ms=NOW_MS)
+    return body(delivery, "integration", template, attempt=delivery.attempt, at=AT)
 
 
 def value(expression, payload=PAYLOAD):
@@ -50,13 +50,13 @@ def test_a_template_sees_the_event_and_the_attempt():
 @pytest.mark.parametrize("profile", ["integration", "booking"])
 def test_without_a_template_it_is_the_profiles_own(profile):
     delivery = make_delivery()
-    assert body(delivery, profile, None, attempt=2, at_ms=NOW_MS) == envelope(delivery, profile, attempt=2, at=AT)
+    assert body(delivery, profile, None, attempt=2, at=AT) == envelope(delivery, profile, attempt=2, at=AT)
 
 
 def test_a_booking_is_rendered_as_any_event():
     delivery = make_delivery(type="scheduled.created", payload=b'{"scheduled_call": {"id": "b"}}')
     template = '{"text": "{{ event }} {{ payload.scheduled_call.id }}"}'
-    assert body(delivery, "booking", template, attempt=1, at_ms=NOW_MS) == b'{"text": "scheduled.created b"}'
+    assert body(delivery, "booking", template, attempt=1, at=AT) == b'{"text": "scheduled.created b"}'
 
 
 class TestValues:
@@ -203,7 +203,7 @@ class TestFaults:
         [b'{"n": 1e400}', b'"\\ud83d"', b"[" * 5_000 + b"]" * 5_000, b'{"a": ' + b"[" * 990 + b"]" * 990 + b"}"],
     )
     def test_a_payload_that_cannot_be_read_is_a_fault(self, payload):
-        fault = body(make_delivery(payload=payload), "integration", "{{ payload }}", attempt=1, at_ms=NOW_MS)
+        fault = body(make_delivery(payload=payload), "integration", "{{ payload }}", attempt=1, at=AT)
         assert isinstance(fault, Fault)
 
     def test_a_body_may_have_the_largest_size_and_no_byte_more(self):
