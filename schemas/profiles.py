@@ -15,6 +15,9 @@ DEFAULT_TIMEOUT_MS: Final = 5_000
 #: Source: product/integrations.txt, "Body size cap": 64 KB; CONTRACT: no request body is larger.
 MAX_BODY_BYTES: Final = 65_536
 
+#: The text of an integration's template, in UTF-8. It is part of a record that every worker keeps in memory.
+MAX_TEMPLATE_BYTES: Final = 16_384
+
 #: What is read and kept of an answer, at most. Source: contract, "What a receiver gets".
 MAX_RESPONSE_BYTES: Final = 16_384
 

@@ -38,6 +38,7 @@ def as_created(config: IntegrationConfig, opened: OpenedSecrets) -> dict[str, An
         "whilePaused": config.while_paused,
         "autoPause": config.auto_pause,
         "signing": config.signing,
+        "template": config.template,
     }
 
 

@@ -24,6 +24,7 @@ from schemas.profiles import (
 )
 from services.admin.fields import Fields, Refusal, control_fault, kind, number_fault, shortened
 from services.admin.urls import MAX_URL_CHARS, url_fault
+from services.body.trial import template_fault
 from services.vault.references import SECRET_NAME, misspelt, names, render
 from streams.records import AppConfig, IntegrationConfig
 
@@ -78,6 +79,8 @@ class Wanted:
     max_in_flight: int
     while_paused: WhilePaused
     auto_pause: bool
+    #: Of the body; None: the profile's own.
+    template: str | None = None
 
 
 def wanted(body: Any, app: AppConfig, profile: Profile, brand: str = DEFAULT_BRAND) -> Wanted:
@@ -94,10 +97,11 @@ def wanted(body: Any, app: AppConfig, profile: Profile, brand: str = DEFAULT_BRA
     policy, max_attempts, delays_ms, on_429 = _retry(fields.nested("retry"), profile)
     ordering = fields.choice("ordering", "integration", _ORDERINGS)
     parallel = DEFAULT_PARALLEL if ordering in ("key", "none") else 1
+    events = _events(fields, app, profile)
     result = Wanted(
         name=fields.text("name", most=MAX_NAME_CHARS),
         url=_url(fields, app),
-        events=_events(fields, app, profile),
+        events=events,
         headers=_headers(fields, secrets, brand),
         secrets=secrets,
         signing=_signing(fields, profile),
@@ -110,6 +114,7 @@ def wanted(body: Any, app: AppConfig, profile: Profile, brand: str = DEFAULT_BRA
         max_in_flight=fields.number("maxInFlight", parallel, least=1, most=MAX_IN_FLIGHT),
         while_paused=fields.choice("whilePaused", "hold", _WHILE_PAUSED),
         auto_pause=fields.flag("autoPause", default=True),
+        template=_template(fields, app, profile, events),
     )
     _profile(fields, profile)
     fields.nothing_else(READ_ONLY)
@@ -316,6 +321,19 @@ def _events(fields: Fields, app: AppConfig, profile: Profile) -> list[str]:
     if ALL_TYPES in found and len(found) > 1:
         fields.refuse("events", '"*" selects all and stands alone')
     return found
+
+
+def _template(fields: Fields, app: AppConfig, profile: Profile, events: list[str]) -> str | None:
+    if not fields.has("template"):
+        return None
+    given = fields.given["template"]
+    if not isinstance(given, str):
+        fields.refuse("template", f"must be a text, not {kind(given)}")
+    elif fault := template_fault(given, profile.name, app.app, events):
+        fields.refuse("template", fault)
+    else:
+        return given
+    return None
 
 
 def _where(profile: Profile) -> str:

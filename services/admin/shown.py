@@ -59,6 +59,7 @@ def integration_json(
         "whilePaused": config.while_paused,
         "autoPause": config.auto_pause,
         "signing": config.signing,
+        "template": config.template,
         "status": status,
         "statusReason": reason,
         "consecutiveFailures": state.consecutive_failures if state is not None and is_current else 0,

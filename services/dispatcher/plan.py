@@ -6,14 +6,12 @@ configuration is done once, by `prepare`; the rest, by `Prepared.plan`, for each
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Final
-
-import msgspec
 
 from schemas.headers import refused_header, refused_value
 from schemas.profiles import MAX_BODY_BYTES
+from services.body.envelope import iso_ms
+from services.body.rendering import body
+from services.body.template import Fault
 from services.dispatcher.secret_values import values_to_mask
 from services.dispatcher.sign import UnusableSecret, brand_signature, standard_signature
 from services.dispatcher.target import BadUrl, render_url
@@ -22,9 +20,6 @@ from services.vault.references import UnknownSecret, render
 from streams.records import Delivery, IntegrationConfig
 
 Opened = OpenedSecrets
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_to_json: Final = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +66,16 @@ class Prepared:
         if refusal is not None:
             return Unplannable("header_unrenderable", refusal)
         at = iso_ms(now_ms)
-        body = _body(delivery, self.integration.profile == "booking", at)
-        if len(body) > MAX_BODY_BYTES:
+        own = self.integration
+        made = body(delivery, own.profile, own.template, attempt=delivery.attempt, at=at)
+        if isinstance(made, Fault):
+            return Unplannable("template_failed", f"the template gives no body: {made}")
+        if len(made) > MAX_BODY_BYTES:
             return Unplannable(
                 "body_too_large",
-                f"the body would have {len(body)} bytes: {MAX_BODY_BYTES} at most, so send a smaller payload",
+                f"the body would have {len(made)} bytes: {MAX_BODY_BYTES} at most, so send a smaller payload",
             )
-        signatures = self._signatures(delivery, body, now_ms)
+        signatures = self._signatures(delivery, made, now_ms)
         if isinstance(signatures, Unplannable):
             return signatures
         ours = (
@@ -92,7 +90,7 @@ class Prepared:
         return Planned(
             url=self.url,
             headers=ours + self.headers,
-            body=body,
+            body=made,
             timeout_ms=self.integration.timeout_ms,
             masks=self.masks,
         )
@@ -158,38 +156,3 @@ def plan(
     """`prepare` and `Prepared.plan` in one, for a single request."""
     prepared = prepare(integration, opened, brand, version)
     return prepared if isinstance(prepared, Unplannable) else prepared.plan(delivery, now_ms)
-
-
-def iso_ms(at_ms: int) -> str:
-    """Milliseconds since 1970 UTC as ISO-8601 in UTC with milliseconds: `2026-11-22T05:19:23.042Z`."""
-    second, ms = divmod(at_ms, 1000)
-    return f"{_iso_second(second)}.{ms:03}Z"
-
-
-@lru_cache(maxsize=1024)
-def _iso_second(at_s: int) -> str:
-    """Remembered, since the many attempts of one second share it: 3.6 µs otherwise."""
-    return (_EPOCH + timedelta(seconds=at_s)).isoformat()[:19]
-
-
-def _body(delivery: Delivery, is_booking: bool, at: str) -> bytes:
-    """
-    The envelope, with the payload's bytes as they came in.
-
-    Source: product/booking-webhooks.txt, "Delivery"; for the other profile the contract, "What a receiver gets".
-    """
-    if is_booking:
-        head = b'{"event":%b' % _to_json(delivery.type)
-    else:
-        head = b'{"event":%b,"id":%b,"appId":%b,"occurredAt":"%b"' % (
-            _to_json(delivery.type),
-            _to_json(delivery.event_id),
-            _to_json(delivery.app),
-            iso_ms(delivery.occurred_at_ms).encode(),
-        )
-    return b'%b,"deliveredAt":"%b","attempt":%d,"payload":%b}' % (
-        head,
-        at.encode(),
-        delivery.attempt,
-        delivery.payload or b"null",
-    )

@@ -33,7 +33,7 @@ _TYPE: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_TYPE_LENGTH - 1}}
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 #: What stands around type, id, app and payload in the larger of the two bodies that a receiver may get, times and
-#: attempt at their longest. `services/dispatcher/plan.py` writes it; a test holds the two together.
+#: attempt at their longest. `services/body/envelope.py` writes it; a test holds the two together.
 _ENVELOPE_BYTES: Final = len(
     '{"event":"","id":"","appId":"","occurredAt":"9999-12-31T23:59:59.999Z",'
     '"deliveredAt":"9999-12-31T23:59:59.999Z","attempt":2147483647,"payload":}'

@@ -92,6 +92,7 @@ async def test_an_integration_lives_from_create_to_delete(connection: Connection
             "whilePaused": "hold",
             "autoPause": True,
             "signing": False,
+            "template": None,
             "status": "active",
             "statusReason": None,
             "consecutiveFailures": 0,

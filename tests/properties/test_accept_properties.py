@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.profiles import MAX_BODY_BYTES
-from services.dispatcher.plan import _body
+from services.body.envelope import envelope
 from services.ingest.accept import accept, read
 from services.runtime.problems import Problem
 from streams import codec
@@ -98,7 +98,10 @@ def test_an_event_is_refused_exactly_when_the_largest_body_of_its_deliveries_wou
             source_offset=0,
             source_generation=0,
         )
-        bodies = [_body(delivery, is_booking, "2026-01-31T12:00:00.000Z") for is_booking in (False, True)]
+        bodies = [
+            envelope(delivery, profile, attempt=delivery.attempt, at="2026-01-31T12:00:00.000Z")
+            for profile in ("integration", "booking")
+        ]
         return max(bodies, key=len)
 
     payload = b'"%b"' % (b"x" * (MAX_BODY_BYTES - len(largest_body(b'""')) + spare))

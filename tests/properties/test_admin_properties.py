@@ -52,6 +52,7 @@ likely = st.fixed_dictionaries(
             {}, optional={"maxAttempts": numbers, "delaysMs": st.lists(numbers, max_size=4), "policy": texts}
         ),
         "signing": st.booleans(),
+        "template": st.one_of(st.text(), st.sampled_from(['{"a": {{ event }}}', "{{ payload.x }}", "{{ nope }}"])),
     },
 )
 profiles = st.sampled_from([INTEGRATION, BOOKING])

@@ -37,6 +37,7 @@ def test_the_least_integration_gets_the_defaults_of_its_profile():
     assert (plan.timeout_ms, plan.retry_policy, plan.max_attempts) == (5000, "transient", 3)
     assert (plan.delays_ms, plan.retry_on_429) == ([5000, 20000], False)
     assert (plan.ordering, plan.max_in_flight, plan.while_paused, plan.auto_pause) == ("integration", 1, "hold", True)
+    assert plan.template is None
 
 
 def test_a_subscription_gets_the_defaults_of_bookings():
@@ -62,6 +63,7 @@ def test_everything_that_is_given_is_kept():
             "whilePaused": "discard",
             "autoPause": False,
             "signing": True,
+            "template": '{"text": "{{ event }}"}\n',
         },
         APP,
         INTEGRATION,
@@ -73,6 +75,7 @@ def test_everything_that_is_given_is_kept():
     assert (plan.timeout_ms, plan.retry_policy, plan.max_attempts, plan.delays_ms) == (10_000, "any_failure", 2, [100])
     assert (plan.retry_on_429, plan.ordering, plan.max_in_flight) == (True, "key", 100)
     assert (plan.while_paused, plan.auto_pause, plan.signing) == ("discard", False, True)
+    assert plan.template == '{"text": "{{ event }}"}\n'
 
 
 def test_null_is_the_same_as_absent():
@@ -111,6 +114,12 @@ def test_a_body_that_is_no_object_is_refused(body):
         ({"whilePaused": "drop"}, "whilePaused", "one of hold, discard"),
         ({"autoPause": "no"}, "autoPause", "true or false"),
         ({"signing": 1}, "signing", "true or false"),
+        ({"template": {"text": "x"}}, "template", "must be a text, not an object"),
+        ({"template": ""}, "template", "nothing is written"),
+        ({"template": '{"text":\n {{ nope }}}'}, "template", "line 2: there is nothing called 'nope'"),
+        ({"template": '{"text": "{secret.token}"}'}, "template", "refers to a secret"),
+        ({"template": "x" * 16_385}, "template", "has 16385 bytes: 16384 at most"),
+        ({"template": "text", "events": ["order_paid"]}, "template", "not JSON"),
         ({"retry": []}, "retry", "must be an object, not an array"),
         ({"retry": {"policy": "never"}}, "retry.policy", "one of transient, any_failure"),
         ({"retry": {"maxAttempts": 0}}, "retry.maxAttempts", "from 1 to 20"),

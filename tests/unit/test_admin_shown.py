@@ -106,6 +106,7 @@ def test_the_json_has_exactly_the_fields_of_the_contract():
         "whilePaused": "hold",
         "autoPause": True,
         "signing": False,
+        "template": None,
         "status": "active",
         "statusReason": None,
         "consecutiveFailures": 0,

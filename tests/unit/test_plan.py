@@ -6,7 +6,8 @@ import json
 import pytest
 
 from schemas.profiles import MAX_BODY_BYTES
-from services.dispatcher.plan import Opened, Planned, Unplannable, iso_ms, plan, prepare
+from services.body.envelope import iso_ms
+from services.dispatcher.plan import Opened, Planned, Unplannable, plan, prepare
 from services.dispatcher.sign import brand_signature, standard_signature
 from tests.records import make_delivery, make_integration
 
@@ -59,6 +60,45 @@ class TestBody:
         assert len(planned(make_delivery(payload=fits), integration).body) == MAX_BODY_BYTES
         refused = planned(make_delivery(payload=fits + b" "), integration)
         assert (refused.code, "65537" in refused.detail) == ("body_too_large", True)
+
+
+class TestTemplate:
+    SLACK = '{"text": "Call {{ payload.callId }} ended ({{ attempt }}, {{ deliveredAt }})"}'
+
+    @pytest.mark.parametrize("profile", ["integration", "booking"])
+    def test_it_makes_the_body_whatever_the_profile(self, profile):
+        made = planned(make_delivery(attempt=2), make_integration(profile=profile, template=self.SLACK))
+        assert made.body == b'{"text": "Call call_1 ended (2, %b)"}' % AT.encode()
+        assert dict(made.headers)["Content-Type"] == "application/json"
+
+    def test_the_signatures_are_over_what_it_made(self):
+        integration = make_integration(signing=True, template=self.SLACK)
+        made = planned(integration=integration, secrets=opened(signing=[(NEW, None)]))
+        headers = dict(made.headers)
+        assert headers["X-ApifyCloud-Signature"] == brand_signature(NEW, made.body)
+        assert headers["webhook-signature"] == standard_signature([NEW], "evt_1", NOW_MS // 1000, made.body)
+
+    @pytest.mark.parametrize(
+        ("template", "said"),
+        [
+            ('{"text":\n{{ payload.n.size | divided_by: 0 }}}', "line 2: the filter divided_by"),
+            ("{{ payload.callId }}, ", "line 1: what is written is not JSON"),
+            ("{{ nope }}", "line 1: there is nothing called 'nope'"),
+            ('"' + "{% for i in payload.n %}" + "x" * 9_000 + '{% endfor %}"', "more than 65536 bytes"),
+        ],
+    )
+    def test_one_that_fails_is_unplannable_and_says_where(self, template, said):
+        delivery = make_delivery(payload=b'{"callId":"call_1","n":[1,2,3,4,5,6,7,8,9]}')
+        refused = planned(delivery, make_integration(template=template))
+        assert isinstance(refused, Unplannable)
+        assert refused.code == "template_failed"
+        assert said in refused.detail
+        assert "call_1" not in refused.detail
+
+    def test_it_sees_no_secret(self):
+        secrets = opened({"Authorization": "Bearer {secret.k}"}, {"k": "s3cret"}, [(NEW, None)])
+        made = planned(integration=make_integration(template='["{secret.k}", {{ payload }}]'), secrets=secrets)
+        assert made.body == b'["{secret.k}", {"callId":"call_1"}]'
 
 
 class TestHeaders:

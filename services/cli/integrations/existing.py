@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from services.cli.integrations.shared import (
     pairs,
     path_of,
     show_table,
+    template_of,
     with_ids,
 )
 
@@ -42,6 +44,7 @@ def create(
     max_in_flight: int | None = None,
     timeout_ms: int | None = None,
     signing: bool | None = None,
+    template_file: Path | None = None,
     access: AdminOptions | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
@@ -60,6 +63,7 @@ def create(
         max_in_flight: Requests at once, where the ordering allows several; 1 to 100.
         timeout_ms: Over the whole request; 1 to 10,000, 5,000 by default.
         signing: Sign requests. Bookings always are.
+        template_file: File with the template of its bodies; they have the profile's own shape where absent.
         access: Which admin API.
         as_json: Print the answer as JSON.
     """
@@ -73,6 +77,7 @@ def create(
         "maxInFlight": max_in_flight,
         "timeoutMs": timeout_ms,
         "signing": signing,
+        "template": None if template_file is None else template_of(template_file),
     }
     body = {field: value for field, value in body.items() if value is not None}
     admin = admin_access(access or AdminOptions())

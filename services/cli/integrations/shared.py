@@ -72,6 +72,14 @@ def files(given: tuple[str, ...]) -> dict[str, str]:
         raise WrongUsage(f"--secret-file: a file cannot be read as text ({type(error).__name__})") from None
 
 
+def template_of(path: Path) -> str:
+    """The template in that file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"--template-file: {path} cannot be read as text ({type(error).__name__})") from None
+
+
 def show_table(items: list[dict[str, Any]]) -> None:
     """Print integrations as a table."""
     table = Table("id", "name", "status", "events", "ordering", "url")

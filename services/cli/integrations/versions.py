@@ -1,6 +1,7 @@
 """What an integration is set to and was: show, change, history, differences, going back, over the admin API."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -11,7 +12,7 @@ from schemas.profiles import Ordering, WhilePaused
 from services.cli.access import AdminOptions
 from services.cli.errors import WrongUsage
 from services.cli.http import ask
-from services.cli.integrations.shared import admin_client, files, one, pairs, with_ids
+from services.cli.integrations.shared import admin_client, files, one, pairs, template_of, with_ids
 from services.cli.tables import print_table
 
 Several = Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=(), show_default=False)]
@@ -64,6 +65,8 @@ def change(
     while_paused: WhilePaused | None = None,
     auto_pause: bool | None = None,
     signing: bool | None = None,
+    template_file: Path | None = None,
+    no_template: Annotated[bool, Parameter(negative=())] = False,
     if_version: int | None = None,
     access: AdminOptions | None = None,
     as_json: AsJson = False,
@@ -88,6 +91,8 @@ def change(
         while_paused: hold, or discard.
         auto_pause: Whether 20 failed attempts in a row pause it.
         signing: Sign requests.
+        template_file: File with the template of its bodies.
+        no_template: Take the template away: bodies have the profile's own shape.
         if_version: Change it only if this is its version; `show` tells it.
         access: Which admin API.
         as_json: Print the answer as JSON.
@@ -107,6 +112,8 @@ def change(
         "signing": signing,
     }
     patch = {field: value for field, value in settings.items() if value is not None and value != {}}
+    if template_file is not None or no_template:
+        patch["template"] = None if template_file is None else template_of(template_file)
     if not patch:
         raise WrongUsage("say what to change: `tenterhook integrations set --help` lists the settings")
     admin = with_ids((integration,), access)
