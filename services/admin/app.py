@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from importlib.metadata import version
 from typing import Any, Final
 
 import structlog
@@ -19,6 +20,7 @@ from services.admin.changes import Changes
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
 from services.admin.owner import AGENT, GIVE_UP_MS, GROUP, Owner
+from services.admin.replay_commands import ReplayCommands
 from services.admin.routes import add_routes
 from services.admin.routes.route import MAX_BODY_BYTES, Api
 from services.admin.secret_commands import SecretCommands
@@ -70,7 +72,26 @@ class Admin:
         secret_commands = SecretCommands(
             self.config, self.changes, self.commands, vault, now_ms=now_ms, random=secrets.token_bytes
         )
-        api = Api(self.config, self.changes, self.commands, secret_commands, settings.admin.trusted_proxies, now_ms)
+        replay_commands = ReplayCommands(
+            self._connection,
+            self.config,
+            self.changes,
+            self.commands,
+            events_partitions=settings.partitions.by_app,
+            brand=settings.header_brand,
+            version=version("tenterhook"),
+            now_ms=now_ms,
+            new_id=lambda: uuid7().hex,
+        )
+        api = Api(
+            self.config,
+            self.changes,
+            self.commands,
+            secret_commands,
+            replay_commands,
+            settings.admin.trusted_proxies,
+            now_ms,
+        )
         add_routes(self.http.router, api)
         self._owning: SafeApp | None = None
         self._stack = AsyncExitStack()

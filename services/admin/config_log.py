@@ -19,6 +19,7 @@ from streams.connection import Connection, wait_for_broker
 from streams.follower import Follower
 from streams.lane_rows import LaneRows
 from streams.partitions_follower import PartitionsFollower
+from streams.replays import Replays
 from streams.states import States
 from streams.topics import (
     APP_CONFIG,
@@ -27,6 +28,7 @@ from streams.topics import (
     INTEGRATION_CONFIG,
     INTEGRATION_STATE,
     LANE_ROWS,
+    REPLAYS,
     Partitions,
     ensure,
 )
@@ -55,6 +57,7 @@ class ConfigLog:
         self.states = States()
         self.chains = Chains()
         self.versions = Versions()
+        self.replays = Replays()
         self.rows = LaneRows()
         self._connection = connection
         self._integrations = Follower(
@@ -66,6 +69,7 @@ class ConfigLog:
             Follower(connection, APP_CONFIG, self.apps.apply, clear=self.apps.clear),
             self._integrations,
             Follower(connection, INTEGRATION_STATE, self.states.apply, clear=self.states.clear),
+            Follower(connection, REPLAYS, self.replays.apply, clear=self.replays.clear),
             Follower(connection, CONFIG_HISTORY, self.versions.apply, clear=self.versions.clear),
             self.audit,
         )

@@ -36,6 +36,7 @@ from streams.topics import (
     CONFIG_HISTORY,
     EVENTS,
     INTEGRATION_CONFIG,
+    REPLAYS,
     Topic,
 )
 
@@ -49,7 +50,9 @@ AGENT: Final = "owner"
 GIVE_UP_MS: Final = 4_000
 
 #: What a command may write together with its audit record, and what may follow when that is on the log.
-TOGETHER: Final[Mapping[str, Topic]] = {each.name: each for each in (INTEGRATION_CONFIG, APP_CONFIG, CONFIG_HISTORY)}
+TOGETHER: Final[Mapping[str, Topic]] = {
+    each.name: each for each in (INTEGRATION_CONFIG, APP_CONFIG, CONFIG_HISTORY, REPLAYS)
+}
 AFTERWARDS: Final[Mapping[str, Topic]] = {EVENTS.name: EVENTS}
 
 #: An owner that died leaves a transaction open for so long at most, and nobody reads past it meanwhile; its successor

@@ -7,11 +7,9 @@ recorded too.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from schemas.profiles import Profile
 from services.admin.changes import Change, Changes, integration_writes
 from services.admin.commands import Commands
 from services.admin.compose import SIGNING_SECRET_BYTES
@@ -28,21 +26,13 @@ from services.admin.named_secrets import (
     with_secret,
     without_secret,
 )
+from services.admin.place import Place
 from services.admin.rotation import Rotated, overlap_ms, rotated
 from services.admin.shown import iso
 from services.admin.tokens import Caller, require
 from services.runtime.problems import Problem
 from services.vault.seal import Sealer
 from streams.records import IntegrationConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """An integration, as a request names it."""
-
-    app: str
-    profile: Profile
-    integration: str
 
 
 class SecretCommands:

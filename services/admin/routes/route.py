@@ -13,6 +13,7 @@ from services.admin.client_ip import Network, client_ip
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
 from services.admin.idempotency import key_fault
+from services.admin.replay_commands import ReplayCommands
 from services.admin.rules import Refused
 from services.admin.secret_commands import SecretCommands
 from services.admin.tokens import EVERY_APP, Caller, caller_of, presented_token, require
@@ -56,6 +57,7 @@ class Api:
     changes: Changes
     commands: Commands
     secrets: SecretCommands
+    replays: ReplayCommands
     #: Whose `X-Forwarded-For` counts.
     trusted_proxies: Sequence[Network]
     now_ms: Callable[[], int]

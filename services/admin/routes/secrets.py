@@ -3,10 +3,10 @@
 from aiohttp import web
 
 from schemas.profiles import Profile
+from services.admin.place import Place
 from services.admin.routes.integrations import COLLECTIONS
 from services.admin.routes.route import Api, Route, admitted, answer, json_of, refusal
 from services.admin.rules import Refused
-from services.admin.secret_commands import Place
 
 
 def routes(api: Api) -> list[Route]:
