@@ -111,7 +111,7 @@ class ReplayCommands:
         Cancel a replay; as `get` shows it.
 
         Raises:
-            Problem: 404 `replay_unknown`, 409 `replay_ended`, 503 `broker_unavailable`.
+            Problem: 404 `integration_unknown` or `replay_unknown`, 409 `replay_ended`, 503 `broker_unavailable`.
         """
 
         def decide() -> Change[Replay]:
@@ -126,7 +126,7 @@ class ReplayCommands:
         A replay, and how far it is.
 
         Raises:
-            Problem: 404 `replay_unknown`.
+            Problem: 404 `integration_unknown` or `replay_unknown`.
         """
         return _json(self._found(place, replay))
 
@@ -140,6 +140,7 @@ class ReplayCommands:
         return asked(body, config, replay=replay, who=caller.name, now_ms=self._now_ms())
 
     def _found(self, place: Place, replay: str) -> Replay:
+        self._commands.get(place.app, place.profile, place.integration)
         found = self._log.replays.get(replay)
         if found is None or (found.app, found.integration) != (place.app, place.integration):
             raise Problem(
