@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 
 from services.runtime.problems import Problem
 from streams import codec, topics
@@ -131,7 +131,12 @@ class EventLog:
                 await producer.stop()
         except (TimeoutError, KafkaError):
             # An idempotent producer would try for ever. Whoever still waits hears 503.
-            producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001
+            waiting = producer._message_accumulator  # noqa: SLF001
+            undrained = [batch for batches in waiting._batches.values() for batch in batches]  # noqa: SLF001
+            waiting.fail_all(ProducerClosed())
+            for batch in undrained:
+                # That a batch was not sent is told to those who wait for room, too: perhaps nobody does any more.
+                batch._drain_waiter.exception()  # noqa: SLF001
             with suppress(TimeoutError):
                 async with asyncio.timeout(REOPEN_AFTER_S):
                     await producer._sender.close()  # noqa: SLF001
@@ -229,7 +234,8 @@ class EventLog:
             self._failing_since_s = since_s
             log.warning("event.not_appended", error=type(error).__name__)
         self._failed_last_s = now_s
-        passing = isinstance(error, TimeoutError) or error.retriable
+        # aiokafka's own says that a batch stayed full: that the broker is slow or away, as ours does.
+        passing = isinstance(error, TimeoutError | KafkaTimeoutError) or error.retriable
         if not passing or now_s - self._failing_since_s > STUCK_AFTER_S:
             # Fenced, out of sequence, closed: aiokafka's sender does not come back from it.
             self._broken.set()

@@ -85,6 +85,8 @@ async def test_from_the_first_that_is_not_taken_on_none_is_tried():
 
     assert codes(await appending) == [None, None, *["broker_unavailable"] * 3]
     assert len(producer.sent) == 2
+    # A batch of the producer's that stays full passes by itself, when the broker is back.
+    assert not log._broken.is_set()
     assert log._unacknowledged_bytes == 0
 
 
