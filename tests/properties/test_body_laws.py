@@ -6,7 +6,7 @@ changes the shape of what is made.
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from liquid.exceptions import LiquidSyntaxError
 from liquid.lex import get_lexer
@@ -97,6 +97,7 @@ def joined(lexed):
     return found
 
 
+@settings(deadline=None)
 @given(tokens)
 def test_our_lexer_gives_the_librarys_tokens(source):
     try:
@@ -106,6 +107,7 @@ def test_our_lexer_gives_the_librarys_tokens(source):
     assert joined(get_lexer()(source)) == ours
 
 
+@settings(deadline=None)
 @given(templates, json_values)
 def test_a_body_is_json_or_there_is_a_fault(template, payload):
     result = made(template, json.dumps(payload).encode())
@@ -117,18 +119,21 @@ def test_a_body_is_json_or_there_is_a_fault(template, payload):
     assert len(result) <= MAX_BODY_BYTES
 
 
+@settings(deadline=None)
 @given(templates, st.binary())
 def test_no_payload_raises(template, payload):
     result = made(template, payload)
     assert isinstance(result, bytes | Fault)
 
 
+@settings(deadline=None)
 @given(templates, json_values)
 def test_the_same_event_gives_the_same_body(template, payload):
     event = json.dumps(payload).encode()
     assert made(template, event) == made(template, event)
 
 
+@settings(deadline=None)
 @given(templates, st.lists(st.sampled_from(["call_ended", "*", "scheduled.created", "mine"]), max_size=3))
 def test_what_is_refused_is_refused_with_a_reason(template, events):
     fault = template_fault(template, "integration", "demo", events)
@@ -137,6 +142,7 @@ def test_what_is_refused_is_refused_with_a_reason(template, events):
         assert fault is not None
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.sampled_from(['", "b": "', "\\", '\\"', "}", '"}', "{{ event }}", "\\u0022", "\n"])))
 def test_a_text_is_one_value_wherever_it_stands(text):
     payload = json.dumps({"s": text}).encode()
@@ -162,6 +168,7 @@ def test_a_text_is_one_value_wherever_it_stands(text):
     }
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_any_value_outside_a_string_is_itself(value):
     result = made("[{{ payload }}, {{ payload | json }}]", json.dumps(value).encode())
@@ -169,6 +176,7 @@ def test_any_value_outside_a_string_is_itself(value):
     assert strict(result) == [value, value]
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.text(alphabet="ab\u00e9\U0001f600'\"\\\n{}%x "), json_values)
 def test_a_fault_shows_no_value_of_the_event(secret, value):
     """A mark stands everywhere in the event, and in no message."""
