@@ -134,8 +134,8 @@ class AppKeys:
             raise DataKeyErased(f"the data key {data_key.id} of the app {self._app!r} was erased: store the value anew")
         key = self._unwrapped.get(data_key.id)
         if key is None:
-            plain = self._keyring.open(data_key.wrapped, Context.of_data_key(self._app, data_key.id))
-            key = Key(plain, UNDER_DATA_KEY)
+            # Without a name for the plain key, which a traceback with its variables would show.
+            key = Key(self._keyring.open(data_key.wrapped, Context.of_data_key(self._app, data_key.id)), UNDER_DATA_KEY)
             if id_of(key.id) != data_key.id:
                 raise Unsealable(f"the data key {data_key.id} of the app {self._app!r} is another than it says")
             self._unwrapped[data_key.id] = key

@@ -13,7 +13,6 @@ from typing import Final, Protocol
 
 from pydantic import SecretStr
 
-from services.vault.data_keys import is_erased
 from services.vault.places import sealed_values
 from services.vault.seal import KEK_BYTES, UNDER_KEK, Keyring, Unsealable, sealed_under
 from streams.records import AppConfig, IntegrationConfig
@@ -84,14 +83,14 @@ def check_keks(keyring: Keyring, apps: Iterable[AppConfig], integrations: Iterab
 
 def keks_in_use(apps: Iterable[AppConfig], integrations: Iterable[IntegrationConfig]) -> dict[bytes, int]:
     """How many data keys and secrets are sealed under each KEK, by its id; no service may be without one of these."""
-    wrapped = (each.wrapped for app in apps for each in app.data_keys if not is_erased(each))
+    wrapped = (each.wrapped for app in apps for each in app.data_keys)
     sealed = (value for config in integrations for value, _ in sealed_values(config))
     found: dict[bytes, int] = {}
     for value in (*wrapped, *sealed):
         try:
             under = sealed_under(value)
         except Unsealable:
-            continue  # no KEK opens it: its integration's business, and no reason to stop all others
+            continue  # erased, or damaged: no KEK opens it, which is no reason to stop all others
         if under.format == UNDER_KEK:
             found[under.key_id] = found.get(under.key_id, 0) + 1
     return found

@@ -116,6 +116,14 @@ def test_a_wrapped_key_under_another_id_does_not_open():
         AppKeys(KEYRING, "demo", [swapped]).open(keys_of(one).seal(b"abc", HERE), HERE)
 
 
+def test_a_key_that_was_wrapped_under_another_s_id_is_refused():
+    """By somebody with the KEK, or by a bug of ours: what it sealed would say the wrong id for ever."""
+    wrapped = KEYRING.seal(b"k" * 32, Context.of_data_key("demo", KNOWN_KEY.id))
+    posing = AppKeys(KEYRING, "demo", [msgspec.structs.replace(KNOWN_KEY, wrapped=wrapped)])
+    with pytest.raises(Unsealable, match="is another than it says"):
+        posing.seal(b"abc", HERE)
+
+
 def test_the_keys_of_one_app_are_not_asked_for_another_s():
     with pytest.raises(ValueError, match="keys of the app 'other', not of 'demo'"):
         keys_of(app_with_key("other")).seal(b"abc", HERE)

@@ -182,3 +182,14 @@ class TestErasure:
         erased(one, [], keyring=KEYRING, **CHANGE)
 
         assert open_integration(config, keys_of(other)).secrets == PLAIN["secrets"]
+
+    def test_what_is_stored_anew_is_rewrapped_and_what_is_erased_is_none_of_what_should_open(self):
+        app = app_with_key()
+        config = sealed_integration(keys_of(app), **PLAIN)
+        gone = erased(app, [config], keyring=KEYRING, **CHANGE).app
+        again = with_new_data_key(gone, random, KEYRING, 6_000)
+        anew = sealed_integration(keys_of(again), "int_2", **PLAIN)
+        written = rewrapped(again, [config, anew], keyring=BOTH, **CHANGE)
+
+        assert (written.integrations, written.left) == ([], [])
+        assert open_integration(anew, keys_of(written.app, NEW)).secrets == PLAIN["secrets"]
