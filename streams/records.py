@@ -369,7 +369,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     updated_by: str
     updated_at_ms: int
-    generation: int = 0
+    generation: int = -1
     events_from: int = 0
     events_next: int = 0
     events_until: int = 0

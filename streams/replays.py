@@ -18,10 +18,13 @@ log = structlog.get_logger(__name__)
 
 RUNNING: Final = "running"
 
+#: In the place of a generation, in a row that was asked for.
+ASKED: Final = -1
+
 
 def row_key(replay: Replay) -> bytes:
     """The key that a row has on the topic."""
-    return f"{replay.id}/{replay.generation}".encode() if replay.generation else replay.id.encode()
+    return replay.id.encode() if replay.generation == ASKED else f"{replay.id}/{replay.generation}".encode()
 
 
 class Replays:
@@ -82,7 +85,7 @@ class Replays:
         return asked is not None and asked.state == "cancelled"
 
     def _fold(self, replay: str, generation: int, row: Replay | None) -> None:
-        if generation:
+        if generation != ASKED:
             rows = self._progress.setdefault(replay, {})
             if row is None:
                 rows.pop(generation, None)
@@ -106,9 +109,9 @@ def merged(asked: Replay, progress: Replay | None) -> Replay:
 
 
 def _parts(key: bytes | None) -> tuple[str, int]:
-    """Replay and generation of a row's key; 0 in that of the row that was asked for."""
+    """Replay and generation of a row's key; ASKED in that of the row that was asked for."""
     try:
-        replay, _, generation = (key or b"").decode().partition("/")
-        return replay, int(generation or 0)
+        replay, slash, generation = (key or b"").decode().partition("/")
+        return replay, int(generation) if slash else ASKED
     except ValueError:
         raise codec.Unreadable("its key is not replay/generation") from None

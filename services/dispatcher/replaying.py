@@ -246,6 +246,6 @@ def share_done(replay: Replay) -> float:
     length = replay.events_until - replay.events_from
     if replay.state == "done":
         return 1.0
-    if not replay.generation or length <= 0:
+    if replay.generation < 0 or length <= 0:
         return 0.0
     return min(max((replay.events_next - replay.events_from) / length, 0.0), 1.0)

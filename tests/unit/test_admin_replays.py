@@ -28,7 +28,7 @@ def test_it_goes_up_to_now_and_at_a_modest_rate_unless_told_otherwise():
     assert (found.until_ms - found.from_ms, found.until_ms) == (12 * 3_600_000, NOW_MS)
     assert (found.id, found.app, found.integration, found.asked_by) == ("rpl_1", "demo", "int_1", "anna")
     assert (found.rate, found.state, found.types, found.event_ids, found.generation) == (
-        DEFAULT_RATE, "running", [], [], 0,
+        DEFAULT_RATE, "running", [], [], -1,
     )  # fmt: skip
 
 

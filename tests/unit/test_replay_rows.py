@@ -28,6 +28,8 @@ def row(generation: int, **changes):
 def test_what_was_asked_for_stands_until_a_worker_says_how_far_it_is():
     assert folded(make_replay()).get("rpl_1") == make_replay()
     assert folded(make_replay(), row(3, events_next=9)).get("rpl_1").events_next == 9
+    # The embedded broker counts generations from 0.
+    assert folded(make_replay(), row(0, events_next=9)).keys("rpl_1") == {b"rpl_1", b"rpl_1/0"}
     assert folded(row(3)).get("rpl_1") is None
 
 
