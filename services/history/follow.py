@@ -30,8 +30,9 @@ log = structlog.get_logger(__name__)
 
 #: How long a fetch waits for records.
 _WAIT_MS: Final = 500
-#: Records folded at once: a fifth of a second of work, in which the loop has its turns.
-BATCH: Final = 2_000
+#: Records folded at once, where so many have come: a second of work on the writer's thread. The more there are, the
+#: more rows share a page that is written. What a fetch brings bounds their bytes, to 50 MB.
+BATCH: Final = 10_000
 #: A batch smaller than this waits so long for more: each one writes the pages at the end of every index anew.
 _SMALL: Final = 200
 _LINGER_S: Final = 0.1
@@ -43,7 +44,7 @@ _ASK_AGAIN_S: Final = 1.0
 
 
 class _AnotherLog(Exception):
-    """What is read is not what the store was filled from."""
+    """What is in the store is not what the log says. The message says why."""
 
 
 class ResultsFollower:
@@ -87,6 +88,10 @@ class ResultsFollower:
             return None
         return sum(max(0, end - self._positions.get(partition, 0)) for partition, end in self._ends.items())
 
+    def start_over(self) -> None:
+        """Throw the file away within some seconds, and read everything anew: somebody has found that it is broken."""
+        self._must_start_over = True
+
     async def run(self) -> None:
         """Follow until cancelled."""
         pause_s, longest_s = _PAUSES_S
@@ -100,7 +105,7 @@ class ResultsFollower:
             except sqlite3.Error as error:
                 await self._survive(error)
             except Exception as error:  # noqa: BLE001 - a broker away, a bug in the client: read on all the same
-                self._say("follower.interrupted", f"the broker does not answer: {error!r}")
+                self._say("follower.interrupted", f"reading is interrupted: {error!r}")
             pause_s = _PAUSES_S[0] if time.monotonic() - opened_s > longest_s else min(2 * pause_s, longest_s)
             await asyncio.sleep(pause_s)
 
@@ -231,6 +236,8 @@ class ResultsFollower:
         Raises:
             _AnotherLog: it was.
         """
+        if self._must_start_over:
+            raise _AnotherLog("the history's file is broken")
         await self._must_be_there(consumer, features)
         topic_id = await self._topic_id()
         if topic_id is not None and topic_id != await self._on_thread(_topic_id_of, self._store):

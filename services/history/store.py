@@ -33,6 +33,9 @@ SLICE: Final = 500
 
 #: 64 MB of pages. The places that are written to at once are the ends of six indexes for each integration.
 _CACHE_KIB: Final = 65_536
+#: Pages of the write-ahead log, 32 MB, after which it is copied into the file: a page that was written by many
+#: transactions is copied once.
+_CHECKPOINT_PAGES: Final = 8_192
 #: What the write-ahead log may keep of the disk after it has been copied into the file.
 _WAL_BYTES: Final = 67_108_864
 #: Names held in memory; who uses more of them than that looks some of them up again.
@@ -56,6 +59,7 @@ class Store:
         Raises:
             StartupError: the folder cannot be written to, or another process has it.
         """
+        directory = directory.resolve()
         self._directory = directory
         self._lock = _locked(directory)
         #: Records that could not be read, since this was opened.
@@ -82,12 +86,14 @@ class Store:
         Args:
             topic_id: of the topic that it will be filled from; None where the broker gives none.
         """
+        path = self._directory / _NAME.format(_number(self.path) + 1)
+        made = _made(path)
+        if topic_id is not None:
+            made.execute("INSERT INTO log VALUES (?)", (topic_id,))
         self._file.close()
         self._forget()
-        self.path = self._directory / _NAME.format(_number(self.path) + 1)
-        self._file = _made(self.path)
-        if topic_id is not None:
-            self._file.execute("INSERT INTO log VALUES (?)", (topic_id,))
+        # Last, since readers go where it says.
+        self._file, self.path = made, path
         self._remove_others()
 
     @property
@@ -298,6 +304,7 @@ def _opened(path: Path) -> sqlite3.Connection | None:
 
 
 def _made(path: Path) -> sqlite3.Connection:
+    path.unlink(missing_ok=True)  # half made, when the disk was full
     # By us, since SQLite would let others read it, and give its other files the same mode.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     file = _connected(path)
@@ -321,6 +328,7 @@ def _prepare(file: sqlite3.Connection) -> None:
     file.execute("PRAGMA synchronous = NORMAL")
     file.execute("PRAGMA secure_delete = FAST")
     file.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    file.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     file.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
 
 

@@ -31,7 +31,7 @@ async def test_it_answers_from_what_it_has_while_there_is_no_broker(tmp_path):
         rest = await history.page(Wanted(app="demo"), limit=1, cursor=page.next)
         told = await history.delivery("demo", "dlv_int_1_1")
         rates = await history.rates("demo", ["int_1"], hours=1)
-        await eventually(lambda: "does not answer" in (history.trouble or ""))
+        await eventually(lambda: "interrupted" in (history.trouble or ""))
     finally:
         await history.stop()
 
@@ -39,6 +39,17 @@ async def test_it_answers_from_what_it_has_while_there_is_no_broker(tmp_path):
     assert told is not None
     assert [bucket.delivered for bucket in rates["int_1"]] == [2]
     assert history.lag is None
+
+
+async def test_a_folder_may_be_given_from_where_the_process_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    history = history_in(Path("data/history #1?"))
+    put(history._store, delivered(1))
+    page = await history.page(Wanted(app="demo"), limit=1)
+    await history.stop()
+
+    assert len(page.items) == 1
+    assert (tmp_path / "data" / "history #1?").is_dir()
 
 
 async def test_a_cursor_that_is_none_is_a_problem_of_the_request(tmp_path):
@@ -56,7 +67,9 @@ async def test_a_file_that_cannot_be_read_is_a_problem_to_come_again_with(tmp_pa
     history = history_in(tmp_path)
 
     def broken(*_: object, **__: object) -> None:
-        raise sqlite3.DatabaseError("malformed")
+        error = sqlite3.DatabaseError("malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
 
     monkeypatch.setattr("services.history.query.delivery", broken)
     try:
@@ -66,6 +79,7 @@ async def test_a_file_that_cannot_be_read_is_a_problem_to_come_again_with(tmp_pa
         await history.stop()
 
     assert (refused.value.status, refused.value.code) == (503, "history_unavailable")
+    assert history._follower._must_start_over
 
 
 async def test_readers_go_on_with_the_new_file_when_it_begins_anew(tmp_path):
