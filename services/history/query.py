@@ -190,8 +190,9 @@ class _Plan:
     by: dict[str, Any]
     #: The others.
     tested: dict[str, Any]
+    #: The first and the last millisecond.
     since_ms: int
-    until_ms: int
+    last_ms: int
 
     @property
     def rest(self) -> list[Any]:
@@ -204,13 +205,15 @@ class _Plan:
         return (
             f"SELECT {columns} FROM deliveries INDEXED BY {self.index} WHERE {equal} "  # noqa: S608 # names of ours
             f"{'AND cause > 0 ' if 'cause' in self.by else ''}"
-            "AND began_at >= ? AND began_at < ? "
+            "AND began_at BETWEEN ? AND ? "
             f"{'' if after is None else 'AND (began_at, place) < (?, ?) '}"
             "ORDER BY began_at DESC, place DESC"
         )
 
     def arguments(self, after: Cursor | None) -> tuple[Any, ...]:
-        return (*self.by.values(), self.since_ms, self.until_ms, *(after or ()))
+        # The cursor's time bounds the index; which of its millisecond have been shown is tested row by row.
+        last_ms = self.last_ms if after is None else min(self.last_ms, after.began_at_ms)
+        return (*self.by.values(), self.since_ms, last_ms, *(after or ()))
 
 
 def _planned(file: sqlite3.Connection, wanted: Wanted) -> _Plan | None:
@@ -230,9 +233,9 @@ def _planned(file: sqlite3.Connection, wanted: Wanted) -> _Plan | None:
         return None
     index, by = _index(wanted)
     since_ms = -_NEVER if wanted.since_ms is None else wanted.since_ms
-    until_ms = _NEVER if wanted.until_ms is None else wanted.until_ms
+    last_ms = _NEVER if wanted.until_ms is None else wanted.until_ms - 1
     tested = {column: value for column, value in all_.items() if column not in by}
-    return _Plan(index, {column: all_[column] for column in by}, tested, since_ms, until_ms)
+    return _Plan(index, {column: all_[column] for column in by}, tested, since_ms, last_ms)
 
 
 def _index(wanted: Wanted) -> tuple[str, tuple[str, ...]]:

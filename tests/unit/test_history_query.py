@@ -219,5 +219,19 @@ def test_no_first_page_reads_or_sorts_a_whole_table(store):
             assert ["SEARCH" in step[3] and plan.index in step[3] for step in steps] == [True], (question, steps)
 
 
+@pytest.mark.parametrize("filters", [{}, {"outcome": "delivered"}, {"integration": "int_1", "until_ms": NOON_MS * 2}])
+def test_a_page_far_down_takes_as_many_steps_as_the_first(store, filters):
+    put(store, *(delivered(number) for number in range(3_000)))
+    steps: list[int] = []
+    cursor = None
+    with reader_of(store) as file:
+        for _ in range(10):
+            steps.append(0)
+            file.set_progress_handler(lambda: steps.append(steps.pop() + 1), 10)
+            cursor = query.page(file, Wanted(app="demo", **filters), limit=250, cursor=cursor).next
+
+    assert max(steps) < 1.2 * steps[0]
+
+
 def _subsets(names: list[str]) -> list[list[str]]:
     return [[name for bit, name in enumerate(names) if number >> bit & 1] for number in range(2 ** len(names))]
