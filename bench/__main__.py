@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from bench import agent_cost, ingest, isolation, pipeline, retries
+from bench import agent_cost, history, ingest, isolation, pipeline, retries
 
 
 @contextmanager
@@ -97,6 +97,14 @@ def run_retries(options: argparse.Namespace) -> dict[str, object]:
     return found
 
 
+def run_history(options: argparse.Namespace) -> dict[str, object]:
+    found = history.measure(options.results, 1_000, (lambda _: None) if options.json else print)
+    if not options.json:
+        for line in history.summary(found):
+            print(line)
+    return found
+
+
 NAMES = {
     "ingest": run_ingest,
     "isolation": run_isolation,
@@ -104,6 +112,7 @@ NAMES = {
     "agent_cost": run_agent_cost,
     "pipeline": run_pipeline,
     "retries": run_retries,
+    "history": run_history,
 }
 
 
@@ -120,6 +129,7 @@ def main() -> None:
     parser.add_argument("--retries", type=int, default=1_000_000, help="Of retries: how many wait.")
     parser.add_argument("--due", type=int, default=300_000, help="Of retries: how many come back within the run.")
     parser.add_argument("--per-s", type=float, default=700, help="Of retries: how many are due a second.")
+    parser.add_argument("--results", type=int, default=1_000_000, help="Of history: how many are folded in.")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")

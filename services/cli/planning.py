@@ -60,6 +60,7 @@ def plan_of(options: Options, folder: DataDir, say: Callable[[str], None]) -> Pl
         say(f"broker: {FORGETS}")
     broker = _broker(choice.kind, folder.path.resolve())
     kek_file = None if settings.kek or settings.kek_file else folder.kek_file(say)
+    history = folder.path.resolve() / "history"
     used = _with(
         settings,
         broker=broker.bootstrap if broker else choice.bootstrap,
@@ -74,6 +75,7 @@ def plan_of(options: Options, folder: DataDir, say: Callable[[str], None]) -> Pl
             allow_private_addresses=options.allow_private_addresses,
         ),
         breaker=_with(settings.breaker, port=ports["breaker"]),
+        **({} if settings.history.directory else {"history": _with(settings.history, directory=history)}),
     )
     try:
         load_keyring(used)
@@ -92,6 +94,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "ADMIN__PORT": settings.admin.port,
         "DISPATCHER__PORT": settings.dispatcher.port,
         "BREAKER__PORT": settings.breaker.port,
+        "HISTORY__DIRECTORY": settings.history.directory,
         "DISPATCHER__ALLOW_PRIVATE_ADDRESSES": settings.dispatcher.allow_private_addresses,
         **({"KEK_FILE": settings.kek_file} if settings.kek_file else {}),
     }

@@ -103,6 +103,15 @@ class AdminSettings(_Section):
     )
 
 
+class HistorySettings(_Section):
+    directory: Path | None = Field(
+        None, description="Folder of the delivery history, one for each admin process; none: a temporary one."
+    )
+    retention_days: int = Field(
+        30, ge=1, le=400, description="Days that a delivery stays in it; read anew it holds what the log has kept."
+    )
+
+
 class Settings(BaseSettings):
     """All settings of all services; each process reads its own part."""
 
@@ -136,6 +145,7 @@ class Settings(BaseSettings):
     dispatcher: DispatcherSettings = DispatcherSettings()
     breaker: BreakerSettings = BreakerSettings()
     admin: AdminSettings = AdminSettings()
+    history: HistorySettings = HistorySettings()
 
     @classmethod
     def settings_customise_sources(

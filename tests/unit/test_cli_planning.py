@@ -38,6 +38,7 @@ def test_services_are_told_through_variables(plan, tmp_path):
         "TENTERHOOK_ADMIN__PORT": str(made.settings.admin.port),
         "TENTERHOOK_DISPATCHER__PORT": str(made.settings.dispatcher.port),
         "TENTERHOOK_BREAKER__PORT": str(made.settings.breaker.port),
+        "TENTERHOOK_HISTORY__DIRECTORY": str(tmp_path / "data" / "history"),
         "TENTERHOOK_DISPATCHER__ALLOW_PRIVATE_ADDRESSES": "True",
     }
 
