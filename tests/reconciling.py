@@ -4,9 +4,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.dispatcher.match import LIVE_RUN, delivery_id
 from streams import codec, topics
 from streams.connection import Connection
+from streams.delivery_ids import LIVE_RUN, delivery_id
 from streams.records import Delivery, Event, FanOutReceipt, Result
 from tests.logs import Log, make_event
 

@@ -19,11 +19,13 @@ from uuid_utils import uuid7
 from services.admin.changes import Changes
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
+from services.admin.delivery_commands import DeliveryCommands
 from services.admin.owner import AGENT, GIVE_UP_MS, GROUP, Owner
 from services.admin.replay_commands import ReplayCommands
 from services.admin.routes import add_routes
 from services.admin.routes.route import MAX_BODY_BYTES, Api
 from services.admin.secret_commands import SecretCommands
+from services.history.read_model import History
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.serving import Served, StartupError, application, serve
@@ -83,12 +85,23 @@ class Admin:
             now_ms=now_ms,
             new_id=lambda: uuid7().hex,
         )
+        self.history = History(self._connection, settings.history, settings.partitions.by_integration, now_ms=now_ms)
+        delivery_commands = DeliveryCommands(
+            self._connection,
+            self.config,
+            self.changes,
+            self.commands,
+            self.history,
+            now_ms=now_ms,
+            new_id=lambda: uuid7().hex,
+        )
         api = Api(
             self.config,
             self.changes,
             self.commands,
             secret_commands,
             replay_commands,
+            delivery_commands,
             settings.admin.trusted_proxies,
             now_ms,
         )
@@ -104,6 +117,8 @@ class Admin:
         partitions = Partitions(settings.partitions.by_app, settings.partitions.by_integration)
         self._stack.push_async_callback(self.config.close)
         await self.config.open(partitions, replication=settings.replication, check=self._check_keks)
+        self.history.start()
+        self._stack.push_async_callback(self.history.stop)
         self._stack.push_async_callback(self.changes.close)
         await self.changes.open()
         await self._own(self._connection)

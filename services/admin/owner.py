@@ -6,9 +6,10 @@ ends there, whole or not at all: its audit record and its records in one transac
 next owner takes over, so that an owner that froze is shut out by the broker whatever it still sends. (The embedded
 broker has no transactions: there, one owner writes the audit record first.)
 
-After the commit come the events that tell of it, and the reply; then the command is finished. A crash before the commit
-leaves nothing, one after it has the command read again: its audit record is found, and only events and reply are sent
-again. Events carry ids that make a repeat one (`docs/why/event-ids.md`).
+After the commit come the events that tell of it and the deliveries that it asks for, and the reply; then the command is
+finished. A crash before the commit leaves nothing, one after it has the command read again: its audit record is found,
+and only what comes after it is sent again. Events carry ids that make a repeat one (`docs/why/event-ids.md`); a
+delivery may be sent twice then, as any whose request was in flight.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ from streams.topics import (
     AUDIT,
     COMMAND_REPLIES,
     CONFIG_HISTORY,
+    DELIVERIES,
     EVENTS,
     INTEGRATION_CONFIG,
     REPLAYS,
@@ -53,7 +55,7 @@ GIVE_UP_MS: Final = 4_000
 TOGETHER: Final[Mapping[str, Topic]] = {
     each.name: each for each in (INTEGRATION_CONFIG, APP_CONFIG, CONFIG_HISTORY, REPLAYS)
 }
-AFTERWARDS: Final[Mapping[str, Topic]] = {EVENTS.name: EVENTS}
+AFTERWARDS: Final[Mapping[str, Topic]] = {each.name: each for each in (EVENTS, DELIVERIES)}
 
 #: An owner that died leaves a transaction open for so long at most, and nobody reads past it meanwhile; its successor
 #: ends it earlier, when it takes over.

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from cyclopts import App, Parameter
 from rich.progress import Progress
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from uuid_utils import uuid7
 
+from services.admin.again import again
 from services.cli.delivery_rows import Rows, Wanted
 from services.cli.errors import Failed, WrongUsage
 from services.cli.log_access import (
@@ -30,7 +30,6 @@ from services.cli.log_access import (
 )
 from services.cli.tables import print_table
 from services.cli.times import iso
-from services.dispatcher.match import delivery_id
 from streams import codec, topics
 from streams.connection import Connection
 from streams.producer import open_producer
@@ -226,29 +225,6 @@ async def _delivery_at(consumer: "AIOKafkaConsumer[Any, Any]", place: TopicParti
         return codec.decode_as(Delivery, records[0].value)
     except codec.Unreadable:
         return None
-
-
-def again(ended: Delivery, *, last_attempt: int, run: str, config_offset: int) -> Delivery:
-    """
-    The delivery that repeats one that has ended, with one attempt, counted on from its last.
-
-    Args:
-        run: id of the command that asked for it.
-        config_offset: end of `integration-config`: made under all that was configured by now.
-    """
-    return msgspec.structs.replace(
-        ended,
-        delivery_id=delivery_id(ended.record_id, ended.integration, run),
-        cause="retry",
-        run=run,
-        of=ended.of or ended.delivery_id,
-        attempt=last_attempt + 1,
-        due_at_ms=None,
-        config_offset=config_offset,
-        retry_line=None,
-        retry_partition=None,
-        retry_generation=None,
-    )
 
 
 def _report(made: dict[str, Delivery], refused: dict[str, str], *, as_json: bool) -> None:

@@ -21,9 +21,10 @@ from aiokafka.structs import RecordMetadata
 
 from services.dispatcher.appended import Appended, Floor, ReadBack
 from services.dispatcher.event_ids import EventIds
-from services.dispatcher.match import LIVE_RUN, delivery_id, selected
+from services.dispatcher.match import selected
 from streams import codec, takeover, topics
 from streams.connection import Connection
+from streams.delivery_ids import LIVE_RUN, delivery_id
 from streams.engine.processor import Assignment, Batch
 from streams.follower import Follower
 from streams.quarantine import Quarantine

@@ -1,22 +1,13 @@
 """
-Fan-out's decisions: who selected an event, and what its delivery is called.
+Fan-out's decision: who selected an event.
 
 Pure: records in, records and ids out.
 """
 
-import hashlib
 from collections.abc import Iterable
-from typing import Final
 
 from schemas.catalogue import ALL_TYPES, BOOKING_TYPES
 from streams.records import IntegrationConfig
-
-#: Run of the deliveries that fan-out makes; a retry, replay or test has its command's id instead.
-LIVE_RUN: Final = "0"
-
-_PREFIX: Final = "dlv_"
-#: Hex digits kept of the hash: 128 bits, so that two of 2**50 deliveries share an id with a chance of 2**-29.
-_DIGITS: Final = 32
 
 
 def selects(integration: IntegrationConfig, event_type: str) -> bool:
@@ -40,13 +31,3 @@ def selected(integrations: Iterable[IntegrationConfig], event_type: str) -> list
     Paused ones are among them: whether to hold or to discard is decided when their turn comes.
     """
     return sorted((each for each in integrations if selects(each, event_type)), key=lambda each: each.id)
-
-
-def delivery_id(record_id: str, integration_id: str, run: str) -> str:
-    """
-    The id of the delivery of one event to one integration in one run: the same on every replay, in every process.
-
-    Each part is preceded by its length, so that no two triples hash the same text.
-    """
-    text = "".join(f"{len(part)}:{part}" for part in (record_id, integration_id, run))
-    return _PREFIX + hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]

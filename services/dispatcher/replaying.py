@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from services.dispatcher.match import LIVE_RUN, delivery_id, selects
+from services.dispatcher.match import selects
+from streams.delivery_ids import LIVE_RUN, delivery_id
 from streams.records import Delivery, Event, FanOutReceipt, IntegrationConfig, Replay, ReplayState
 
 #: Deliveries of one replay that are appended and have no outcome, at most: a live event waits behind so many of them.

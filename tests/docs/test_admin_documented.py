@@ -46,7 +46,7 @@ def test_every_limit_is_the_code_s():
 
 
 def test_every_path_is_named():
-    everything = all_routes(Api(None, None, None, None, None, (), None))
+    everything = all_routes(Api(None, None, None, None, None, None, (), None))
     paths = {(route.method, route.path.replace("/subscriptions", "/integrations")) for route in everything}
 
     assert {tuple(path) for path in re.findall(r"^\| `([A-Z]+) (/v1/\S+)` \|", PAGE, re.MULTILINE)} == paths

@@ -11,9 +11,9 @@ from services.cli.deliveries import ASK_ABOVE, list_, retry
 from services.cli.errors import Failed, WrongUsage
 from services.cli.log_access import LogOptions
 from services.cli.trace import trace
-from services.dispatcher.match import delivery_id
 from streams import codec, topics
 from streams.connection import Connection
+from streams.delivery_ids import delivery_id
 from streams.records import Quarantined
 from tests.logs import Log, log_of, make_event
 from tests.reconciling import deliver_all, delivery_of, make_receipt, result_of

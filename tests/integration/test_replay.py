@@ -12,10 +12,10 @@ from services.cli.log_access import LogOptions
 from services.cli.replay import cancel, list_, start
 from services.cli.times import iso
 from services.dispatcher.dry_run import dry_run
-from services.dispatcher.match import delivery_id
 from services.dispatcher.replaying import MAX_AT_ONCE, MAX_OPEN
 from streams import codec, topics
 from streams.connection import Connection
+from streams.delivery_ids import delivery_id
 from tests.dispatching import dispatching
 from tests.logs import Log, log_of, make_event
 from tests.receiving import after, receiver

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from schemas.headers import refused_header
 from services.dispatcher.guard import address_refusal, url_refusal
-from services.dispatcher.match import delivery_id, selected, selects
+from services.dispatcher.match import selected, selects
 from services.dispatcher.plan import Opened, Planned, Unplannable, iso_ms, plan
 from services.dispatcher.target import BadUrl, render_url
+from streams.delivery_ids import delivery_id
 from tests.records import make_delivery, make_integration
 
 TYPES = st.sampled_from(["scheduled.created", "call_ended", "my.own", "*", ""])

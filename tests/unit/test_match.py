@@ -5,7 +5,8 @@ import re
 import pytest
 
 from schemas.catalogue import BOOKING_TYPES, CATALOGUE
-from services.dispatcher.match import delivery_id, selected, selects
+from services.dispatcher.match import selected, selects
+from streams.delivery_ids import delivery_id
 from tests.records import make_integration
 
 

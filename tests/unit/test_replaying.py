@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.dispatcher.match import LIVE_RUN, delivery_id
 from services.dispatcher.replaying import LAG_S, MAX_OPEN, Course, Pace, Past, Places, delivery_of, share_done, takes
 from services.dispatcher.standing import CANCELLED, DELETED, discarded
+from streams.delivery_ids import LIVE_RUN, delivery_id
 from streams.records import FanOutReceipt
 from tests.logs import make_event
 from tests.records import make_delivery, make_integration, make_replay

@@ -6,13 +6,19 @@ Every request first catches up with the log, then looks at its token.
 
 from aiohttp import web
 
-from services.admin.routes import audit, integrations, replays, secrets
+from services.admin.routes import audit, deliveries, integrations, replays, secrets
 from services.admin.routes.route import Api, Route
 
 
 def all_routes(api: Api) -> list[Route]:
     """Every path of the API, with what answers it."""
-    return [*integrations.routes(api), *secrets.routes(api), *replays.routes(api), *audit.routes(api)]
+    return [
+        *integrations.routes(api),
+        *secrets.routes(api),
+        *replays.routes(api),
+        *deliveries.routes(api),
+        *audit.routes(api),
+    ]
 
 
 def add_routes(router: web.UrlDispatcher, api: Api) -> None:

@@ -12,6 +12,7 @@ from services.admin.changes import Changes
 from services.admin.client_ip import Network, client_ip
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
+from services.admin.delivery_commands import DeliveryCommands
 from services.admin.idempotency import key_fault
 from services.admin.replay_commands import ReplayCommands
 from services.admin.rules import Refused
@@ -58,6 +59,7 @@ class Api:
     commands: Commands
     secrets: SecretCommands
     replays: ReplayCommands
+    deliveries: DeliveryCommands
     #: Whose `X-Forwarded-For` counts.
     trusted_proxies: Sequence[Network]
     now_ms: Callable[[], int]

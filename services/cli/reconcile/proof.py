@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from services.dispatcher.match import LIVE_RUN, delivery_id
+from streams.delivery_ids import LIVE_RUN, delivery_id
 from streams.records import Delivery, Event, FanOutReceipt, LaneRow, Marker, Result
 from streams.takeover import Generations
 

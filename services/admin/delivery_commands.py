@@ -1,0 +1,304 @@
+"""What the admin API does with deliveries: list them, show one with its attempts, send again, send a sample event."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final, get_args
+
+from schemas.catalogue import ALL_TYPES, BOOKING_TYPES, CATALOGUE, OWN_TYPES
+from services.admin.again import again, tested
+from services.admin.changes import Change, Changes
+from services.admin.commands import Commands
+from services.admin.config_log import ConfigLog
+from services.admin.fields import Fields, Refusal, kind, shortened
+from services.admin.kept_deliveries import kept_deliveries
+from services.admin.place import Place
+from services.admin.rules import Refused
+from services.admin.tokens import Caller
+from services.history.query import Told, Wanted
+from services.history.read_model import History
+from services.history.shown import bucket_json, delivery_json, page_json
+from services.runtime.problems import Problem
+from streams import codec
+from streams.connection import Connection
+from streams.records import Delivery, IntegrationConfig, Outcome, Result, Write
+from streams.topics import DELIVERIES
+
+#: Deliveries that one request may have sent again.
+MAX_RETRIED: Final = 1_000
+DEFAULT_RETRIED: Final = 100
+
+#: What one command carries of them at most: a payload of 64 KiB each, and a command is one record.
+_BYTES_AT_ONCE: Final = 1_048_576
+_AT_ONCE: Final = 50
+_LOOKED_AT_ONCE: Final = 200
+
+#: What a sample event is where the integration selects all types, or none.
+_SAMPLE_TYPE: Final = {"integration": "call_ended", "booking": "scheduled.created"}
+
+_OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
+
+
+class DeliveryCommands:
+    """Deliveries of an app. Ids and time come in. Whoever calls has let the log catch up before."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        log: ConfigLog,
+        changes: Changes,
+        commands: Commands,
+        history: History,
+        *,
+        now_ms: Callable[[], int],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._connection = connection
+        self._log = log
+        self._changes = changes
+        self._commands = commands
+        self._history = history
+        self._now_ms = now_ms
+        self._new_id = new_id
+
+    # -- looking ---------------------------------------------------------------------------------------------
+
+    async def page(self, wanted: Wanted, *, limit: int, cursor: str | None) -> dict[str, Any]:
+        """
+        A part of the list, newest first.
+
+        Raises:
+            Problem: 400 `cursor_invalid`, 503 `history_unavailable`.
+        """
+        return page_json(await self._history.page(wanted, limit=limit, cursor=cursor))
+
+    async def get(self, app: str, delivery: str) -> dict[str, Any]:
+        """
+        A delivery with every attempt.
+
+        Raises:
+            Problem: 404 `delivery_unknown`, 503 `history_unavailable`.
+        """
+        return delivery_json(await self._told(app, delivery))
+
+    async def rates(self, place: Place) -> list[dict[str, Any]]:
+        """
+        How the integration's deliveries ended in each of the last 24 hours, oldest first.
+
+        Raises:
+            Problem: 404 `integration_unknown`, 503 `history_unavailable`.
+        """
+        self._commands.get(place.app, place.profile, place.integration)
+        found = await self._history.rates(place.app, [place.integration])
+        return [bucket_json(each) for each in found[place.integration]]
+
+    # -- sending ---------------------------------------------------------------------------------------------
+
+    async def retry(self, app: str, delivery: str, caller: Caller) -> dict[str, Any]:
+        """
+        Send one that has ended again: what was made of it, `{"id", "of", "attempt"}`.
+
+        Raises:
+            Problem: 404 `delivery_unknown`, 409 `delivery_open` or `integration_deleted`, 410 `payload_expired`, 503.
+        """
+        told = await self._told(app, delivery)
+        ended = _ended(told)
+        if ended is None:
+            raise Problem(
+                409,
+                "delivery_open",
+                "Still being tried",
+                "The delivery has not ended: another attempt follows by itself. Wait for its outcome.",
+            )
+        self._check_there(told.row.integration)
+        kept = await kept_deliveries(self._connection, [ended])
+        if delivery not in kept:
+            raise Problem(
+                410,
+                "payload_expired",
+                "Payload gone",
+                "The delivery has fallen out of retention (7 days), and its payload with it. Send the event anew.",
+            )
+        [made] = await self._sent_again(app, [(told, kept[delivery])], caller)
+        return _made_json(made)
+
+    async def retry_many(self, app: str, body: Any, caller: Caller) -> dict[str, Any]:
+        """
+        Send those that fit a filter again: `{"outcome", "integration"?, "type"?, "since"?, "until"?, "limit"?}`.
+
+        Those that were sent again already, and were delivered or are on their way, are left alone. The answer has
+        `items`, what was made; `refused`, those that cannot be sent and why; and `more`, whether others fit.
+
+        Raises:
+            Refused: the body is no filter.
+            Problem: 503 `broker_unavailable` or `history_unavailable`; some may have been sent.
+        """
+        wanted, limit = filter_of(app, body)
+        refused: list[dict[str, str]] = []
+        chosen: list[tuple[Told, Result]] = []
+        cursor: str | None = None
+        more = False
+        while True:
+            page = await self._history.page(wanted, limit=_LOOKED_AT_ONCE, cursor=cursor)
+            for row in page.items:
+                told = await self._history.delivery(app, row.delivery_id)
+                ended = None if told is None else _ended(told)
+                if told is None or ended is None or row.of is not None or _is_settled(told):
+                    continue
+                if len(chosen) == limit:
+                    more = True
+                    break
+                if self._log.integrations.get(row.integration) is None:
+                    refused.append({"of": row.delivery_id, "code": "integration_deleted"})
+                    continue
+                chosen.append((told, ended))
+            cursor = page.next
+            if more or cursor is None:
+                break
+        kept = await kept_deliveries(self._connection, [ended for _, ended in chosen])
+        refused += [
+            {"of": told.row.delivery_id, "code": "payload_expired"}
+            for told, _ in chosen
+            if told.row.delivery_id not in kept
+        ]
+        again_of = [(told, kept[told.row.delivery_id]) for told, _ in chosen if told.row.delivery_id in kept]
+        made = await self._sent_again(app, again_of, caller)
+        return {"items": [_made_json(each) for each in made], "refused": refused, "more": more}
+
+    async def test(self, place: Place, body: Any, caller: Caller) -> dict[str, Any]:
+        """
+        Send a sample event to the integration, whatever it selects: `{"type"?}`; what was made of it.
+
+        Raises:
+            Refused: there is no such type.
+            Problem: 404 `integration_unknown`, 503 `broker_unavailable`.
+        """
+        run = self._new_id()
+
+        def decide() -> Change[Delivery]:
+            config = self._commands.get(place.app, place.profile, place.integration)
+            event_type = self._sample_type(config, body)
+            made = tested(config, event_type, run=run, config_offset=self._log.next_offset(), now_ms=self._now_ms())
+            details = {"delivery": made.delivery_id, "type": event_type}
+            return Change("integration.test", config.id, made, details, [_write(made)])
+
+        made = await self._changes.make(place.app, caller, decide)
+        return _made_json(made) | {"event": made.type, "eventId": made.event_id}
+
+    async def _sent_again(self, app: str, chosen: list[tuple[Told, Delivery]], caller: Caller) -> list[Delivery]:
+        """A few at a time: each lot is one change, with its record on the audit log."""
+        run = self._new_id()
+        made: list[Delivery] = []
+        for lot in _lots(chosen):
+            done: list[Delivery] = await self._changes.make(app, caller, partial(self._retry, lot, run))
+            made += done
+        return made
+
+    def _retry(self, lot: list[tuple[Told, Delivery]], run: str) -> Change[list[Delivery]]:
+        deliveries = [
+            again(first, last_attempt=_last_attempt(told), run=run, config_offset=self._log.next_offset())
+            for told, first in lot
+        ]
+        details = {"deliveries": " ".join(told.row.delivery_id for told, _ in lot), "run": run}
+        target = lot[0][1].delivery_id if len(lot) == 1 else f"{len(lot)} deliveries"
+        return Change("delivery.retry", target, deliveries, details, [_write(each) for each in deliveries])
+
+    async def _told(self, app: str, delivery: str) -> Told:
+        told = await self._history.delivery(app, delivery)
+        if told is None:
+            raise Problem(
+                404,
+                "delivery_unknown",
+                "No such delivery",
+                "There is no delivery of this id with a result, or it is not kept any more. List them to find it.",
+            )
+        return told
+
+    def _check_there(self, integration: str) -> None:
+        if self._log.integrations.get(integration) is None:
+            raise Problem(
+                409,
+                "integration_deleted",
+                "Its integration is deleted",
+                "The integration that the delivery was for has been deleted, so there is nowhere to send it.",
+            )
+
+    def _sample_type(self, config: IntegrationConfig, body: Any) -> str:
+        if body is not None and not isinstance(body, dict):
+            raise Refused([Refusal("", f"the body must be an object, not {kind(body)}")])
+        fields = Fields(body or {})
+        selected = next((each for each in config.events if each != ALL_TYPES), _SAMPLE_TYPE[config.profile])
+        wanted = fields.text("type", most=128) if fields.has("type") else selected
+        app = self._log.apps.get(config.app)
+        own = set() if app is None else set(app.event_types)
+        known = BOOKING_TYPES if config.profile == "booking" else CATALOGUE | OWN_TYPES | own
+        if wanted and wanted not in known:
+            fields.refuse("type", f"{shortened(wanted)!r} is no event type that it can get")
+        fields.nothing_else()
+        if fields.refusals:
+            raise Refused(fields.refusals)
+        return wanted
+
+
+def filter_of(app: str, body: Any) -> tuple[Wanted, int]:
+    """
+    Which deliveries this JSON body wants to have sent again, and how many at most.
+
+    Raises:
+        Refused: with the name of every field that has to change.
+    """
+    if not isinstance(body, dict):
+        raise Refused([Refusal("", f"the body must be an object, not {kind(body)}")])
+    fields = Fields(body)
+    if not fields.has("outcome"):
+        fields.refuse("outcome", "is required: which of those that have ended")
+    outcome = fields.choice("outcome", "exhausted", _OUTCOMES)
+    wanted = Wanted(
+        app=app,
+        outcome=outcome,
+        integration=fields.text("integration", most=200) if fields.has("integration") else None,
+        type=fields.text("type", most=200) if fields.has("type") else None,
+        since_ms=fields.time_ms("since"),
+        until_ms=fields.time_ms("until"),
+    )
+    limit = fields.number("limit", DEFAULT_RETRIED, least=1, most=MAX_RETRIED)
+    fields.nothing_else()
+    if fields.refusals:
+        raise Refused(fields.refusals)
+    return wanted, limit
+
+
+def _ended(told: Told) -> Result | None:
+    """The result that ended it: the first with an outcome counts."""
+    return next((each for each in told.results if each.outcome is not None), None)
+
+
+def _is_settled(told: Told) -> bool:
+    """Whether it was sent again, and that was delivered or has not ended."""
+    return any(each.outcome in (None, "delivered") for each in told.repeated_by)
+
+
+def _last_attempt(told: Told) -> int:
+    """Of the delivery, and of those that repeated it: numbers go on."""
+    return max(told.row.attempts, *(each.attempts for each in told.repeated_by), 0)
+
+
+def _lots(chosen: list[tuple[Told, Delivery]]) -> Iterator[list[tuple[Told, Delivery]]]:
+    lot: list[tuple[Told, Delivery]] = []
+    size = 0
+    for each in chosen:
+        bytes_of_it = len(each[1].payload) + 1_024
+        if lot and (len(lot) == _AT_ONCE or size + bytes_of_it > _BYTES_AT_ONCE):
+            yield lot
+            lot, size = [], 0
+        lot.append(each)
+        size += bytes_of_it
+    if lot:
+        yield lot
+
+
+def _write(delivery: Delivery) -> Write:
+    return Write(topic=DELIVERIES.name, key=delivery.integration, value=codec.encode(delivery))
+
+
+def _made_json(made: Delivery) -> dict[str, Any]:
+    return {"id": made.delivery_id, "of": made.of, "integration": made.integration, "attempt": made.attempt}
