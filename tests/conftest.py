@@ -46,6 +46,7 @@ SLOW_FILES = {
     "test_ingest_broker.py",
     "test_admin_api.py",
     "test_breaker.py",
+    "test_replay.py",
 }
 
 

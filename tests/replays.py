@@ -39,7 +39,7 @@ class Asked:
         await self.log.raw(topics.REPLAYS, codec.encode(row), row_key(row))
         return row
 
-    async def ended(self, replay: str = "rpl_1", within_s: float = 20.0) -> Replay:
+    async def ended(self, replay: str = "rpl_1", within_s: float = 60.0) -> Replay:
         """The row of the worker that ended it."""
 
         def found() -> Replay | None:
