@@ -18,12 +18,13 @@ from uuid_utils import uuid7
 from services.admin.changes import Changes
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
+from services.admin.openapi import document
 from services.admin.owner import AGENT, GIVE_UP_MS, GROUP, Owner
-from services.admin.routes import add_routes
+from services.admin.routes import add_routes, all_routes
 from services.admin.routes.route import MAX_BODY_BYTES, Api
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
-from services.runtime.serving import Served, StartupError, application, serve
+from services.runtime.serving import Served, StartupError, application, serve, serve_description
 from services.runtime.settings import Settings
 from services.vault.keks import KekError, load_kek
 from services.vault.seal import Keyring
@@ -64,7 +65,9 @@ class Admin:
             random=secrets.token_bytes,
             new_id=lambda: uuid7().hex,
         )
-        add_routes(self.http.router, Api(self.config, self.changes, self.commands, now_ms))
+        api = Api(self.config, self.changes, self.commands, now_ms)
+        add_routes(self.http.router, api)
+        serve_description(self.http, document(all_routes(api)))
         self._owning: SafeApp | None = None
         self._stack = AsyncExitStack()
         #: Done when the configuration is read; fails when this process can never read it.
