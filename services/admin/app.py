@@ -18,9 +18,9 @@ from uuid_utils import uuid7
 from services.admin.changes import Changes
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
-from services.admin.openapi import document
+from services.admin.openapi import described
 from services.admin.owner import AGENT, GIVE_UP_MS, GROUP, Owner
-from services.admin.routes import add_routes, all_routes
+from services.admin.routes import add_routes
 from services.admin.routes.route import MAX_BODY_BYTES, Api
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
@@ -65,14 +65,13 @@ class Admin:
             random=secrets.token_bytes,
             new_id=lambda: uuid7().hex,
         )
-        api = Api(self.config, self.changes, self.commands, now_ms)
-        add_routes(self.http.router, api)
-        serve_description(self.http, document(all_routes(api)))
+        add_routes(self.http.router, Api(self.config, self.changes, self.commands, now_ms))
         self._owning: SafeApp | None = None
         self._stack = AsyncExitStack()
         #: Done when the configuration is read; fails when this process can never read it.
         self.opened = asyncio.ensure_future(self._open())
         self.served: Served
+        serve_description(self.http, described())
 
     async def _open(self) -> None:
         settings = self._settings
