@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
 
-.PHONY: help setup kafka npm chromium up test fast long chaos lint types imports check lock bench clean
+.PHONY: help setup kafka npm chromium up test fast long chaos lint types imports check lock openapi bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,8 +78,11 @@ lock: setup ## Resolve requirements/*.in again
 		../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 			--custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; done
 
+openapi: setup ## Write docs/openapi.json: what the admin API's routes and their schemas say
+	$(BIN)/python -m services.admin.openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+
 bench: setup kafka ## Measure: see bench/README.md
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## Remove what setup and tests made
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .tenterhook
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis .tenterhook

@@ -20,6 +20,7 @@ from services.admin.changes import Changes
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
 from services.admin.delivery_commands import DeliveryCommands
+from services.admin.openapi import described
 from services.admin.owner import AGENT, GIVE_UP_MS, GROUP, Owner
 from services.admin.replay_commands import ReplayCommands
 from services.admin.routes import add_routes
@@ -28,7 +29,7 @@ from services.admin.secret_commands import SecretCommands
 from services.history.read_model import History
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
-from services.runtime.serving import Served, StartupError, application, serve
+from services.runtime.serving import Served, StartupError, application, serve, serve_description
 from services.runtime.settings import Settings
 from services.vault.data_keys import Vault
 from services.vault.keks import KekError, check_keks, load_keyring
@@ -111,6 +112,7 @@ class Admin:
         #: Done when the configuration is read; fails when this process can never read it.
         self.opened = asyncio.ensure_future(self._open())
         self.served: Served
+        serve_description(self.http, described())
 
     async def _open(self) -> None:
         settings = self._settings

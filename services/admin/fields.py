@@ -172,8 +172,9 @@ def control_fault(value: str) -> str | None:
 
 
 def number_fault(value: Any, *, least: int, most: int) -> str | None:
-    """Why this is no whole number from *least* to *most*, or None."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """Why this is no whole number from *least* to *most*, or None. `5.0` is one, as JSON has it."""
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not is_whole:
         return f"must be a whole number, not {kind(value)}"
     if not least <= value <= most:
         return f"must be from {least} to {most}, not {value}"

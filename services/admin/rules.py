@@ -351,16 +351,19 @@ def _retry(fields: Fields, profile: Profile) -> tuple[RetryPolicy, int, list[int
     policy = fields.choice("policy", profile.retry_policy, _RETRY_POLICIES)
     given = fields.list("delaysMs", most=MAX_ATTEMPTS - 1)
     has_delays = fields.has("delaysMs")
+    delays = []
     for at, delay in enumerate(given):
         if fault := number_fault(delay, least=1, most=MAX_DELAY_MS):
             fields.refuse(f"delaysMs[{at}]", fault)
+        else:
+            delays.append(int(delay))
     default = len(given) + 1 if has_delays else profile.max_attempts
     attempts = fields.number("maxAttempts", default, least=1, most=MAX_ATTEMPTS)
     if has_delays and len(given) != attempts - 1:
         fields.refuse("delaysMs", f"must have one wait less than maxAttempts: {attempts - 1}, not {len(given)}")
     on_429 = fields.flag("on429", default=False)
     fields.nothing_else()
-    return policy, attempts, given if has_delays else default_delays_ms(attempts, profile), on_429
+    return policy, attempts, delays if has_delays else default_delays_ms(attempts, profile), on_429
 
 
 def default_delays_ms(attempts: int, profile: Profile) -> list[int]:

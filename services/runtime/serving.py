@@ -7,10 +7,10 @@ HTTP servers of a service: what every one of them has (problems, health, metrics
 
 import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import prometheus_client
@@ -42,6 +42,16 @@ def application(live: Probe, ready: Probe, *, max_body_bytes: int = 65_536) -> w
     app.router.add_get("/health/ready", _health("ready", ready))
     app.router.add_get("/metrics", _metrics)
     return app
+
+
+def serve_description(app: web.Application, description: Mapping[str, Any]) -> None:
+    """Answer `GET /openapi.json`, for everybody, with this description of the service's API."""
+    body = msgspec.json.encode(description)
+
+    async def described(_request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-cache"})
+
+    app.router.add_get("/openapi.json", described)
 
 
 def _health(name: str, probe: Probe) -> Callable[[web.Request], Awaitable[web.Response]]:

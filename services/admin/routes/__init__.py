@@ -7,7 +7,7 @@ Every request first catches up with the log, then looks at its token.
 from aiohttp import web
 
 from services.admin.routes import audit, deliveries, integrations, replays, secrets
-from services.admin.routes.route import Api, Route
+from services.admin.routes.route import Api, Route, handler_of
 
 
 def all_routes(api: Api) -> list[Route]:
@@ -24,4 +24,4 @@ def all_routes(api: Api) -> list[Route]:
 def add_routes(router: web.UrlDispatcher, api: Api) -> None:
     """Add every path of the API."""
     for route in all_routes(api):
-        router.add_route(route.method, route.path, route.handler)
+        router.add_route(route.method, route.path, handler_of(route))

@@ -15,12 +15,16 @@ from services.admin.routes.route import (
     admitted,
     answer,
     idempotency_key,
+    if_match,
+    json_if_any,
     json_of,
     limit_of,
     number_of,
     refusal,
 )
 from services.admin.rules import MAX_VERSION, Refused
+
+_TAG: Final = ("ETag",)
 
 COLLECTIONS: Final[dict[str, Profile]] = {"integrations": INTEGRATION, "subscriptions": BOOKING}
 
@@ -32,18 +36,60 @@ def routes(api: Api) -> list[Route]:
         it = _Integrations(api, profile)
         path, one = f"/v1/apps/{{app}}/{collection}", f"/v1/apps/{{app}}/{collection}/{{id}}"
         what = collection.removesuffix("s")
+        a_what, name = f"{'an' if what[0] in 'aeiou' else 'a'} {what}", what.capitalize()
+        none, moved = ("integration_unknown",), ("integration_unknown", "secret_unreadable")
         found += [
-            Route("POST", path, it.create, "admin", f"Create a {what}", 201, "NewIntegration", "Integration"),
+            Route(
+                *("POST", path, it.create, "admin", f"Create {a_what}", 201, f"New{name}", "Integration"),
+                headers=("Idempotency-Key",),
+                gives=("ETag", "Location"),
+                # A repeat shows the signing secret again, so it has to open.
+                errors=(*(("quota_exceeded",) if profile.quota else ()), "secret_unreadable"),
+            ),
             Route("GET", path, it.list, "viewer", f"List {collection}", 200, None, "Integrations", ("limit", "cursor")),
-            Route("GET", one, it.get, "viewer", f"Get a {what}", 200, None, "Integration"),
-            Route("PATCH", one, it.patch, "admin", f"Change a {what}", 200, "IntegrationPatch", "Integration"),
-            Route("DELETE", one, it.delete, "admin", f"Delete a {what}", 204),
-            Route("POST", f"{one}/pause", it.pause, "operator", f"Pause a {what}", 200, None, "Integration"),
-            Route("POST", f"{one}/activate", it.activate, "operator", f"Activate a {what}", 200, "Held", "Integration"),
-            Route("GET", f"{one}/history", it.history, "viewer", f"Versions of a {what}", 200, None, "Versions"),
-            Route("GET", f"{one}/history/{{version}}", it.version, "viewer", "One version", 200, None, "Version"),
-            Route("GET", f"{one}/diff", it.diff, "viewer", "What changed", 200, None, "Differences", ("from", "to")),
-            Route("POST", f"{one}/rollback", it.roll_back, "admin", "Go back", 200, "RollBack", "Integration"),
+            Route("GET", one, it.get, "viewer", f"Get {a_what}", 200, None, "Integration", gives=_TAG, errors=none),
+            Route(
+                *("PATCH", one, it.patch, "admin", f"Change {a_what}", 200, f"{name}Patch", "Integration"),
+                headers=("If-Match",),
+                gives=_TAG,
+                errors=moved,
+            ),
+            Route("DELETE", one, it.delete, "admin", f"Delete {a_what}", 204, errors=none),
+            Route(
+                *("POST", f"{one}/pause", it.pause, "operator", f"Pause {a_what}", 200, None, "Integration"),
+                gives=_TAG,
+                errors=none,
+            ),
+            Route(
+                *("POST", f"{one}/activate", it.activate, "operator", f"Activate {a_what}", 200, "Held", "Integration"),
+                gives=_TAG,
+                errors=(*none, "held_choice_required", *(("quota_exceeded",) if profile.quota else ())),
+                body_optional=True,
+            ),
+            Route(
+                *("GET", f"{one}/history", it.history, "viewer", f"List the versions of {a_what}", 200),
+                answer="Versions",
+                errors=none,
+            ),
+            Route(
+                *("GET", f"{one}/history/{{version}}", it.version, "viewer", f"Get a version of {a_what}", 200),
+                answer="Version",
+                errors=(*none, "version_unknown"),
+            ),
+            Route(
+                *("GET", f"{one}/diff", it.diff, "viewer", f"Compare two versions of {a_what}", 200),
+                answer="Differences",
+                query=("from", "to"),
+                errors=(*none, "version_unknown"),
+            ),
+            Route(
+                *("POST", f"{one}/rollback", it.roll_back, "admin", f"Go back to a version of {a_what}", 200),
+                body="RollBack",
+                answer="Integration",
+                headers=("If-Match",),
+                gives=_TAG,
+                errors=(*moved, "version_unknown", "secret_missing"),
+            ),
         ]
     return found
 
@@ -88,9 +134,9 @@ class _Integrations:
     async def patch(self, request: web.Request) -> web.Response:
         """200 with the integration, and its `signingSecret` where requests begin to be signed."""
         app, caller = await admitted(self._api, request, "admin")
-        body, if_match = await json_of(request), request.headers.get("If-Match")
+        body, version = await json_of(request), if_match(request)
         try:
-            shown = await self._commands.patch(app, self._profile, request.match_info["id"], body, if_match, caller)
+            shown = await self._commands.patch(app, self._profile, request.match_info["id"], body, version, caller)
         except Refused as refused:
             raise refusal(refused) from None
         return _shown(shown)
@@ -109,7 +155,7 @@ class _Integrations:
     async def activate(self, request: web.Request) -> web.Response:
         """200 with the integration."""
         app, caller = await admitted(self._api, request, "operator")
-        body = await json_of(request) if request.can_read_body else None
+        body = await json_if_any(request)
         try:
             shown = await self._commands.activate(app, self._profile, request.match_info["id"], body, caller)
         except Refused as refused:
@@ -141,9 +187,9 @@ class _Integrations:
     async def roll_back(self, request: web.Request) -> web.Response:
         """200 with the integration: `{"version": 3}`."""
         app, caller = await admitted(self._api, request, "admin")
-        body, if_match = await json_of(request), request.headers.get("If-Match")
+        body, version = await json_of(request), if_match(request)
         try:
-            shown = await self._commands.roll_back(app, self._profile, request.match_info["id"], body, if_match, caller)
+            shown = await self._commands.roll_back(app, self._profile, request.match_info["id"], body, version, caller)
         except Refused as refused:
             raise refusal(refused) from None
         return _shown(shown)

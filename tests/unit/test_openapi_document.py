@@ -1,0 +1,309 @@
+"""docs/openapi.json: current, true to the code, and whole."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema_rs
+import msgspec
+import pytest
+
+from schemas.profiles import PROFILES
+from services.admin import fields, rules
+from services.admin.audit import chained
+from services.admin.differences import differences, version_json
+from services.admin.documented import DOCUMENTED
+from services.admin.openapi import Undocumented, as_json, described, document
+from services.admin.routes import all_routes
+from services.admin.routes.audit import audit_json
+from services.admin.routes.route import Route
+from services.admin.shown import integration_json
+from services.runtime.problems import Problem
+from services.vault.seal import Keyring
+from streams.records import IntegrationState
+from tests.apps import make_app
+from tests.docs.test_errors_documented import documented as documented_errors
+from tests.records import make_integration
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = described()
+KEYRING = Keyring(bytes(32))
+STATE = IntegrationState(
+    integration="int_1",
+    app="demo",
+    state="failing",
+    epoch=1,
+    reason="3 in a row failed",
+    consecutive_failures=3,
+    delivered=1,
+    ended=4,
+    last_delivery_id="dlv_1",
+    last_outcome="exhausted",
+    last_event_type="call_ended",
+    last_status=503,
+    last_attempt=3,
+    last_at_ms=900,
+    applied_offset=7,
+)
+ROUTE = Route("GET", "/v1/apps/{app}/audit", None, "viewer", "A route", 200, None, "Audit", ("limit",))
+
+
+def schema(name: str) -> dict:
+    return {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+
+
+def properties(name: str) -> set[str]:
+    return set(DOCUMENT["components"]["schemas"][name]["properties"])
+
+
+def faults(value: object, name: str) -> list[str]:
+    """What is wrong with the value, by the schema of that name."""
+    validator = jsonschema_rs.Draft202012Validator(schema(name), validate_formats=True)
+    return [error.message for error in validator.iter_errors(json.loads(json.dumps(value)))]
+
+
+def operations():
+    return [
+        (method.upper(), path, operation)
+        for path, methods in DOCUMENT["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def parts(of: object):
+    """Every object in it."""
+    if isinstance(of, Mapping):
+        yield of
+        for inner in of.values():
+            yield from parts(inner)
+    elif isinstance(of, list):
+        for inner in of:
+            yield from parts(inner)
+
+
+def test_the_committed_document_is_current():
+    committed = (ROOT / "docs" / "openapi.json").read_bytes()
+
+    assert as_json(DOCUMENT) == committed, "the routes or their schemas have changed: run `make openapi`"
+
+
+def test_every_route_is_in_it_and_no_other():
+    routes = all_routes(Nobody())
+
+    assert sorted((route.method, route.path) for route in routes) == sorted(
+        (method, path) for method, path, _ in operations()
+    )
+
+
+class Nobody:
+    """What no handler works with: none is called here."""
+
+    def __getattr__(self, name):
+        return self
+
+
+def test_every_operation_has_an_id_of_its_own():
+    ids = [operation["operationId"] for _, _, operation in operations()]
+
+    assert sorted(set(ids)) == sorted(ids)
+
+
+def test_every_reference_leads_somewhere():
+    for part in parts(DOCUMENT):
+        if isinstance(reference := part.get("$ref"), str):
+            at = DOCUMENT
+            for step in reference.removeprefix("#/").split("/"):
+                assert step in at, reference
+                at = at[step]
+
+
+def test_every_link_leads_to_an_operation_and_fills_its_path():
+    known = {operation["operationId"]: path for _, path, operation in operations()}
+    links = [link for part in parts(DOCUMENT["paths"]) for link in part.get("links", {}).values()]
+
+    assert links
+    for link in links:
+        assert {f"{{{name}}}" for name in link["parameters"]} == {
+            step for step in known[link["operationId"]].split("/") if step.startswith("{")
+        }
+
+
+@pytest.mark.parametrize("name", list(DOCUMENTED.schemas))
+def test_every_schema_is_one(name):
+    jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **DOCUMENTED.schemas[name]})
+
+
+@pytest.mark.parametrize(
+    ("route", "message"),
+    [
+        (replace(ROUTE, answer="Adit"), "there is no schema 'Adit'; add it to SCHEMAS in services/admin/documented"),
+        (replace(ROUTE, body="NewAudit"), "there is no schema 'NewAudit'"),
+        (replace(ROUTE, query=("limt",)), "there is no parameter 'limt'; add it to PARAMETERS"),
+        (replace(ROUTE, path="/v1/apps/{app}/audit/{record}"), "there is no parameter 'record'"),
+        (replace(ROUTE, headers=("If-Mtch",)), "there is no request header 'If-Mtch'"),
+        (replace(ROUTE, gives=("Etag",)), "there is no answer header 'Etag'"),
+        (replace(ROUTE, errors=("quota_exceded",)), "there is no problem 'quota_exceded'; add it to problems.PROBLEMS"),
+    ],
+)
+def test_a_route_that_names_what_there_is_not_is_told(route, message):
+    with pytest.raises(Undocumented) as told:
+        document([route])
+
+    assert f"GET {route.path}: {message}" in str(told.value)
+
+
+def test_all_faults_are_told_at_once():
+    with pytest.raises(Undocumented) as told:
+        document([replace(ROUTE, answer="A", query=("b",)), ROUTE, ROUTE])
+
+    assert str(told.value).splitlines() == [
+        "GET /v1/apps/{app}/audit: there is no schema 'A'; add it to SCHEMAS in services/admin/documented",
+        "GET /v1/apps/{app}/audit: there is no parameter 'b'; add it to PARAMETERS in services/admin/documented",
+        "GET /v1/apps/{app}/audit: is there twice",
+        "GET /v1/apps/{app}/audit: is there twice",
+    ]
+
+
+def test_a_schema_that_refers_to_what_there_is_not_is_told():
+    broken = replace(DOCUMENTED, schemas={**DOCUMENTED.schemas, "A": {"$ref": "#/components/schemas/B"}})
+
+    with pytest.raises(Undocumented, match="schema 'A' refers to 'B'"):
+        document([ROUTE], broken)
+
+
+def test_a_parameter_of_an_answer_s_own_comes_before_the_one_that_all_share():
+    own = {"description": "Another limit.", "schema": {"type": "boolean"}}
+    found = document([ROUTE], replace(DOCUMENTED, parameters={**DOCUMENTED.parameters, "Audit.limit": own}))
+
+    assert found["paths"][ROUTE.path]["get"]["parameters"][1] == {"name": "limit", "in": "query", **own}
+
+
+def test_every_problem_has_the_status_that_the_page_on_errors_says():
+    page = documented_errors()
+    wrong = {
+        code: page[code]
+        for code, kind in DOCUMENTED.problems.items()
+        # Codes that are on no page: tests/docs/test_errors_documented.py.
+        if code in page and str(kind.status) not in page[code]
+    }
+
+    assert wrong == {}
+
+
+# -- the schemas against the code that they describe -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "profile"), [("Integration", "integration"), ("Subscription", "booking")])
+def test_a_create_and_a_patch_have_the_fields_that_the_rules_ask_for(monkeypatch, name, profile):
+    asked, has = set(), fields.Fields.has
+
+    def recorded(self, field):
+        asked.add(self.prefix + field)
+        return has(self, field)
+
+    monkeypatch.setattr(fields.Fields, "has", recorded)
+    rules.wanted({"name": "x", "url": "https://x.example"}, make_app(), PROFILES[profile])
+
+    for of in (f"New{name}", f"{name}Patch"):
+        described_fields = DOCUMENT["components"]["schemas"][of]["properties"]
+        assert {field for field in asked if "." not in field} == set(described_fields)
+        assert {field for field in asked if "." in field} == {
+            f"retry.{field}" for field in described_fields["retry"]["properties"]
+        }
+
+
+def test_what_is_shown_is_what_is_described():
+    config = make_integration()
+    other = msgspec.structs.replace(config, name="Other", version=config.version + 1)
+    record = chained(
+        id="aud_1",
+        app="demo",
+        at_ms=1,
+        who="up",
+        ip=None,
+        action="integration.create",
+        target=config.id,
+        allowed=True,
+        details={"version": "1"},
+        previous_hash=b"",
+    )
+    for shown, name in [
+        (integration_json(config, KEYRING), "Integration"),
+        (integration_json(config, KEYRING, queue_age_ms=5, state=STATE, now_ms=1_000), "Integration"),
+        (version_json(config, KEYRING), "Version"),
+        (audit_json(record), "AuditRecord"),
+        (differences(config, other, KEYRING)[0], "Difference"),
+    ]:
+        assert faults(shown, name) == []
+        assert set(shown) == properties(name) - {"signingSecret"}
+    assert faults({"items": [integration_json(config, KEYRING)], "next": None}, "Integrations") == []
+
+
+def test_a_problem_is_what_is_described():
+    problem = Problem(409, "quota_exceeded", "No place left", "…", limit=3)
+
+    assert faults(problem.as_json(), "Problem") == []
+    assert faults({**problem.as_json(), "status": 200}, "Problem") != []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {
+            "name": "CRM",
+            "url": "https://crm.example/{secret.a}",
+            "secrets": {"a": "b"},
+            "headers": {"X-A": "{secret.a}"},
+        },
+        {
+            "name": "CRM",
+            "url": "http://crm.example:81?a=b",
+            "retry": {"maxAttempts": 2, "delaysMs": [1]},
+            "events": ["*"],
+        },
+        {"name": "é", "url": "HTTPS://crm.example", "timeoutMs": 5.0, "events": ["cart_filled"], "retry": None},
+    ],
+)
+def test_what_is_taken_is_described_as_such(body):
+    rules.wanted(body, make_app(), PROFILES["integration"])
+
+    assert faults(body, "NewIntegration") == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": " "},
+        {"name": "a\nb"},
+        {"name": "a" * 201},
+        {"name": None},
+        {"url": "ftp://a.example"},
+        {"url": "https://a.example/#b"},
+        {"url": "https://a@b.example"},
+        {"url": "https://{secret.a}"},
+        {"events": "*"},
+        {"events": ["a"] * 501},
+        {"headers": {"a b": "c"}},
+        {"headers": {"a": "é"}},
+        {"headers": {"a": None}},
+        {"secrets": {"a.b": "c"}},
+        {"secrets": {"a": ""}},
+        {"timeoutMs": 10_001},
+        {"timeoutMs": True},
+        {"timeoutMs": 1.5},
+        {"retry": {"maxAttempts": 21}},
+        {"retry": {"maxAtempts": 2}},
+        {"retry": {"delaysMs": [0]}},
+        {"ordering": "any"},
+        {"profile": "booking"},
+        {"status": "active"},
+        {"timoutMs": 1},
+    ],
+)
+def test_what_is_refused_for_its_shape_is_described_so(change):
+    body = {"name": "CRM", "url": "https://crm.example"} | change
+    with pytest.raises(rules.Refused):
+        rules.wanted(body, make_app(), PROFILES["integration"])
+
+    assert faults(body, "NewIntegration") != []
