@@ -15,6 +15,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from uuid_utils import uuid7
 
+from services.admin.app_commands import AppCommands
 from services.admin.changes import Changes
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
@@ -64,7 +65,8 @@ class Admin:
             random=secrets.token_bytes,
             new_id=lambda: uuid7().hex,
         )
-        add_routes(self.http.router, Api(self.config, self.changes, self.commands, now_ms))
+        self.apps = AppCommands(self.config, self.changes, now_ms=now_ms, random=secrets.token_bytes)
+        add_routes(self.http.router, Api(self.config, self.changes, self.commands, self.apps, now_ms))
         self._owning: SafeApp | None = None
         self._stack = AsyncExitStack()
         #: Done when the configuration is read; fails when this process can never read it.

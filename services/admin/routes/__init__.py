@@ -6,13 +6,13 @@ Every request first catches up with the log, then looks at its token.
 
 from aiohttp import web
 
-from services.admin.routes import audit, integrations
+from services.admin.routes import apps, audit, credentials, integrations
 from services.admin.routes.route import Api, Route
 
 
 def all_routes(api: Api) -> list[Route]:
     """Every path of the API, with what answers it."""
-    return [*integrations.routes(api), *audit.routes(api)]
+    return [*apps.routes(api), *credentials.routes(api), *integrations.routes(api), *audit.routes(api)]
 
 
 def add_routes(router: web.UrlDispatcher, api: Api) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from services.admin.app_commands import AppCommands
+from services.admin.apps import app_unknown
 from services.admin.changes import Changes
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
@@ -53,6 +55,7 @@ class Api:
     log: ConfigLog
     changes: Changes
     commands: Commands
+    apps: AppCommands
     now_ms: Callable[[], int]
 
 
@@ -69,9 +72,23 @@ async def admitted(api: Api, request: web.Request, least: Role) -> tuple[AppConf
     app = api.log.apps.get(name)
     caller = caller_of(token, [app, api.log.apps.get(EVERY_APP)])
     if app is None or name == EVERY_APP:
-        raise Problem(404, "app_unknown", "No such app", f"There is no app {name[:64]!r}. Check its name.")
+        raise app_unknown(name)
     require(caller, least)
     return app, replace(caller, ip=request.remote)
+
+
+async def admitted_anywhere(api: Api, request: web.Request, least: Role) -> Caller:
+    """
+    Who asks, with a token of whichever app or of the installation, when they may.
+
+    Raises:
+        Problem: 401, 403, or 503.
+    """
+    token = presented_token(request.headers.get("Authorization"))
+    await api.log.catch_up()
+    caller = caller_of(token, api.log.apps.all())
+    require(caller, least)
+    return replace(caller, ip=request.remote)
 
 
 async def json_of(request: web.Request) -> Any:
