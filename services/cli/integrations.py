@@ -14,7 +14,7 @@ from rich.text import Text
 from schemas.profiles import Ordering, ProfileName
 from services.cli.access import Access, AdminOptions, admin_access
 from services.cli.errors import WrongUsage
-from services.cli.http import admin_client, ask, listed
+from services.cli.http import ask, client
 from services.cli.tables import print_table
 
 app = App(name="integrations")
@@ -72,7 +72,7 @@ def create(
     }
     body = {field: value for field, value in body.items() if value is not None}
     admin = admin_access(access or AdminOptions())
-    with admin_client(admin) as http:
+    with _client(admin) as http:
         # The key makes a create that is sent twice on the way one create.
         created = ask(http, "POST", _path(admin, profile), json=body, headers={"Idempotency-Key": str(uuid4())})
     if as_json:
@@ -99,8 +99,8 @@ def list_(
         as_json: Print them as JSON.
     """
     admin = admin_access(access or AdminOptions())
-    with admin_client(admin) as http:
-        items = [each for one in ([profile] if profile else _COLLECTIONS) for each in listed(http, _path(admin, one))]
+    with _client(admin) as http:
+        items = [each for one in ([profile] if profile else _COLLECTIONS) for each in _all(http, _path(admin, one))]
     if as_json:
         print(json.dumps({"items": items, "next": None}))
     elif items:
@@ -173,7 +173,7 @@ def delete(
         as_json: Print what was deleted as JSON.
     """
     admin = _with_ids(ids, access)
-    with admin_client(admin) as http:
+    with _client(admin) as http:
         for each in ids:
             ask(http, "DELETE", _one(admin, each))
             print(json.dumps({"deleted": each}) if as_json else f"Deleted {each}")
@@ -182,7 +182,7 @@ def delete(
 def _act(ids: tuple[str, ...], verb: str, body: Any, access: AdminOptions | None, *, as_json: bool) -> None:
     """Ask this of each, in turn, and show what they are then."""
     admin = _with_ids(ids, access)
-    with admin_client(admin) as http:
+    with _client(admin) as http:
         for each in ids:
             answer = ask(http, "POST", f"{_one(admin, each)}/{verb}", json=body)
             print(json.dumps(answer) if as_json else f"{each} is {answer['status']} (epoch {answer['epoch']})")
@@ -200,8 +200,23 @@ def _one(admin: Access, integration: str) -> str:
     return f"{_path(admin, profile)}/{quote(integration, safe='')}"
 
 
+def _client(admin: Access) -> Any:
+    return client(admin.url, {"Authorization": f"Bearer {admin.credential}"})
+
+
 def _path(admin: Access, profile: ProfileName) -> str:
     return f"/v1/apps/{quote(admin.app, safe='')}/{_COLLECTIONS[profile]}"
+
+
+def _all(http: Any, path: str) -> list[dict[str, Any]]:
+    """All pages."""
+    items: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = ask(http, "GET", path, params={"limit": 200, "cursor": cursor})
+        items += page["items"]
+        cursor = page["next"]
+    return items
 
 
 def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
