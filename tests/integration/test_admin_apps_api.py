@@ -254,9 +254,15 @@ async def test_a_token_ends_with_its_deletion_and_the_last_admin_of_all_stays(ap
     assert [(each["name"], each["role"]) for each in listed] == [("viewer", "viewer"), ("ada+x@shop.example", "admin")]
 
 
-async def test_ingest_meets_keys_origins_and_types_at_once(api, admin, kafka_connection):
-    settings = admin_settings(kafka_connection, ingest=IngestSettings(port=0))
-    async with ingest_running(settings) as ingest, httpx.AsyncClient(base_url=ingest.served.url) as pages:
+async def test_ingest_meets_keys_origins_and_types_at_once(connection):
+    await furnish(connection)
+    settings = admin_settings(connection, ingest=IngestSettings(port=0))
+    async with (
+        admin_at(connection) as admin,
+        client_of(admin) as api,
+        ingest_running(settings) as ingest,
+        httpx.AsyncClient(base_url=ingest.served.url) as pages,
+    ):
         await eventually(lambda: ingest.trouble() is None)
 
         async def post(key, event_type="order_paid", origin=ORIGIN):
