@@ -7,7 +7,7 @@ from typing import Any
 
 from services.admin import apps as rules
 from services.admin import credentials as opening
-from services.admin.routes import apps, credentials
+from services.admin.routes import apps, audit, credentials
 
 PAGE = (Path(__file__).parents[2] / "docs" / "admin.md").read_text(encoding="utf-8")
 LINES = {name: line for line in PAGE.splitlines() if (name := line.removeprefix("- `").partition("`")[0])}
@@ -15,7 +15,10 @@ LINES = {name: line for line in PAGE.splitlines() if (name := line.removeprefix(
 
 def test_every_path_is_named_with_the_role_that_it_takes():
     api: Any = SimpleNamespace()
-    paths = {(each.method, each.path): each.role for each in (*apps.routes(api), *credentials.routes(api))}
+    paths = {
+        (each.method, each.path): each.role
+        for each in (*apps.routes(api), *credentials.routes(api), audit.routes(api)[-1])
+    }
     rows = dict.fromkeys(paths)
     for method, path, role in re.findall(r"^\| `([A-Z]+) (/v1/\S+)` \| (\w+)", PAGE, re.MULTILINE):
         if (method, path) in rows:

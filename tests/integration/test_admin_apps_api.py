@@ -188,7 +188,8 @@ async def test_each_role_may_do_what_it_may(api):
             assert (await ask(api, each, "GET", path)).status_code == 200, path
         assert problem_of(await ask(api, each, "GET", "/v1/apps/other")) == (401, "token_unknown")
         assert problem_of(await ask(api, each, "GET", "/v1/apps/*/tokens")) == (401, "token_unknown")
-        assert problem_of(await ask(api, each, "GET", "/v1/tokens")) == (403, "installation_token_required")
+        for path in ("/v1/tokens", "/v1/audit"):
+            assert problem_of(await ask(api, each, "GET", path)) == (403, "installation_token_required")
     for each in of_all:
         assert len((await ask(api, each, "GET", "/v1/apps")).json()["items"]) == 3
         assert (await ask(api, each, "GET", "/v1/tokens")).status_code == 200
@@ -252,6 +253,12 @@ async def test_a_token_ends_with_its_deletion_and_the_last_admin_of_all_stays(ap
     assert problem_of(last) == (409, "last_admin_token")
     listed = (await ask(api, successor, "GET", "/v1/tokens")).json()["items"]
     assert [(each["name"], each["role"]) for each in listed] == [("viewer", "viewer"), ("ada+x@shop.example", "admin")]
+    audit = (await ask(api, successor, "GET", "/v1/audit")).json()["items"]
+    assert [(each["who"], each["action"], each["target"], each["details"]["role"]) for each in reversed(audit)] == [
+        ("up", "token.create", "viewer", "viewer"),
+        ("up", "token.create", "ada+x@shop.example", "admin"),
+        ("ada+x@shop.example", "token.delete", "up", "admin"),
+    ]
 
 
 async def test_ingest_meets_keys_origins_and_types_at_once(connection):
