@@ -1,6 +1,17 @@
 """The event types that every app knows, and how a record may be named. Data only."""
 
+import re
 from typing import Final
+
+MAX_TYPE_LENGTH: Final = 128
+
+#: What a type may be called.
+TYPE_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_TYPE_LENGTH - 1}}}")
+
+#: Types of bookings start so: they need a secret key and a booking.
+BOOKING_PREFIX: Final = "scheduled."
+#: Types that tenterhook itself emits start so; nobody else may, or a page could report a pause that never was.
+OWN_PREFIX: Final = "tenterhook."
 
 #: A booking's life. Source: product/booking-webhooks.txt, "Events".
 BOOKING_TYPES: Final = frozenset(

@@ -45,6 +45,7 @@ SLOW_FILES = {
     "test_dispatcher_bounds.py",
     "test_ingest_broker.py",
     "test_admin_api.py",
+    "test_admin_apps_api.py",
     "test_breaker.py",
     "test_replay.py",
 }

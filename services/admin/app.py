@@ -16,9 +16,11 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from uuid_utils import uuid7
 
+from services.admin.app_commands import AppCommands
 from services.admin.changes import Changes
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
+from services.admin.data_key_commands import DataKeyCommands
 from services.admin.delivery_commands import DeliveryCommands
 from services.admin.openapi import described
 from services.admin.owner import AGENT, GIVE_UP_MS, GROUP, Owner
@@ -96,15 +98,21 @@ class Admin:
             now_ms=now_ms,
             new_id=lambda: uuid7().hex,
         )
+        app_commands = AppCommands(self.config, self.changes, self._keyring, now_ms=now_ms, random=secrets.token_bytes)
+        data_key_commands = DataKeyCommands(
+            self.config, self.changes, self._keyring, now_ms=now_ms, random=secrets.token_bytes
+        )
         api = Api(
-            self.config,
-            self.changes,
-            self.commands,
-            secret_commands,
-            replay_commands,
-            delivery_commands,
-            settings.admin.trusted_proxies,
-            now_ms,
+            log=self.config,
+            changes=self.changes,
+            commands=self.commands,
+            apps=app_commands,
+            data_keys=data_key_commands,
+            secrets=secret_commands,
+            replays=replay_commands,
+            deliveries=delivery_commands,
+            trusted_proxies=settings.admin.trusted_proxies,
+            now_ms=now_ms,
         )
         add_routes(self.http.router, api)
         self._owning: SafeApp | None = None

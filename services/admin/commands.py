@@ -12,6 +12,7 @@ import msgspec
 from schemas.catalogue import ACTIVATED_TYPE
 from schemas.profiles import Profile
 from services.admin import idempotency
+from services.admin.apps import app_unknown
 from services.admin.changes import Change, Changes, Unchanged, integration_removal, integration_writes
 from services.admin.compose import (
     SIGNING_SECRET_BYTES,
@@ -365,8 +366,16 @@ class Commands:
     # -- rules -----------------------------------------------------------------------------------------------
 
     def _app(self, app: AppConfig) -> AppConfig:
-        """The app as it is now: it may have changed since the request was admitted."""
-        return self._log.apps.get(app.app) or app
+        """
+        The app as it is now: it may have changed since the request was admitted.
+
+        Raises:
+            Problem: 404 `app_unknown`: it was deleted since.
+        """
+        now = self._log.apps.get(app.app)
+        if now is None:
+            raise app_unknown(app.app)
+        return now
 
     def _has_place(self, app: AppConfig, profile: Profile) -> None:
         """
@@ -401,7 +410,7 @@ class Commands:
         return answer
 
 
-def check_version(config: IntegrationConfig, if_match: str | None) -> None:
+def check_version(config: IntegrationConfig | AppConfig, if_match: str | None) -> None:
     """
     Hold a change to the version that it was made for: `If-Match: "7"`; absent or `*`, any.
 

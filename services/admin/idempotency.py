@@ -62,6 +62,18 @@ def gone(created: Created) -> Problem:
     )
 
 
+def shown_once(created: Created) -> Problem:
+    """What was created under the key opens something, and nobody can show that again: only its hash is kept."""
+    return Problem(
+        409,
+        "shown_once",
+        "It was shown already",
+        f"Under this Idempotency-Key {created.target} was created, and the answer to that request alone showed it in "
+        "plain. If the answer was lost, delete it and create another under a new key.",
+        created=created.target,
+    )
+
+
 def key_fault(key: str) -> str | None:
     """Why this cannot be an `Idempotency-Key`, or None."""
     if not 1 <= len(key) <= MAX_KEY_CHARS or not key.isascii() or not key.isprintable():

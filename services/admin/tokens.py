@@ -33,6 +33,8 @@ class Caller:
     role: Role
     #: SHA-256 of the token, to tell callers apart whose tokens have one name.
     token_hash: bytes
+    #: The app whose token it is; `*`: the whole installation's.
+    app: str = ""
     #: Where the request came from, for the audit log; None where that is not known.
     ip: str | None = None
 
@@ -69,11 +71,11 @@ def caller_of(token: str, configs: Iterable[AppConfig | None]) -> Caller:
         Problem: 401 `token_unknown`, the same for an unknown app as for a token of another app.
     """
     digest = hash_of(token)
-    found: Token | None = None
-    for known in [each for config in configs if config is not None for each in config.tokens]:
+    found: tuple[str, Token] | None = None
+    for app, known in [(config.app, each) for config in configs if config is not None for each in config.tokens]:
         # All are compared, whichever fits.
         if hmac.compare_digest(known.hash, digest):
-            found = known
+            found = app, known
     if found is None:
         raise Problem(
             401,
@@ -82,7 +84,8 @@ def caller_of(token: str, configs: Iterable[AppConfig | None]) -> Caller:
             "There is no such token, or it is one of another app. Check it, or have a new one made.",
             headers=_CHALLENGE,
         )
-    return Caller(found.name, found.role, digest)
+    app, token_of = found
+    return Caller(token_of.name, token_of.role, digest, app)
 
 
 def require(caller: Caller, least: Role) -> None:
@@ -100,4 +103,24 @@ def require(caller: Caller, least: Role) -> None:
             f"The token {caller.name!r} has the role {caller.role}, and this needs {least}. Use another token.",
             role=caller.role,
             needed=least,
+        )
+
+
+def require_installation(caller: Caller, what: str) -> None:
+    """
+    Hold back a token of one app from what concerns the whole installation.
+
+    Args:
+        what: begins the sentence that tells it, for example "Creating an app".
+
+    Raises:
+        Problem: 403 `installation_token_required`.
+    """
+    if caller.app != EVERY_APP:
+        raise Problem(
+            403,
+            "installation_token_required",
+            "Only for the installation's tokens",
+            f"{what} takes a token of the whole installation, and {caller.name!r} is one of a single app. Use another "
+            "token.",
         )

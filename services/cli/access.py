@@ -20,15 +20,15 @@ READY_FILE: Final = Path(".tenterhook/ready.json")
 DEFAULT_ADMIN: Final = "http://127.0.0.1:8081"
 DEFAULT_INGEST: Final = "http://127.0.0.1:8080"
 
+#: Stands for no app in particular.
+EVERY_APP: Final = "*"
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class AdminOptions:
-    """Options of every command that asks the admin API."""
+class InstallationOptions:
+    """Options of every command that asks the admin API about more than one app."""
 
-    app: Annotated[
-        str | None, Parameter(env_var="TENTERHOOK_APP", help="Whose integrations; else the app of `up`.")
-    ] = None
     admin: Annotated[
         str | None, Parameter(env_var="TENTERHOOK_ADMIN_URL", help="Address of the admin API; else that of `up`.")
     ] = None
@@ -37,11 +37,20 @@ class AdminOptions:
     ] = field(default=None, repr=False)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class AdminOptions(InstallationOptions):
+    """Options of every command that asks the admin API about an app."""
+
+    app: Annotated[str | None, Parameter(env_var="TENTERHOOK_APP", help="Which app; else that of `up`.")] = None
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """A service's address, the app, and what opens it."""
 
     url: str
+    #: `*`: none in particular.
     app: str
     credential: str = field(repr=False)
 
@@ -55,11 +64,20 @@ def admin_access(options: AdminOptions, ready_file: Path = READY_FILE) -> Access
         Failed: there is a ready file, and it cannot be read.
     """
     ready = running_up(ready_file)
-    url = _address(options.admin or ready.get("admin") or DEFAULT_ADMIN, "--admin")
-    token = options.token or (ready.get("token") if url == ready.get("admin") else None)
-    if not token:
-        raise WrongUsage(_missing("token of the admin API", "--token", "TENTERHOOK_TOKEN"))
+    url, token = _admin(options, ready)
     return Access(url, _app(options.app, ready), token)
+
+
+def installation_access(options: InstallationOptions, ready_file: Path = READY_FILE) -> Access:
+    """
+    The admin API that a command asks about no one app, and its token.
+
+    Raises:
+        WrongUsage: no token is known.
+        Failed: there is a ready file, and it cannot be read.
+    """
+    url, token = _admin(options, running_up(ready_file))
+    return Access(url, EVERY_APP, token)
 
 
 def ingest_access(app: str | None, ingest: str | None, key: str | None, ready_file: Path = READY_FILE) -> Access:
@@ -77,6 +95,15 @@ def ingest_access(app: str | None, ingest: str | None, key: str | None, ready_fi
     if not key:
         raise WrongUsage(_missing(f"key of the app {name}", "--key", "TENTERHOOK_KEY"))
     return Access(url, name, key)
+
+
+def _admin(options: InstallationOptions, ready: dict[str, Any]) -> tuple[str, str]:
+    """Address and token."""
+    url = _address(options.admin or ready.get("admin") or DEFAULT_ADMIN, "--admin")
+    token = options.token or (ready.get("token") if url == ready.get("admin") else None)
+    if not token:
+        raise WrongUsage(_missing("token of the admin API", "--token", "TENTERHOOK_TOKEN"))
+    return url, str(token)
 
 
 def _app(given: str | None, ready: dict[str, Any]) -> str:

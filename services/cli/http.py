@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from services.cli.access import Access
 from services.cli.errors import Failed
 
 #: Longer than a service waits for its broker (5 s), so that its own answer is what is shown.
@@ -18,6 +19,27 @@ def client(url: str, headers: dict[str, str]) -> httpx.Client:
     return httpx.Client(
         base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=urlsplit(url).hostname not in _LOOPBACK
     )
+
+
+def admin_client(admin: Access) -> httpx.Client:
+    """A client of the admin API that shows its token."""
+    return client(admin.url, {"Authorization": f"Bearer {admin.credential}"})
+
+
+def listed(client: httpx.Client, path: str) -> list[dict[str, Any]]:
+    """
+    All items of a list, page after page.
+
+    Raises:
+        Failed: as `ask`.
+    """
+    items: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = ask(client, "GET", path, params={"limit": 200, "cursor": cursor})
+        items += page["items"]
+        cursor = page["next"]
+    return items
 
 
 def ask(client: httpx.Client, method: str, path: str, **request: Any) -> Any:

@@ -22,6 +22,8 @@ COMMANDS: Final = (
     ("send", "services.cli.send:send", _TRY, "Send an event, or several of the same."),
     ("sink", "services.cli.sink:sink", _TRY, "Receive webhooks, print each and check its signatures, until Ctrl-C."),
     ("bench", "services.cli.bench:bench", _TRY, "Measure deliveries per second, CPU and latency."),
+    ("apps", "services.cli.apps:app", _USE, "Create and set apps, their ingest keys and event types."),
+    ("tokens", "services.cli.tokens:app", _USE, "Create, list and delete tokens of the admin API."),
     (
         "integrations",
         "services.cli.integrations:app",

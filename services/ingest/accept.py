@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from schemas.catalogue import CATALOGUE
+from schemas.catalogue import BOOKING_PREFIX, CATALOGUE, MAX_TYPE_LENGTH, OWN_PREFIX, TYPE_NAME
 from schemas.profiles import MAX_BODY_BYTES
 from services.runtime.problems import Problem
 from streams.records import AppConfig, Event, KeyKind
@@ -20,16 +20,9 @@ from streams.records import AppConfig, Event, KeyKind
 MAX_REQUEST_BYTES: Final = MAX_BODY_BYTES
 
 MAX_ID_LENGTH: Final = 128
-MAX_TYPE_LENGTH: Final = 128
 MAX_ORDERING_KEY_LENGTH: Final = 256
 
-#: Types of bookings start so: they need a secret key and a booking.
-BOOKING_PREFIX: Final = "scheduled."
-#: Types that tenterhook itself emits start so; nobody else may, or a page could report a pause that never was.
-OWN_PREFIX: Final = "tenterhook."
-
 _ID: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID_LENGTH}}}")
-_TYPE: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_TYPE_LENGTH - 1}}}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 #: What stands around type, id, app and payload in the larger of the two bodies that a receiver may get, times and
@@ -165,7 +158,7 @@ def not_utf8(body: bytes) -> str | None:
 
 
 def _check_type(event_type: str, app: AppConfig, key_kind: KeyKind) -> None:
-    if not _TYPE.fullmatch(event_type):
+    if not TYPE_NAME.fullmatch(event_type):
         raise _invalid(
             "type",
             f"`type` must be 1 to {MAX_TYPE_LENGTH} of A-Z a-z 0-9 _ . - and start with a letter or a digit, for "

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.admin.tokens import Caller, caller_of, hash_of, presented_token, require
+from services.admin.tokens import Caller, caller_of, hash_of, presented_token, require, require_installation
 from services.runtime.problems import Problem
 from streams.records import AppConfig, Token
 
@@ -44,8 +44,8 @@ def test_without_a_bearer_token_it_is_asked_for(header):
 def test_a_token_of_the_app_or_of_the_installation_tells_who_asks():
     configs = [app("demo", ("mine", "viewer", "tok_1")), app("*", ("root", "admin", "tok_2"))]
 
-    assert caller_of("tok_1", configs) == Caller("mine", "viewer", hash_of("tok_1"))
-    assert caller_of("tok_2", configs) == Caller("root", "admin", hash_of("tok_2"))
+    assert caller_of("tok_1", configs) == Caller("mine", "viewer", hash_of("tok_1"), "demo")
+    assert caller_of("tok_2", configs) == Caller("root", "admin", hash_of("tok_2"), "*")
 
 
 @pytest.mark.parametrize("configs", [[], [None, None], [app("demo", ("mine", "admin", "tok_1")), None]])
@@ -69,3 +69,12 @@ def test_a_role_may_do_what_lesser_roles_may(role, least):
     with pytest.raises(Problem) as caught:
         require(caller, least)
     assert code_of(caught) == (403, "role_insufficient")
+
+
+def test_a_token_of_one_app_is_held_back_from_what_concerns_all():
+    require_installation(Caller("root", "admin", b"", "*"), "Creating an app")
+    for scope in ("demo", ""):
+        with pytest.raises(Problem) as caught:
+            require_installation(Caller("mine", "admin", b"", scope), "Creating an app")
+        assert code_of(caught) == (403, "installation_token_required")
+        assert caught.value.detail.startswith("Creating an app takes a token of the whole installation")

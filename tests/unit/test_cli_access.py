@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from services.cli.access import Access, AdminOptions, admin_access, ingest_access
+from services.cli.access import (
+    Access,
+    AdminOptions,
+    InstallationOptions,
+    admin_access,
+    ingest_access,
+    installation_access,
+)
 from services.cli.errors import Failed, WrongUsage
 
 READY = {
@@ -34,6 +41,15 @@ def test_what_is_given_goes_first(ready):
 
     assert admin_access(options, ready) == Access("https://admin.example", "shop", "tok_2")
     assert ingest_access("shop", "https://in.example", "sk_2", ready) == Access("https://in.example", "shop", "sk_2")
+
+
+def test_what_is_of_no_one_app_needs_none(ready, tmp_path):
+    options = InstallationOptions(admin="https://admin.example", token="tok_2")
+
+    assert installation_access(InstallationOptions(), ready) == Access("http://127.0.0.1:8081", "*", "tok_1")
+    assert installation_access(options, tmp_path / "ready.json") == Access("https://admin.example", "*", "tok_2")
+    with pytest.raises(WrongUsage, match="give --token"):
+        installation_access(InstallationOptions(admin="https://admin.example"), ready)
 
 
 def test_the_keys_of_up_are_never_sent_to_another_address(ready):

@@ -6,19 +6,14 @@ Every request first catches up with the log, then looks at its token.
 
 from aiohttp import web
 
-from services.admin.routes import audit, deliveries, integrations, replays, secrets
+from services.admin.routes import apps, audit, credentials, data_keys, deliveries, integrations, replays, secrets
 from services.admin.routes.route import Api, Route, handler_of
 
 
 def all_routes(api: Api) -> list[Route]:
     """Every path of the API, with what answers it."""
-    return [
-        *integrations.routes(api),
-        *secrets.routes(api),
-        *replays.routes(api),
-        *deliveries.routes(api),
-        *audit.routes(api),
-    ]
+    resources = (apps, credentials, data_keys, integrations, secrets, replays, deliveries, audit)
+    return [route for resource in resources for route in resource.routes(api)]
 
 
 def add_routes(router: web.UrlDispatcher, api: Api) -> None:

@@ -1,26 +1,35 @@
-"""`/v1/apps/{app}/audit`: who did what, newest first."""
+"""`/v1/apps/{app}/audit`: who did what, newest first. `/v1/audit`: the same of what is of no one app."""
 
 from typing import Any
 
 from aiohttp import web
 
-from services.admin.routes.route import Api, Route, admitted, answer, limit_of, time_of
+from services.admin.routes.route import Api, Route, admitted, admitted_anywhere, answer, limit_of, time_of
 from services.admin.shown import iso
+from services.admin.tokens import EVERY_APP, require_installation
 from streams.records import AuditRecord
 
 
 def routes(api: Api) -> list[Route]:
-    """The path of the audit log."""
+    """The paths of the audit log."""
 
     async def list_audit(request: web.Request) -> web.Response:
         """200 with `items`, newest first, and `next`: the cursor of the page after, or null."""
         app, _ = await admitted(api, request, "viewer")
+        return page_of(app.app, request)
+
+    async def list_of_all(request: web.Request) -> web.Response:
+        """200 as above."""
+        require_installation(await admitted_anywhere(api, request, "viewer"), "Reading the installation's audit log")
+        return page_of(EVERY_APP, request)
+
+    def page_of(app: str, request: web.Request) -> web.Response:
         limit, cursor = limit_of(request), request.query.get("cursor")
         since, until = time_of(request, "since"), time_of(request, "until")
         wanted = {name: request.query[name] for name in ("action", "target", "who") if name in request.query}
         page: list[AuditRecord] = []
         is_behind = cursor is None
-        for record in api.log.chains.newest_first(app.app):
+        for record in api.log.chains.newest_first(app):
             if is_behind and _is_wanted(record, since, until, wanted):
                 page.append(record)
             is_behind = is_behind or record.id == cursor
@@ -32,7 +41,10 @@ def routes(api: Api) -> list[Route]:
         )
 
     query = ("action", "target", "who", "since", "until", "limit", "cursor")
-    return [Route("GET", "/v1/apps/{app}/audit", list_audit, "viewer", "The audit log", 200, None, "Audit", query)]
+    return [
+        Route("GET", "/v1/apps/{app}/audit", list_audit, "viewer", "The audit log", 200, None, "Audit", query),
+        Route("GET", "/v1/audit", list_of_all, "viewer", "The installation's audit log", 200, None, "Audit", query),
+    ]
 
 
 def audit_json(record: AuditRecord) -> dict[str, Any]:

@@ -10,10 +10,13 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from services.admin.app_commands import AppCommands
+from services.admin.apps import app_unknown
 from services.admin.changes import Changes
 from services.admin.client_ip import Network, client_ip
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
+from services.admin.data_key_commands import DataKeyCommands
 from services.admin.delivery_commands import DeliveryCommands
 from services.admin.fields import shortened
 from services.admin.idempotency import key_fault
@@ -77,13 +80,15 @@ class Route:
     body_optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     """What the handlers work with."""
 
     log: ConfigLog
     changes: Changes
     commands: Commands
+    apps: AppCommands
+    data_keys: DataKeyCommands
     secrets: SecretCommands
     replays: ReplayCommands
     deliveries: DeliveryCommands
@@ -105,10 +110,15 @@ async def admitted(api: Api, request: web.Request, least: Role) -> tuple[AppConf
     app = api.log.apps.get(name)
     caller = caller_of(token, [app, api.log.apps.get(EVERY_APP)])
     if app is None or name == EVERY_APP:
-        raise Problem(404, "app_unknown", "No such app", f"There is no app {name[:64]!r}. Check its name.")
+        raise app_unknown(name)
     require(caller, least)
+    return app, replace(caller, ip=_address_of(api, request))
+
+
+def _address_of(api: Api, request: web.Request) -> str | None:
+    """Where the request came from, as far as proxies that are trusted say."""
     forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
-    return app, replace(caller, ip=client_ip(request.remote, forwarded, api.trusted_proxies))
+    return client_ip(request.remote, forwarded, api.trusted_proxies)
 
 
 def handler_of(route: Route) -> Handler:
@@ -148,6 +158,20 @@ def check_query(request: web.Request, known: Collection[str]) -> None:
 
 def _known(names: Collection[str]) -> str:
     return f"this takes {', '.join(names)}" if names else "this takes no parameters"
+
+
+async def admitted_anywhere(api: Api, request: web.Request, least: Role) -> Caller:
+    """
+    Who asks, with a token of whichever app or of the installation, when they may.
+
+    Raises:
+        Problem: 401, 403, or 503.
+    """
+    token = presented_token(request.headers.get("Authorization"))
+    await api.log.catch_up()
+    caller = caller_of(token, api.log.apps.all())
+    require(caller, least)
+    return replace(caller, ip=_address_of(api, request))
 
 
 async def json_of(request: web.Request) -> Any:
