@@ -114,7 +114,7 @@ def as_json(described: Mapping[str, Any]) -> bytes:
 
 def _needed(routes: Iterable[Route], documented: Documented) -> dict[str, Part]:
     """The schemas that routes name, and those that these refer to; in the order of `documented`."""
-    wanted = ["Problem", *(name for route in routes for name in (route.body, route.answer) if name)]
+    wanted = ["Problem", *(name for route in routes for name in _schemas(route))]
     found: set[str] = set()
     while wanted:
         name = wanted.pop()
@@ -143,7 +143,7 @@ def _faults(routes: Iterable[Route], documented: Documented) -> Iterator[str]:
             yield f"{where}: is there twice"
         seen.add((route.method, route.path))
         named: tuple[tuple[str, str, Iterable[str], Collection[str]], ...] = (
-            ("schema", "SCHEMAS", (name for name in (route.body, route.answer) if name), documented.schemas),
+            ("schema", "SCHEMAS", _schemas(route), documented.schemas),
             ("parameter", "PARAMETERS", _unknown_parameters(route, documented), ()),
             ("request header", "parameters.REQUEST_HEADERS", route.headers, documented.request_headers),
             ("answer header", "parameters.ANSWER_HEADERS", route.gives, documented.answer_headers),
@@ -153,6 +153,11 @@ def _faults(routes: Iterable[Route], documented: Documented) -> Iterator[str]:
             for name in names:
                 if name not in known:
                     yield f"{where}: there is no {what} {name!r}; add it to {place} in services/admin/documented"
+
+
+def _schemas(route: Route) -> list[str]:
+    """Names of the schemas that the route names."""
+    return [name for name in (route.body, route.answer, *(answer for _, answer in route.also)) if name is not None]
 
 
 def _unknown_parameters(route: Route, documented: Documented) -> list[str]:
@@ -194,7 +199,9 @@ def _operation(route: Route, others: list[Route], documented: Documented) -> dic
         content = {"schema": _schema(route.body)}
         types = ("application/json", _PATCH_TYPE) if route.method == "PATCH" else ("application/json",)
         found["requestBody"] = {"required": not route.body_optional, "content": dict.fromkeys(types, content)}
-    return found | {"responses": {str(route.status): _done(route, others, documented), **_refusals(route, documented)}}
+    done = {str(route.status): _done(route, others, documented)}
+    done |= {str(status): {"description": _WORDS[status], "content": _json(answer)} for status, answer in route.also}
+    return found | {"responses": {**done, **_refusals(route, documented)}}
 
 
 def _operation_id(route: Route) -> str:
@@ -231,7 +238,7 @@ def _done(route: Route, others: list[Route], documented: Documented) -> dict[str
     if route.gives:
         found["headers"] = {name: {"required": True, **documented.answer_headers[name]} for name in route.gives}
     if route.answer is not None:
-        found["content"] = {"application/json": {"schema": _schema(route.answer)}}
+        found["content"] = _json(route.answer)
     if links := _links(route, others):
         found["links"] = links
     return found
@@ -304,6 +311,10 @@ def _refusal(status: int, codes: list[str], documented: Documented) -> dict[str,
     if headers := _OF_STATUS.get(status):
         found["headers"] = {name: {"required": True, **documented.answer_headers[name]} for name in headers}
     return found
+
+
+def _json(name: str) -> dict[str, Any]:
+    return {"application/json": {"schema": _schema(name)}}
 
 
 def _schema(name: str) -> dict[str, Any]:

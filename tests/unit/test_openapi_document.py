@@ -139,6 +139,7 @@ def test_every_schema_is_one(name):
     [
         (replace(ROUTE, answer="Adit"), "there is no schema 'Adit'; add it to SCHEMAS in services/admin/documented"),
         (replace(ROUTE, body="NewAudit"), "there is no schema 'NewAudit'"),
+        (replace(ROUTE, also=((202, "Begun"),)), "there is no schema 'Begun'"),
         (replace(ROUTE, query=("limt",)), "there is no parameter 'limt'; add it to PARAMETERS"),
         (replace(ROUTE, path="/v1/apps/{app}/audit/{record}"), "there is no parameter 'record'"),
         (replace(ROUTE, headers=("If-Mtch",)), "there is no request header 'If-Mtch'"),
@@ -177,6 +178,15 @@ def test_a_parameter_of_an_answer_s_own_comes_before_the_one_that_all_share():
     found = document([ROUTE], replace(DOCUMENTED, parameters={**DOCUMENTED.parameters, "Audit.limit": own}))
 
     assert found["paths"][ROUTE.path]["get"]["parameters"][1] == {"name": "limit", "in": "query", **own}
+
+
+def test_a_route_may_have_several_answers():
+    found = document([replace(ROUTE, also=((202, "AuditRecord"),))])["paths"][ROUTE.path]["get"]["responses"]
+
+    assert [found[status]["content"]["application/json"]["schema"]["$ref"] for status in ("200", "202")] == [
+        "#/components/schemas/Audit",
+        "#/components/schemas/AuditRecord",
+    ]
 
 
 def test_every_problem_has_the_status_that_the_page_on_errors_says():

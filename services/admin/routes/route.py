@@ -78,6 +78,8 @@ class Route:
     errors: tuple[str, ...] = ()
     #: Whether the body may be left out.
     body_optional: bool = False
+    #: Status and schema of the other answers that it has when it is done.
+    also: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
