@@ -33,7 +33,7 @@ def routes(api: Api) -> list[Route]:
         Route("DELETE", one, it.delete, "admin", "Delete an app", 204),
         Route("GET", types, it.list_types, "viewer", "List event types", 200, None, "EventTypes"),
         Route("POST", types, it.add_type, "admin", "Add an event type", 201, "NewEventType", "EventType"),
-        Route("DELETE", f"{types}/{{type}}", it.remove_type, "admin", "Remove an event type", 204),
+        Route("DELETE", f"{types}/{{eventType}}", it.remove_type, "admin", "Remove an event type", 204),
     ]
 
 
@@ -102,7 +102,7 @@ class _Apps:
     async def remove_type(self, request: web.Request) -> web.Response:
         """204."""
         app, caller = await admitted(self._api, request, "admin")
-        await self._api.apps.remove_type(app.app, request.match_info["type"], caller)
+        await self._api.apps.remove_type(app.app, request.match_info["eventType"], caller)
         return web.Response(status=204)
 
 

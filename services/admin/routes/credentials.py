@@ -39,7 +39,7 @@ def routes(api: Api) -> list[Route]:
         found += [
             Route("POST", path, them.create, "admin", f"Create a token of {whose}", 201, "NewToken", "CreatedToken"),
             Route("GET", path, them.list, "viewer", f"List tokens of {whose}", 200, None, "Tokens"),
-            Route("DELETE", f"{path}/{{name}}", them.delete, "admin", f"Delete a token of {whose}", 204),
+            Route("DELETE", f"{path}/{{token}}", them.delete, "admin", f"Delete a token of {whose}", 204),
         ]
     return found
 
@@ -100,7 +100,7 @@ class _Tokens:
     async def delete(self, request: web.Request) -> web.Response:
         """204; requests with the token are refused from now on."""
         app, caller = await self._admitted(request, "admin")
-        await self._api.apps.delete_token(app, request.match_info["name"], caller)
+        await self._api.apps.delete_token(app, request.match_info["token"], caller)
         return web.Response(status=204)
 
     async def _admitted(self, request: web.Request, least: Role) -> tuple[str, Caller]:
