@@ -26,6 +26,7 @@ COMMANDS: Final = (
     ("deliveries", "services.cli.deliveries:app", _USE, "List deliveries and how they ended; send some again."),
     ("trace", "services.cli.trace:trace", _USE, "Show one event's life across all topics."),
     ("reconcile", "services.cli.reconcile:reconcile", _RUN, "Prove from the log that nothing vanished."),
+    ("audit", "services.cli.audit:app", _RUN, "Show who changed what, and prove that the audit log is whole."),
     ("settings", "services.cli.settings:settings", _RUN, "Print all settings with their value and source."),
     ("ingest", "services.cli.services:ingest", _RUN, "Run the ingest service: events over HTTP onto the log."),
     ("dispatcher", "services.cli.services:dispatcher", _RUN, "Run a dispatcher: it delivers events to integrations."),
