@@ -1,6 +1,7 @@
-"""Where a partition ends now. Many may ask at once, and share one answer that is fresh enough for each."""
+"""Where partitions end now. Many may ask at once, and share one answer that is fresh enough for each."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -17,31 +18,26 @@ _ANSWER_MS: Final = 10_000
 _PAUSES_S: Final = (0.1, 2.0)
 
 
-class EndOffset:
+class _Asker:
     """
-    Asks for the end of one partition, on a connection of its own: a broker answers the requests of one connection one
-    after another, so that the question would wait behind the fetch that waits for records.
+    Asks on a connection of its own: a broker answers the requests of one connection one after another, so that the
+    question would wait behind the fetch that waits for records.
     """
 
-    def __init__(self, connection: Connection, partition: TopicPartition) -> None:
+    def __init__(self, connection: Connection, partitions: Sequence[TopicPartition], *, with_open: bool) -> None:
         self._bootstrap = connection.bootstrap
-        self._partition = partition
+        self._partitions = list(partitions)
+        self._with_open = with_open
         self._consumer: AIOKafkaConsumer | None = None
         #: The question that is on its way: too old for whoever comes now.
-        self._asked: asyncio.Task[int] | None = None
+        self._asked: asyncio.Task[dict[TopicPartition, int]] | None = None
         #: The one that will be sent when that is answered: whoever comes now shares it.
-        self._next: asyncio.Task[int] | None = None
+        self._next: asyncio.Task[dict[TopicPartition, int]] | None = None
 
-    async def ask(self) -> int:
-        """
-        Offset of the next record, by a question sent after this call. Waits while the broker is away.
-
-        What a transaction that is still open has written, and whatever stands behind it, does not count.
-
-        Cancelled when this is stopped.
-        """
+    async def _ask(self) -> dict[TopicPartition, int]:
         if self._next is None:
-            self._next = asyncio.create_task(self._answer(self._asked), name=f"end of {self._partition.topic}")
+            name = f"end of {self._partitions[0].topic}"
+            self._next = asyncio.create_task(self._answer(self._asked), name=name)
         return await asyncio.shield(self._next)
 
     async def stop(self) -> None:
@@ -53,7 +49,7 @@ class EndOffset:
         self._asked = self._next = None
         await self._close()
 
-    async def _answer(self, before: "asyncio.Task[int] | None") -> int:
+    async def _answer(self, before: "asyncio.Task[dict[TopicPartition, int]] | None") -> dict[TopicPartition, int]:
         if before is not None and not before.done():
             await asyncio.wait((before,))
         self._asked, self._next = self._next, None  # from here on who comes needs another question
@@ -61,38 +57,41 @@ class EndOffset:
         while True:
             try:
                 consumer = await self._opened()
-                end: int = (await consumer.end_offsets([self._partition]))[self._partition]
-                if end > 0 and not (await features_of(self._bootstrap)).exact_ends:
-                    end = await self._after_the_batch_at(consumer, end - 1)
+                ends: dict[TopicPartition, int] = await consumer.end_offsets(self._partitions)
+                if not (await features_of(self._bootstrap)).exact_ends:
+                    for partition, end in ends.items():
+                        if end > 0:
+                            ends[partition] = await self._after_the_batch_at(consumer, partition, end - 1)
             except (KafkaError, OSError) as error:
                 if pause_s == _PAUSES_S[0]:
                     log.warning(
-                        "end_offset.failed", topic=self._partition.topic, reason=repr(error), hint="asking again"
+                        "end_offset.failed", topic=self._partitions[0].topic, reason=repr(error), hint="asking again"
                     )
                 await self._close()
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, longest_s)
             else:
-                return end
+                return ends
 
-    async def _after_the_batch_at(self, consumer: AIOKafkaConsumer, offset: int) -> int:
+    async def _after_the_batch_at(self, consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> int:
         """Offset after the last batch, which starts at *offset*, by reading it. See `Features.exact_ends`."""
-        consumer.assign([self._partition])
-        consumer.seek(self._partition, offset)
+        consumer.assign([partition])
+        consumer.seek(partition, offset)
         async with asyncio.timeout(_ANSWER_MS / 1000):
             await consumer.getone()
         await consumer.getmany()
-        end: int = await consumer.position(self._partition)
+        end: int = await consumer.position(partition)
         consumer.unsubscribe()  # or it would go on fetching, and the next question wait behind that
         return end
 
     async def _opened(self) -> AIOKafkaConsumer:
         if self._consumer is None:
+            isolation = "read_uncommitted" if self._with_open else (await features_of(self._bootstrap)).isolation
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._bootstrap,
                 group_id=None,
                 enable_auto_commit=False,
-                isolation_level=(await features_of(self._bootstrap)).isolation,
+                isolation_level=isolation,
                 request_timeout_ms=_ANSWER_MS,
             )
             try:
@@ -107,3 +106,39 @@ class EndOffset:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.stop()
+
+
+class EndOffset(_Asker):
+    """Asks for the end of one partition."""
+
+    def __init__(self, connection: Connection, partition: TopicPartition) -> None:
+        super().__init__(connection, [partition], with_open=False)
+
+    async def ask(self) -> int:
+        """
+        Offset of the next record, by a question sent after this call. Waits while the broker is away.
+
+        What a transaction that is still open has written, and whatever stands behind it, does not count.
+
+        Cancelled when this is stopped.
+        """
+        return (await self._ask())[self._partitions[0]]
+
+
+class EndOffsets(_Asker):
+    """Asks for the ends of several partitions, in one request."""
+
+    def __init__(
+        self, connection: Connection, partitions: Sequence[TopicPartition], *, with_open: bool = False
+    ) -> None:
+        """
+        Args:
+            with_open: what a transaction that is still open has written counts. Who reads what is committed, and has
+                come to such an end, has met every transaction that had written anything: a commit becomes visible in
+                one partition after the other, and until the last of them a transaction is open there.
+        """
+        super().__init__(connection, partitions, with_open=with_open)
+
+    async def ask(self) -> dict[TopicPartition, int]:
+        """As `EndOffset.ask`, of each partition."""
+        return await self._ask()

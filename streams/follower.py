@@ -36,7 +36,7 @@ _STALLED_S: Final = 30.0
 _CHECK_S: Final = 5.0
 _PAUSES_S: Final = (0.1, 5.0)
 #: See `_look`.
-_LOOKS_S: Final = (0.002, 0.1)
+_LOOKS_S: Final = (0.001, 0.01)
 
 
 class Follower:
@@ -61,10 +61,11 @@ class Follower:
         #: Every record below this offset is applied.
         self.position = 0
         self._bootstrap = connection.bootstrap
-        self._partition = TopicPartition(connection.topic(topic), 0)
+        #: What it reads.
+        self.partition = TopicPartition(connection.topic(topic), 0)
         self._apply = apply
         self._clear = clear
-        self._ends = EndOffset(connection, self._partition)
+        self._ends = EndOffset(connection, self.partition)
         self._consumer: AIOKafkaConsumer | None = None
         self._reading = asyncio.Event()
         self._has_read = False
@@ -135,7 +136,7 @@ class Follower:
                 await self._read_on_a_connection()
             except Exception as error:  # noqa: BLE001 - a broker away, a bug in the client: read on all the same
                 if pause_s == _PAUSES_S[0]:
-                    log.warning("follower.interrupted", topic=self._partition.topic, reason=_reason(error))
+                    log.warning("follower.interrupted", topic=self.partition.topic, reason=_reason(error))
             pause_s = _PAUSES_S[0] if time.monotonic() - opened_s > longest_s else min(2 * pause_s, longest_s)
             await asyncio.sleep(pause_s)
 
@@ -151,7 +152,7 @@ class Follower:
         )
         try:
             await consumer.start()
-            consumer.assign([self._partition])
+            consumer.assign([self.partition])
             await self._seek(consumer)
             self._consumer, self._opened_s = consumer, time.time()
             self._reading.set()
@@ -165,11 +166,11 @@ class Follower:
 
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:
         """To where we are; the first time, and where that is no more, to the beginning."""
-        start: int = (await consumer.beginning_offsets([self._partition]))[self._partition]
+        start: int = (await consumer.beginning_offsets([self.partition]))[self.partition]
         if not self._has_read or self.position < start:
             self._has_read = True
             self._move(start)
-        consumer.seek(self._partition, self.position)
+        consumer.seek(self.partition, self.position)
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         while True:
@@ -179,9 +180,9 @@ class Follower:
                 self._start_again()
                 await self._seek(consumer)
                 continue
-            for record in batch.get(self._partition, ()):
+            for record in batch.get(self.partition, ()):
                 self._apply_one(record.key, record.value, record.offset)
-            self._move(await consumer.position(self._partition))
+            self._move(await consumer.position(self.partition))
             await asyncio.sleep(0)
 
     async def _check(self, consumer: AIOKafkaConsumer) -> None:
@@ -206,13 +207,11 @@ class Follower:
 
     def _silent_s(self) -> float:
         """Seconds since the broker answered a fetch."""
-        answered_ms = self._consumer.last_poll_timestamp(self._partition) if self._consumer is not None else None
+        answered_ms = self._consumer.last_poll_timestamp(self.partition) if self._consumer is not None else None
         return time.time() - max(self._opened_s, (answered_ms or 0) / 1000)
 
     def _start_again(self) -> None:
-        log.error(
-            "follower.log_replaced", topic=self._partition.topic, position=self.position, hint="reading all again"
-        )
+        log.error("follower.log_replaced", topic=self.partition.topic, position=self.position, hint="reading all again")
         if self._clear is not None:
             self._clear()
         self._has_read = False
@@ -221,7 +220,7 @@ class Follower:
         try:
             self._apply(key, value, offset)
         except Exception:
-            log.exception("follower.apply_raised", topic=self._partition.topic, offset=offset)
+            log.exception("follower.apply_raised", topic=self.partition.topic, offset=offset)
 
     # -- waiting ---------------------------------------------------------------------------------------------
 
@@ -243,7 +242,7 @@ class Follower:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, longest_s)
             if self._consumer is not None and self._has_read:
-                self._move(max(self.position, await self._consumer.position(self._partition)))
+                self._move(max(self.position, await self._consumer.position(self.partition)))
 
 
 def _reason(error: BaseException) -> str:

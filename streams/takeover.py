@@ -131,11 +131,16 @@ async def read_back(
     connection: Connection,
     ranges: Mapping[TopicPartition, tuple[int, int]],
     see: "Callable[[ConsumerRecord[Any, Any]], None]",
+    *,
+    isolation: str = "read_uncommitted",
 ) -> None:
     """
     Call *see* for every record of each partition from its first offset up to, not including, its second.
 
     Offsets that have fallen out of retention are passed over.
+
+    Args:
+        isolation: `Features.isolation` for topics that are written in transactions.
     """
     wanted = {partition: span for partition, span in ranges.items() if span[0] < span[1]}
     if not wanted:
@@ -146,6 +151,7 @@ async def read_back(
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=_READ_BACK_BYTES,
         fetch_max_wait_ms=50,
+        isolation_level=isolation,
     )
     await reader.start()
     try:

@@ -35,9 +35,9 @@ def admin_settings(connection: Connection, **changes: Any) -> Settings:
     return Settings(**given | changes)
 
 
-async def furnish(connection: Connection) -> None:
+async def furnish(connection: Connection, partitions: Partitions = PARTITIONS) -> None:
     """Topics, the app `demo`, and the token `tok_test`."""
-    await ensure(connection, PARTITIONS)
+    await ensure(connection, partitions)
     await bootstrap(connection, now_ms=1_000, random=bytes, known=KNOWN)
 
 

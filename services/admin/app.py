@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from uuid_utils import uuid7
 
 from services.admin.app_commands import AppCommands
@@ -36,7 +37,7 @@ from services.runtime.settings import Settings
 from services.vault.data_keys import Vault
 from services.vault.keks import KekError, check_keks, load_keyring
 from services.vault.seal import Keyring
-from streams.connection import Connection
+from streams.connection import Connection, wait_for_broker
 from streams.engine.app import SafeApp
 from streams.engine.pinned import FaustChanged
 from streams.producer import open_producer
@@ -45,6 +46,10 @@ from streams.topics import COMMANDS, Partitions, TopicMismatch
 
 #: How long a stop waits for requests in flight: a second more than they wait for the owner of the configuration.
 DRAIN_S: Final = 11.0
+
+#: How long giving the ownership up may wait for a transaction under way. A healthy one takes 20 ms; what is left open
+#: is ended by the next owner.
+SETTLE_S: Final = 5.0
 
 #: How long the producer of quarantine may take to end.
 PRODUCER_STOP_S: Final = 3.0
@@ -138,19 +143,23 @@ class Admin:
 
     async def _own(self, connection: Connection) -> None:
         """Join those of whom one owns the configuration."""
-        producer = await open_producer(
-            connection, client_id="tenterhook-admin-quarantine", enable_idempotence=False, request_timeout_ms=GIVE_UP_MS
-        )
+        producer = await _until_opened(connection)
         self._stack.push_async_callback(_stopped, producer)
-        app = SafeApp(GROUP, connection, put_aside=Quarantine(producer, connection, AGENT, now_ms).put)
+        app = SafeApp(
+            GROUP,
+            connection,
+            put_aside=Quarantine(producer, connection, AGENT, now_ms).put,
+            settle_timeout_s=SETTLE_S,
+        )
         owner = Owner(
             connection, self.config.chains, self.config.audit, now_ms=now_ms, may_write=lambda: app.is_confirmed
         )
         app.add_processor(connection.topic(COMMANDS), owner, name=AGENT)
         self._stack.push_async_callback(owner.stop)
         self._owning = app
-        await app.start()
+        # Before it has started: a stop in between has to end what runs by then.
         self._stack.push_async_callback(app.stop)
+        await app.start()
 
     def _not_live(self) -> str | None:
         app = self._owning
@@ -228,6 +237,20 @@ async def _until_stopped(admin: Admin, stopping: "asyncio.Task[Any]") -> None:
         raise StartupError(
             "the owner of the configuration ended by the error above; what it had not made is made again"
         )
+
+
+async def _until_opened(connection: Connection) -> AIOKafkaProducer:
+    """The producer of quarantine: the broker may have gone again since the topics were read."""
+    while True:
+        try:
+            return await open_producer(
+                connection,
+                client_id="tenterhook-admin-quarantine",
+                enable_idempotence=False,
+                request_timeout_ms=GIVE_UP_MS,
+            )
+        except (KafkaError, OSError):
+            await wait_for_broker(connection, say=lambda line: log.warning("broker.awaited", state=line))
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:

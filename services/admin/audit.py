@@ -78,20 +78,36 @@ class Broken:
     reason: str
 
 
+class Verification:
+    """Holds chains together, record by record in the order of the topic."""
+
+    def __init__(self, *, from_the_first: bool = False) -> None:
+        """
+        Args:
+            from_the_first: nothing has fallen out of retention yet, so that each app's first record follows nothing.
+        """
+        self._from_the_first = from_the_first
+        self._ends: dict[str, bytes] = {}
+
+    def see(self, record: AuditRecord) -> Broken | None:
+        """What is wrong with the next record, if anything is; the chain goes on behind it."""
+        before = self._ends.get(record.app, FIRST if self._from_the_first else None)
+        self._ends[record.app] = record.hash
+        if hash_of_record(record) != record.hash:
+            return Broken(record, "its hash is not that of its fields: it was changed")
+        if before is not None and before != record.previous_hash:
+            return Broken(record, "it does not continue the record before it: one was changed, put in or taken out")
+        return None
+
+
 def verified(records: Iterable[AuditRecord]) -> Iterator[Broken]:
     """
     Where the chains of these records, in the order of the topic, are broken.
 
     The first record of an app may follow any other: what is older than the topic's retention is gone.
     """
-    ends: dict[str, bytes] = {}
-    for record in records:
-        before = ends.get(record.app)
-        if hash_of_record(record) != record.hash:
-            yield Broken(record, "its hash is not that of its fields: it was changed")
-        elif before is not None and before != record.previous_hash:
-            yield Broken(record, "it does not continue the record before it: one was changed, put in or taken out")
-        ends[record.app] = record.hash
+    chains = Verification()
+    return (broken for record in records if (broken := chains.see(record)) is not None)
 
 
 @dataclass(frozen=True, slots=True)

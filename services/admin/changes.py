@@ -1,16 +1,18 @@
 """
 Changes of the configuration, as an API process makes them: decided here, asked of the one owner, then met.
 
-A change is decided on what this process has read: the end of the app's audit chain first, the configuration after it,
-so that the configuration is at least as new. The change's own audit record is chained to that end. The owner takes it
+A change is decided on what this process has read: the end of the app's audit chain, and a configuration that is at
+least as new. The change's own audit record is chained to that end. The owner takes it
 only while the chain still ends there (`services.admin.owner`); else somebody else was faster, and the change is decided
 anew. So rules that look at the whole app (three active, one reveal) hold with any number of processes, and no plain
 secret has to travel to whoever keeps them.
 """
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
@@ -31,8 +33,8 @@ from streams.topics import COMMAND_REPLIES, COMMANDS, CONFIG_HISTORY, INTEGRATIO
 
 T = TypeVar("T")
 
-#: How long a change waits for its owner. A healthy one needs some 20 ms; after a `kill -9` of the owner's process
-#: another one takes over in about 7 s.
+#: How long a change waits for its turn and its owner. A healthy one needs some 20 ms; after a `kill -9` of
+#: the owner's process another one takes over in about 7 s.
 PATIENCE_S: Final = 10.0
 
 #: After this long the producer gives a record up, or twice that where it was just being sent.
@@ -102,8 +104,6 @@ class Changes:
         self._waiting: dict[str, asyncio.Future[CommandReply]] = {}
         self._producer: AIOKafkaProducer | None = None
         self._opening = asyncio.Lock()
-        # One change of an app at a time in this process: they would only outdate each other. One small lock an app,
-        # kept: apps are few, and a lock given away too early would be none.
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def open(self) -> None:
@@ -131,13 +131,14 @@ class Changes:
         Raises:
             Problem: 503 `broker_unavailable`; what may have been stored, its detail says.
         """
-        async with self._locks[app]:
+        until_s = time.monotonic() + PATIENCE_S
+        async with self._turn(app):
             for _ in range(TRIES):
-                head = await self._log.seen(app)
+                head = await self._log.seen(app, until_s - time.monotonic())
                 decided = decide()
                 if isinstance(decided, Unchanged):
                     return decided.result
-                reply = await self._ask(self._command(app, caller, decided, head))
+                reply = await self._ask(self._command(app, caller, decided, head, until_s), until_s)
                 if reply.outcome == "done":
                     await self._met()
                     return decided.result
@@ -146,7 +147,27 @@ class Changes:
                     raise unavailable(f"Nothing was changed: {reply.reason}. Repeat the request.")
         raise unavailable("Others change this app all the time, so nothing was changed. Repeat the request.")
 
-    def _command(self, app: str, caller: Caller, change: Change[Any], head: bytes) -> Command:
+    @asynccontextmanager
+    async def _turn(self, app: str) -> AsyncIterator[None]:
+        """
+        One change of an app at a time in this process: they would only outdate each other.
+
+        Raises:
+            Problem: 503 `broker_unavailable`: those before it have waited for their owner for too long.
+        """
+        # One small lock an app, kept: apps are few, and a lock given away too early would be none.
+        lock = self._locks[app]
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await lock.acquire()
+        except TimeoutError:
+            raise unavailable("Other changes of this app wait, so nothing was changed. Repeat the request.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _command(self, app: str, caller: Caller, change: Change[Any], head: bytes, until_s: float) -> Command:
         now_ms = self._now_ms()
         audit = chained(
             id=f"aud_{self._new_id()}",
@@ -164,17 +185,17 @@ class Changes:
             id=audit.id,
             app=app,
             reply_to=self._process,
-            until_ms=now_ms + int(PATIENCE_S * 1_000),
+            until_ms=now_ms + int((until_s - time.monotonic()) * 1_000),
             audit=codec.encode(audit),
             writes=list(change.writes),
         )
 
-    async def _ask(self, command: Command) -> CommandReply:
+    async def _ask(self, command: Command, until_s: float) -> CommandReply:
         """The owner's reply."""
         waiter: asyncio.Future[CommandReply] = asyncio.get_running_loop().create_future()
         self._waiting[command.id] = waiter
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(until_s - time.monotonic()):
                 producer = await self._ready_producer()
                 await producer.send_and_wait(
                     self._connection.topic(COMMANDS), codec.encode(command), key=command.app.encode()
@@ -206,7 +227,7 @@ class Changes:
 
     async def _met(self) -> None:
         try:
-            await self._log.catch_up()
+            await self._log.meet_all()
         except Problem:
             raise unavailable("The change is stored, and cannot be shown yet: the broker does not answer.") from None
 

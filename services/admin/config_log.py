@@ -6,6 +6,7 @@ way: `services.admin.changes`.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +17,8 @@ from services.admin.audit import Chains
 from services.admin.versions import Versions
 from services.runtime.problems import Problem
 from streams.connection import Connection, wait_for_broker
+from streams.ends import EndOffsets
+from streams.features import features_of
 from streams.follower import Follower
 from streams.lane_rows import LaneRows
 from streams.partitions_follower import PartitionsFollower
@@ -73,6 +76,9 @@ class ConfigLog:
             Follower(connection, CONFIG_HISTORY, self.versions.apply, clear=self.versions.clear),
             self.audit,
         )
+        followed = [follower.partition for follower in self._followers]
+        self._ends = EndOffsets(connection, followed)
+        self._ends_with_open = EndOffsets(connection, followed, with_open=True)
         self._rows: PartitionsFollower | None = None
         self._is_read = False
 
@@ -112,41 +118,61 @@ class ConfigLog:
         self._is_read = True
 
     async def close(self) -> None:
-        """Stop following."""
+        """Stop following. Who waits is cancelled."""
         rows = () if self._rows is None else (self._rows,)
-        await asyncio.gather(*(follower.stop() for follower in (*self._followers, *rows)))
+        await asyncio.gather(*(each.stop() for each in (*self._followers, *rows, self._ends, self._ends_with_open)))
 
     async def catch_up(self) -> None:
         """
-        Meet everything that was written before this call, by whichever process.
+        Meet everything that was confirmed before this call, by whichever process.
 
         Raises:
             Problem: 503 `broker_unavailable`; nothing was changed.
         """
-        if not self._is_read:
-            raise unavailable("The configuration has not been read yet, so nothing was done. Repeat the request.")
-        await self._met(*self._followers)
+        await self._met(self._ends, PATIENCE_S)
 
-    async def seen(self, app: str) -> bytes:
+    async def meet_all(self, within_s: float = PATIENCE_S) -> None:
+        """
+        Meet also what is just being committed: a commit becomes visible in one topic after the other.
+
+        Whoever calls `catch_up` when this has returned, in whichever process, meets as much.
+
+        Raises:
+            Problem: 503 `broker_unavailable`; nothing was changed.
+        """
+        await self._met(self._ends_with_open, within_s)
+
+    async def seen(self, app: str, within_s: float) -> bytes:
         """
         The end of the app's audit chain, with everything met that was written together with it or before it.
 
+        Until whoever asked waits for something, the views show the app as it was at that end, or newer in parts.
+
         Raises:
             Problem: 503 `broker_unavailable`; nothing was changed.
         """
-        await self._met(self.audit)
-        end = self.chains.last(app)
-        await self._met(*self._followers)
-        return end
+        until_s = time.monotonic() + within_s
+        while True:
+            end = self.chains.last(app)
+            await self.meet_all(until_s - time.monotonic())
+            # Else its chain went on meanwhile, perhaps further than what was met.
+            if self.chains.last(app) == end:
+                return end
 
     def next_offset(self) -> int:
         """Offset that the next record of `integration-config` gets, as far as this process has read."""
         return self._integrations.position
 
-    async def _met(self, *followers: Follower) -> None:
+    async def _met(self, ends: EndOffsets, within_s: float) -> None:
+        if not self._is_read:
+            raise unavailable("The configuration has not been read yet, so nothing was done. Repeat the request.")
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                await asyncio.gather(*(follower.catch_up() for follower in followers))
+            async with asyncio.timeout(within_s):
+                if (await features_of(self._connection.bootstrap)).exact_ends:
+                    found = await ends.ask()
+                    await asyncio.gather(*(each.reach(found[each.partition]) for each in self._followers))
+                else:  # each end costs a fetch there, and there is nothing open
+                    await asyncio.gather(*(follower.catch_up() for follower in self._followers))
         except (TimeoutError, KafkaError, OSError) as error:
             log.warning("config.not_met", error=type(error).__name__)
             raise unavailable("The broker does not answer, so nothing was done. Repeat the request.") from None

@@ -147,9 +147,13 @@ class Owner:
         self._now_ms = now_ms
         self._may_write = may_write
         self._is_ours = False
+        #: How often the configuration was given up.
+        self._settled = 0
         self._lock = asyncio.Lock()
         self._writers: _Writers | None = None
-        #: Ends of chains that this owner has written, ahead of what *chains* has read.
+        #: Writers that were given up and have not ended yet: their broker is away.
+        self._closing: set[asyncio.Task[None]] = set()
+        #: Ends of chains that this owner has written, and its commands, ahead of what *chains* has read.
         self._ends: dict[str, bytes] = {}
         self._made: set[str] = set()
 
@@ -162,8 +166,14 @@ class Owner:
         """Shut the predecessor out, then read all that it has written."""
         if not assignment.starts:
             return
+        settled = self._settled
         async with self._lock:
-            await self._open()
+            # Who is away for longer is asked anew: the group may have gone on meanwhile.
+            async with asyncio.timeout(TRANSACTION_MS / 1_000):
+                await self._open()
+            if settled != self._settled:
+                await self._close()
+                return
             self._is_ours = True
         log.info("owner.took_over", generation=assignment.generation)
 
@@ -180,6 +190,7 @@ class Owner:
     async def settle(self, timeout_s: float) -> None:
         """Write nothing more."""
         self._is_ours = False
+        self._settled += 1
         # What is under way may wait for a broker that is away: whoever comes next ends its transaction.
         with suppress(TimeoutError):
             async with asyncio.timeout(max(timeout_s, CLOSE_S)):
@@ -196,6 +207,8 @@ class Owner:
     async def stop(self) -> None:
         """Close what is open."""
         await self.settle(0)
+        for task in self._closing:
+            task.cancel()
 
     # -- making ----------------------------------------------------------------------------------------------
 
@@ -222,22 +235,23 @@ class Owner:
 
     async def _make(self, writers: _Writers, commands: list[Command]) -> None:
         judged: list[Judged] = []
-        ends = dict(self._ends)
+        ends, now_made = dict(self._ends), {each for each in self._made if not self._chains.has(each)}
         for command in commands:
             one = judge(
                 command,
                 head=ends.get(command.app, self._chains.last(command.app)),
-                is_made=command.id in self._made or self._chains.has(command.id),
+                # In this batch, too: a producer that got no answer sends again.
+                is_made=command.id in now_made or self._chains.has(command.id),
                 now_ms=self._now_ms(),
             )
             if one.audit is not None:
                 ends[command.app] = one.audit.hash
+                now_made.add(command.id)
             judged.append(one)
         made = [each.command for each in judged if each.audit is not None]
         if made:
             await self._write(writers, made)
-            self._ends = ends
-            self._made |= {each.id for each in made}
+            self._ends, self._made = ends, now_made
         await self._tell(writers, judged)
 
     async def _write(self, writers: _Writers, commands: list[Command]) -> None:
@@ -305,12 +319,14 @@ class Owner:
         return writers
 
     async def _close(self) -> None:
+        """What does not end by itself soon does when its broker is back: it may have something under way."""
         writers, self._writers = self._writers, None
         if writers is not None:
-            closing = [asyncio.ensure_future(_stopped(each)) for each in (writers.config, writers.tell)]
+            closing = {asyncio.ensure_future(_stopped(each)) for each in (writers.config, writers.tell)}
             _, late = await asyncio.wait(closing, timeout=CLOSE_S)
+            self._closing |= late
             for task in late:
-                task.cancel()
+                task.add_done_callback(self._closing.discard)
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:

@@ -101,10 +101,15 @@ def time_ms(given: str, option: str) -> int:
 
 
 @asynccontextmanager
-async def reading(connection: Connection) -> AsyncIterator["AIOKafkaConsumer[Any, Any]"]:
-    """A consumer without a group."""
+async def reading(
+    connection: Connection, *, isolation: str = "read_uncommitted"
+) -> AsyncIterator["AIOKafkaConsumer[Any, Any]"]:
+    """A consumer without a group. *isolation*: `Features.isolation` for topics that are written in transactions."""
     consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-        bootstrap_servers=connection.bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+        bootstrap_servers=connection.bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level=isolation,
     )
     try:
         async with asyncio.timeout(_PATIENCE_S):
@@ -206,9 +211,11 @@ async def read(
     connection: Connection,
     spans: Mapping[TopicPartition, tuple[int, int]],
     see: "Callable[[ConsumerRecord[Any, Any]], None]",
+    *,
+    isolation: str = "read_uncommitted",
 ) -> None:
-    """Call *see* for every record of each span, each partition in its order."""
-    await takeover.read_back(connection, spans, see)
+    """Call *see* for every record of each span, each partition in its order; *isolation* as in `reading`."""
+    await takeover.read_back(connection, spans, see, isolation=isolation)
 
 
 @contextmanager

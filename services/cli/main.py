@@ -34,6 +34,7 @@ COMMANDS: Final = (
     ("replay", "services.cli.replay:app", _USE, "Send past events to an integration again; a dry run first."),
     ("trace", "services.cli.trace:trace", _USE, "Show one event's life across all topics."),
     ("reconcile", "services.cli.reconcile:reconcile", _RUN, "Prove from the log that nothing vanished."),
+    ("audit", "services.cli.audit:app", _RUN, "Show who changed what, and prove that the audit log is whole."),
     ("settings", "services.cli.settings:settings", _RUN, "Print all settings with their value and source."),
     ("ingest", "services.cli.services:ingest", _RUN, "Run the ingest service: events over HTTP onto the log."),
     ("dispatcher", "services.cli.services:dispatcher", _RUN, "Run a dispatcher: it delivers events to integrations."),
