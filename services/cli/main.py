@@ -30,6 +30,7 @@ COMMANDS: Final = (
         _USE,
         "Create, list, change, pause, activate and delete integrations.",
     ),
+    ("secrets", "services.cli.secrets:app", _USE, "Secrets of integrations: put, reveal once, rotate; rewrap."),
     ("deliveries", "services.cli.deliveries:app", _USE, "List deliveries and how they ended; send some again."),
     ("replay", "services.cli.replay:app", _USE, "Send past events to an integration again; a dry run first."),
     ("trace", "services.cli.trace:trace", _USE, "Show one event's life across all topics."),

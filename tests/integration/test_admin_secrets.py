@@ -1,13 +1,23 @@
 """Secrets over real HTTP: stored, never shown but once, every try on the audit log."""
 
 import asyncio
+import base64
+import json
+import os
 
 import pytest
 
+from services.admin.app import main
+from services.cli import secrets
+from services.cli.access import AdminOptions
+from services.cli.errors import Failed, WrongUsage
+from services.runtime.serving import StartupError
 from services.runtime.settings import AdminSettings
+from services.vault.data_keys import with_data_key
 from services.vault.opened import open_integration
+from services.vault.seal import Keyring
 from streams.topics import AUDIT, COMMANDS, CONFIG_HISTORY, INTEGRATION_CONFIG
-from tests.admins import KNOWN, admin_at, client_of, furnish, make_token, put_apps
+from tests.admins import KNOWN, admin_at, admin_settings, client_of, furnish, make_token, put_apps
 from tests.apps import make_app
 from tests.integration.test_admin_api import INTEGRATIONS, SUBSCRIPTIONS, problem_of, records
 
@@ -112,3 +122,53 @@ async def test_a_signing_secret_is_rotated_with_an_overlap(api, admin):
     assert problem_of(await api.post(f"{unsigned}/rotate")) == (409, "signing_off")
     assert problem_of(await api.post(f"{path}/rotate", json={"overlapMs": 0})) == (400, "invalid_fields")
     assert KNOWN.token not in str(await tries(api))
+
+
+async def test_the_command_stores_reveals_and_rotates(api, admin, capsys):
+    created = (await api.post(SUBSCRIPTIONS, json=BODY)).json()
+    access = AdminOptions(app="demo", admin=admin.served.url, token=KNOWN.token)
+
+    async def said(command, *given, **options):
+        capsys.readouterr()
+        await asyncio.to_thread(command, *given, access=access, as_json=True, **options)
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+
+    [stored] = await said(secrets.put, created["id"], secret=("token=VALUE=1",))
+    [shown] = await said(secrets.reveal, created["id"], "token")
+    [listed] = await said(secrets.list_, created["id"])
+    [rotated] = await said(secrets.rotate, created["id"], overlap_hours=0.5)
+    await said(secrets.delete, created["id"], "token")
+    with pytest.raises(Failed, match="secret_in_use"):
+        await asyncio.to_thread(secrets.delete, created["id"], "path", access=access)
+    with pytest.raises(WrongUsage):
+        secrets.rotate(created["id"], overlap_hours=1, now=True, access=access)
+
+    assert (stored["name"], stored["version"]) == ("token", 1)
+    assert shown["value"] == "VALUE=1"
+    assert [each["name"] for each in listed["items"]] == ["path", "token"]
+    assert rotated["signingSecret"].startswith("whsec_")
+
+
+async def test_a_kek_is_replaced_while_everything_runs_and_then_not_needed(kafka_connection, capsys):
+    await furnish(kafka_connection)
+    old, new = (base64.b64encode(bytes([number] * 32)).decode() for number in (1, 2))
+    async with admin_at(kafka_connection, kek=old) as admin, client_of(admin) as api:
+        ids = [(await api.post(SUBSCRIPTIONS, json=BODY)).json()["id"] for _ in range(6)]
+    async with admin_at(kafka_connection, kek=new, kek_previous=old) as admin, client_of(admin) as api:
+        access = AdminOptions(app="demo", admin=admin.served.url, token=KNOWN.token)
+        assert await asyncio.to_thread(secrets.rewrap, all_apps=True, access=access, as_json=True) == 0
+        again = (await api.post("/v1/apps/demo/rewrap", json={})).json()
+    async with admin_at(kafka_connection, kek=new) as admin, client_of(admin) as api:
+        plain = (await api.post(f"{SUBSCRIPTIONS}/{ids[0]}/secrets/path/reveal")).json()["value"]
+        wrong = await api.post("/v1/apps/demo/erase", json={"confirm": "other"})
+        done = await api.post("/v1/apps/demo/erase", json={"confirm": "demo"})
+        lost = await api.post(f"{SUBSCRIPTIONS}/{ids[1]}/secrets/path/reveal")
+    await put_apps(kafka_connection, with_data_key(make_app("x"), os.urandom, Keyring(bytes([1] * 32)), 0))
+    with pytest.raises(StartupError, match="stored secrets want the KEK"):
+        await asyncio.wait_for(main(admin_settings(kafka_connection, kek=new), asyncio.Event()), 20)
+
+    assert again == {"app": "demo", "integrations": 0, "left": []}
+    assert plain == "FIRST-VALUE"
+    assert problem_of(wrong) == (400, "invalid_fields")
+    assert done.json() == {"app": "demo", "erased": 1}
+    assert problem_of(lost) == (409, "secret_unreadable")
