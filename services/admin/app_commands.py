@@ -25,6 +25,7 @@ from services.admin.apps import (
     with_type,
     without_type,
 )
+from services.admin.bootstrap import empty_app
 from services.admin.changes import Change, Changes, Unchanged
 from services.admin.commands import check_version
 from services.admin.config_log import ConfigLog
@@ -45,6 +46,7 @@ from services.admin.credentials import (
     without_token,
 )
 from services.admin.tokens import EVERY_APP, Caller, require_installation
+from services.runtime.problems import Problem
 from services.vault.data_keys import with_data_key
 from services.vault.seal import Keyring
 from streams import codec
@@ -249,6 +251,32 @@ class AppCommands:
             return self._change("token.create", name, caller, with_token(self._now(app), made), details)
 
         await self._changes.make(app, caller, decide)
+        return token_json(made) | {"token": plain}
+
+    async def create_first_token(self, name: str, caller: Caller) -> dict[str, Any]:
+        """
+        Create the first token of an admin of the whole installation, for whoever can reach the log itself.
+
+        Raises:
+            Refused: the name is none.
+            Problem: 409 `not_first`: there is one; 503 `broker_unavailable`.
+        """
+        name, role = wanted_token({"name": name, "role": "admin"})
+        plain = minted(TOKEN_PREFIX, self._random(RANDOM_BYTES))
+        made = new_token(plain, name, role, now_ms=self._now_ms())
+
+        def decide() -> Change[AppConfig]:
+            before = self._log.apps.get(EVERY_APP) or empty_app(EVERY_APP, self._now_ms())
+            if any(each.role == "admin" for each in before.tokens):
+                raise Problem(
+                    409,
+                    "not_first",
+                    "There is one already",
+                    "The installation has a token of an admin, which can make others. Use that one.",
+                )
+            return self._change("token.create", name, caller, with_token(before, made), {"role": role})
+
+        await self._changes.make(EVERY_APP, caller, decide)
         return token_json(made) | {"token": plain}
 
     async def delete_token(self, app: str, name: str, caller: Caller) -> None:

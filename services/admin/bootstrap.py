@@ -106,7 +106,7 @@ async def _write(connection: Connection, configs: list[AppConfig]) -> None:
 
 def _with_keys(config: AppConfig | None, known: Bootstrapped, now_ms: int) -> AppConfig:
     """The app with both keys among its own; as it is, where they are."""
-    config = config or _empty(known.app, now_ms)
+    config = config or empty_app(known.app, now_ms)
     kinds: dict[str, KeyKind] = {known.public_key: "public", known.secret_key: "secret"}
     held = {key.hash for key in config.keys}
     missing = [
@@ -119,7 +119,7 @@ def _with_keys(config: AppConfig | None, known: Bootstrapped, now_ms: int) -> Ap
 
 def _with_token(config: AppConfig | None, known: Bootstrapped, now_ms: int) -> AppConfig:
     """What belongs to no single app, with the token among its own; as it is, where it is."""
-    config = config or _empty(EVERY_APP, now_ms)
+    config = config or empty_app(EVERY_APP, now_ms)
     token = Token(name=WHO, role="admin", hash=hash_of(known.token), created_at_ms=now_ms)
     if token.hash in {each.hash for each in config.tokens}:
         return config
@@ -130,7 +130,7 @@ def _changed(config: AppConfig, now_ms: int, **changes: object) -> AppConfig:
     return msgspec.structs.replace(config, version=config.version + 1, updated_at_ms=now_ms, updated_by=WHO, **changes)
 
 
-def _empty(app: str, now_ms: int) -> AppConfig:
+def empty_app(app: str, now_ms: int) -> AppConfig:
     """An app for trying out; version 0, since it is written with its first change."""
     return AppConfig(
         app=app,

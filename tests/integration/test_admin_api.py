@@ -11,13 +11,15 @@ from schemas.profiles import INTEGRATION
 from services.admin import changes, config_log
 from services.admin.app import main
 from services.admin.tokens import Caller
+from services.cli.errors import Failed
+from services.cli.tokens import _first
 from services.runtime.problems import Problem
 from services.runtime.serving import StartupError
 from services.vault.opened import open_integration
 from services.vault.seal import Keyring
 from streams.connection import Connection
 from streams.topics import APP_CONFIG, INTEGRATION_CONFIG, Partitions, ensure
-from tests.admins import KEK, KNOWN, admin_at, admin_settings, client_of, furnish, make_token, put_apps
+from tests.admins import KEK, KNOWN, PARTITIONS, admin_at, admin_settings, client_of, furnish, make_token, put_apps
 from tests.apps import make_app
 
 CALLER = Caller("somebody", "admin", b"")
@@ -506,3 +508,19 @@ async def test_health_and_metrics_answer(api):
     assert (await api.get("/metrics")).status_code == 200
     assert problem_of(await api.get("/nowhere")) == (404, "not_found")
     assert problem_of(await api.put(INTEGRATIONS)) == (405, "method_not_allowed")
+
+
+async def test_the_first_token_of_an_installation_is_made_at_the_log_and_only_the_first(kafka_connection, monkeypatch):
+    await ensure(kafka_connection, PARTITIONS)
+    settings = admin_settings(kafka_connection)
+    monkeypatch.setattr("services.cli.tokens.load_settings", lambda: settings)
+    async with admin_at(kafka_connection) as admin:
+        made = await _first(kafka_connection, "ops")
+        with pytest.raises(Failed, match="not_first"):
+            await _first(kafka_connection, "again")
+        async with client_of(admin, made["token"]) as api:
+            created = await api.post("/v1/apps", json={"id": "shop"})
+            told = (await api.get("/v1/audit")).json()["items"]
+
+    assert created.status_code == 201
+    assert [(each["action"], each["who"]) for each in told] == [("token.create", "command")]
