@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from bench import agent_cost, history, ingest, isolation, pipeline, retries
+from bench import agent_cost, api, history, ingest, isolation, pipeline, retries
 
 
 @contextmanager
@@ -97,6 +97,16 @@ def run_retries(options: argparse.Namespace) -> dict[str, object]:
     return found
 
 
+def run_api(options: argparse.Namespace) -> list[dict[str, object]]:
+    say = (lambda _: None) if options.json else print
+    with kafka(options.broker) as bootstrap:
+        found = [api.measure(bootstrap, options.integrations, say) for _ in range(options.rounds)]
+    if not options.json:
+        for each in found:
+            print(each)
+    return found
+
+
 def run_history(options: argparse.Namespace) -> dict[str, object]:
     found = history.measure(options.results, 1_000, (lambda _: None) if options.json else print)
     if not options.json:
@@ -107,6 +117,7 @@ def run_history(options: argparse.Namespace) -> dict[str, object]:
 
 NAMES = {
     "ingest": run_ingest,
+    "api": run_api,
     "isolation": run_isolation,
     "senders": run_senders,
     "agent_cost": run_agent_cost,
@@ -129,6 +140,7 @@ def main() -> None:
     parser.add_argument("--retries", type=int, default=1_000_000, help="Of retries: how many wait.")
     parser.add_argument("--due", type=int, default=300_000, help="Of retries: how many come back within the run.")
     parser.add_argument("--per-s", type=float, default=700, help="Of retries: how many are due a second.")
+    parser.add_argument("--integrations", type=int, default=10_000, help="Of api: how many there are.")
     parser.add_argument("--results", type=int, default=1_000_000, help="Of history: how many are folded in.")
     options = parser.parse_args()
     if options.rounds < 1:

@@ -1,0 +1,117 @@
+"""
+The admin API with many integrations: how long a page, one integration, and a change take, over real HTTP.
+
+Integrations are written onto the log directly; a change is a patch, from its request to its 2xx: decided, made by the
+owner in a transaction, and met.
+"""
+
+import asyncio
+import base64
+import os
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import httpx
+
+from schemas.profiles import BOOKING
+from services.admin.app import running
+from services.admin.bootstrap import Bootstrapped, bootstrap
+from services.admin.compose import new_integration, signing_secret
+from services.admin.rules import wanted
+from services.runtime.settings import AdminSettings, Settings
+from services.vault.data_keys import Vault
+from services.vault.seal import Keyring
+from streams import codec
+from streams.connection import Connection
+from streams.follower import Follower
+from streams.producer import open_producer
+from streams.topics import APP_CONFIG, INTEGRATION_CONFIG, Partitions, ensure
+from streams.views import Apps
+
+KNOWN = Bootstrapped("bench", public_key="pk_bench", secret_key="sk_bench", token="tok_bench")
+PATH = "/v1/apps/bench/subscriptions"
+BODY = {
+    "name": "Bench",
+    "url": "https://crm.example/{secret.path}",
+    "events": ["*"],
+    "headers": {"Authorization": "Bearer {secret.token}", "X-Env": "prod"},
+    "secrets": {"path": "p", "token": "t"},
+}
+ASKED = 200
+
+
+def measure(bootstrap_servers: str, integrations: int, say: Callable[[str], object]) -> dict[str, Any]:
+    return asyncio.run(_measure(Connection(bootstrap_servers, f"bench{os.getpid()}.", "auto"), integrations, say))
+
+
+async def _measure(connection: Connection, integrations: int, say: Callable[[str], object]) -> dict[str, Any]:
+    kek = bytes(range(32))
+    settings = Settings(
+        broker=connection.bootstrap,
+        topic_prefix=connection.prefix,
+        kek=base64.b64encode(kek).decode(),
+        admin=AdminSettings(port=0),
+    )
+    await ensure(connection, Partitions(settings.partitions.by_app, settings.partitions.by_integration))
+    await bootstrap(connection, now_ms=1_000, random=os.urandom, known=KNOWN, keyring=Keyring(kek))
+    say(f"writing {integrations:,} integrations")
+    ids = await _written(connection, kek, integrations)
+    began_s = time.perf_counter()
+    async with running(settings) as admin:
+        await admin.opened
+        ready_s = time.perf_counter() - began_s
+        async with httpx.AsyncClient(
+            base_url=admin.served.url, headers={"Authorization": f"Bearer {KNOWN.token}"}, timeout=30
+        ) as http:
+            await http.patch(f"{PATH}/{ids[0]}", json={"name": "warm"})
+            say("asking")
+            found: dict[str, Any] = {"integrations": integrations, "ready_s": round(ready_s, 1)}
+            found["first_page_ms"] = await _asked(lambda _: http.get(PATH, params={"limit": 50}))
+            found["one_ms"] = await _asked(lambda at: http.get(f"{PATH}/{ids[at]}"))
+            found["change_ms"] = await _asked(lambda at: http.patch(f"{PATH}/{ids[at]}", json={"name": f"n{at}"}))
+    return found
+
+
+async def _written(connection: Connection, kek: bytes, count: int) -> list[str]:
+    apps = Apps()
+    follower = Follower(connection, APP_CONFIG, apps.apply)
+    await follower.start()
+    await follower.stop()
+    app = apps.get(KNOWN.app)
+    assert app is not None
+    vault, plan = Vault(Keyring(kek), apps.get), wanted(BODY, app, BOOKING)
+    producer = await open_producer(connection, client_id="bench", linger_ms=5)
+    ids = [f"sub_{number:032x}" for number in range(count)]
+    try:
+        sent = []
+        for each in ids:
+            config = new_integration(
+                plan,
+                integration=each,
+                app=app.app,
+                profile=BOOKING,
+                signing=signing_secret(bytes(32)),
+                keyring=vault,
+                now_ms=1,
+                who="bench",
+            )
+            topic = connection.topic(INTEGRATION_CONFIG)
+            sent.append(await producer.send(topic, codec.encode(config), key=each.encode()))
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+    return ids
+
+
+async def _asked(ask: Callable[[int], Any]) -> dict[str, float]:
+    """Milliseconds of many requests, one after the other."""
+    took = []
+    for at in range(ASKED):
+        began_s = time.perf_counter()
+        answer = await ask(at)
+        took.append((time.perf_counter() - began_s) * 1_000)
+        answer.raise_for_status()
+    took.sort()
+    return {"median": round(median(took), 1), "p99": round(took[int(len(took) * 0.99)], 1), "most": round(took[-1], 1)}
