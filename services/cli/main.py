@@ -32,6 +32,7 @@ COMMANDS: Final = (
     ),
     ("secrets", "services.cli.secrets:app", _USE, "Secrets of integrations: put, reveal once, rotate; rewrap."),
     ("deliveries", "services.cli.deliveries:app", _USE, "List deliveries and how they ended; send some again."),
+    ("results", "services.cli.results:results", _USE, "Follow the results of attempts as they come."),
     ("replay", "services.cli.replay:app", _USE, "Send past events to an integration again; a dry run first."),
     ("trace", "services.cli.trace:trace", _USE, "Show one event's life across all topics."),
     ("reconcile", "services.cli.reconcile:reconcile", _RUN, "Prove from the log that nothing vanished."),
