@@ -199,6 +199,30 @@ async def ensure(connection: Connection, partitions: Partitions, *, replication:
         raise TopicMismatch("; ".join(differs))
 
 
+async def examine(
+    connection: Connection, partitions: Partitions, *, replication: int = 0
+) -> tuple[list[str], list[str]]:
+    """
+    Names of the topics that are missing, and what differs of the others, a sentence each. Makes and changes nothing.
+
+    Raises:
+        KafkaError: the broker went away.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    try:
+        await admin.start()
+        brokers = len((await admin.describe_cluster())["brokers"])
+        replicas = replication or (_REPLICATED if brokers >= _REPLICATED else 1)
+        wanted = {connection.topic(topic): topic for topic in TOPICS}
+        shown = await _shown(admin, wanted)
+        there = {name: topic for name, topic in wanted.items() if name in shown}
+        differs = _differences(shown, there, partitions, replicas)
+        differs += await _config_differences(admin, there, replicas) if there else []
+        return [name for name in wanted if name not in shown], differs
+    finally:
+        await admin.close()
+
+
 async def _ensure_once(connection: Connection, partitions: Partitions, replication: int) -> list[str]:
     """Make what is missing; what differs from what is wanted, a sentence each."""
     admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)

@@ -35,6 +35,7 @@ COMMANDS: Final = (
     ("results", "services.cli.results:results", _USE, "Follow the results of attempts as they come."),
     ("replay", "services.cli.replay:app", _USE, "Send past events to an integration again; a dry run first."),
     ("trace", "services.cli.trace:trace", _USE, "Show one event's life across all topics."),
+    ("doctor", "services.cli.doctor:doctor", _RUN, "Look at a set-up, and say what is wrong with it."),
     ("reconcile", "services.cli.reconcile:reconcile", _RUN, "Prove from the log that nothing vanished."),
     ("audit", "services.cli.audit:app", _RUN, "Show who changed what, and prove that the audit log is whole."),
     ("settings", "services.cli.settings:settings", _RUN, "Print all settings with their value and source."),
