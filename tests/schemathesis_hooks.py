@@ -13,6 +13,7 @@ import schemathesis
 KNOWN_TYPE = "call_ended"
 BOOKING_TYPE = "scheduled.created"
 PAST = "2026-01-02T03:04:05Z"
+LATER = "2026-01-02T03:04:06Z"
 
 
 @schemathesis.hook
@@ -34,11 +35,24 @@ def sensible(body: dict[str, Any], *, booking: bool) -> dict[str, Any]:
             name: _unbraced(value) if isinstance(value, str) else value
             for name, value in {name.lower(): (name, value) for name, value in headers.items()}.values()
         }
-    if isinstance(held := found.get("held"), dict) and re.match(r"\d{4}-\d\d-\d\d[Tt]", str(held.get("from"))):
+    if isinstance(held := found.get("held"), dict) and is_time(held.get("from")):
         found["held"] = held | {"from": PAST}
+    if isinstance(found.get("template"), str):
+        found["template"] = '{"event": {{ event }}}'
+    if is_time(found.get("from")) and "held" not in found:
+        found["from"] = PAST
+        found |= {"until": LATER} if is_time(found.get("until")) else {}
+    if isinstance(found.get("sample"), int) and "from" in found and found.get("dryRun") in (None, False):
+        found["dryRun"] = True
+    if found.get("now") is True and isinstance(found.get("overlapMs"), int):
+        del found["overlapMs"]
     if isinstance(retry := found.get("retry"), dict) and isinstance(delays := retry.get("delaysMs"), list):
         found["retry"] = retry if retry.get("maxAttempts") is None else retry | {"maxAttempts": len(delays) + 1}
     return found
+
+
+def is_time(value: Any) -> bool:
+    return isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\d[Tt]", value) is not None
 
 
 def is_texts(value: Any) -> bool:

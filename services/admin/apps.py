@@ -39,10 +39,10 @@ DEFAULT_PUBLIC_RATE: Final = 100
 ANY_ORIGIN: Final = "*"
 
 #: An origin as browsers send it. Source: RFC 6454, section 6.2; a default port is never in it.
-_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?")
+ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?")
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 #: Longer than any host name (253) with scheme and port.
-_MAX_ORIGIN_CHARS: Final = 300
+MAX_ORIGIN_CHARS: Final = 300
 
 #: Fields that an answer has and a request must not.
 READ_ONLY: Final = frozenset({"version", "createdAt", "updatedAt"})
@@ -159,7 +159,7 @@ def origin_fault(origin: str) -> str | None:
     """Why no browser sends this as a page's origin, or None. `*` stands for every one."""
     if origin == ANY_ORIGIN:
         return None
-    if len(origin) > _MAX_ORIGIN_CHARS or not _ORIGIN.fullmatch(origin):
+    if len(origin) > MAX_ORIGIN_CHARS or not ORIGIN.fullmatch(origin):
         return (
             "must be an origin as browsers send it: https://shop.example or http://localhost:3000, in lower case, "
             "names with other letters than a-z as xn--…, nothing behind the port"

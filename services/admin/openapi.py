@@ -38,7 +38,7 @@ _PATCH_TYPE: Final = "application/merge-patch+json"
 _FOR_ALL: Final = ("not_http", "invalid_query", "token_missing", "token_unknown", "broker_unavailable")
 _OF_BODY: Final = ("invalid_json", "invalid_fields", "body_incomplete", "request_too_large", "unsupported_media_type")
 _OF_HEADER: Final = {
-    "Idempotency-Key": ("invalid_header", "idempotency_key_reused", "idempotency_key_spent"),
+    "Idempotency-Key": ("invalid_header", "idempotency_key_reused"),
     "If-Match": ("invalid_header", "version_mismatch"),
 }
 #: Headers that every refusal of a status has.
@@ -205,8 +205,14 @@ def _operation(route: Route, others: list[Route], documented: Documented) -> dic
 
 
 def _operation_id(route: Route) -> str:
-    """`get_integrations`, `post_integrations_id_pause`: the method, and the path without what all of them have."""
+    """
+    `get_integrations`, `post_integrations_id_pause`: the method, and the path without what all of them have.
+
+    What is of no app, and has a namesake in one, says so: `get_installation_tokens`.
+    """
     path = route.path.removeprefix("/v1/").removeprefix("apps/{app}/")
+    if not route.path.startswith("/v1/apps"):
+        path = f"installation_{path}"
     return re.sub(r"\W+", "_", f"{route.method.lower()}_{path}").strip("_")
 
 

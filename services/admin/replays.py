@@ -21,6 +21,8 @@ MAX_RATE: Final = 1_000
 MAX_TYPES: Final = 100
 MAX_EVENT_IDS: Final = 1_000
 _MAX_CHARS: Final = 200
+#: The last millisecond of the year 9999, UTC: later times, and such before the year 1, cannot be shown.
+_LAST_MS: Final = 253_402_300_799_999
 
 
 def asked(body: Any, config: IntegrationConfig, *, replay: str, who: str, now_ms: int) -> Replay:
@@ -139,10 +141,14 @@ def _time(fields: Fields, name: str, *, otherwise: int | None = None) -> int:
         return otherwise or 0
     try:
         at = datetime.fromisoformat(fields.given[name])
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+        at_ms = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
     except (TypeError, ValueError, OverflowError):
         fields.refuse(name, "must be a time in ISO 8601, 2026-01-02T03:04:05Z")
         return otherwise or 0
+    if not 0 <= at_ms <= _LAST_MS:
+        fields.refuse(name, "must be a time from 1970 to 9999")
+        return otherwise or 0
+    return at_ms
 
 
 def _texts(fields: Fields, name: str, *, most: int) -> list[str]:

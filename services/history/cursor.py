@@ -12,6 +12,9 @@ from typing import Final, NamedTuple
 
 _FORM: Final = struct.Struct(">qq8s")
 
+#: As text, in base64: four letters for three bytes, and it comes out even.
+CURSOR_CHARS: Final = _FORM.size // 3 * 4
+
 
 class BadCursor(ValueError):
     """No cursor of this list; the message says why."""

@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.admin.documented import audit, integrations, parameters, problems
+from services.admin.documented import (
+    apps,
+    audit,
+    credentials,
+    deliveries,
+    integrations,
+    parameters,
+    problems,
+    replays,
+    secrets,
+)
 from services.admin.documented.problems import Kind
 
 #: A part of an OpenAPI document.
@@ -30,9 +40,13 @@ class Documented:
     problems: Mapping[str, Kind]
 
 
+_RESOURCES: Final = (apps, credentials, integrations, secrets, replays, deliveries, audit)
+
 DOCUMENTED: Final = Documented(
-    schemas={**problems.SCHEMAS, **integrations.SCHEMAS, **audit.SCHEMAS},
-    parameters={**parameters.PARAMETERS, **integrations.PARAMETERS},
+    schemas={name: schema for module in (problems, *_RESOURCES) for name, schema in module.SCHEMAS.items()},
+    parameters={
+        name: each for module in (parameters, *_RESOURCES) for name, each in getattr(module, "PARAMETERS", {}).items()
+    },
     request_headers=parameters.REQUEST_HEADERS,
     answer_headers=parameters.ANSWER_HEADERS,
     problems=problems.PROBLEMS,

@@ -4,7 +4,15 @@ from typing import Any, Final, get_args
 
 from schemas.catalogue import ALL_TYPES, BOOKING_TYPES
 from schemas.headers import MAX_HEADERS, MAX_NAME_CHARS, MAX_VALUE_CHARS
-from schemas.profiles import MAX_IN_FLIGHT, MAX_TIMEOUT_MS, Ordering, ProfileName, RetryPolicy, WhilePaused
+from schemas.profiles import (
+    MAX_IN_FLIGHT,
+    MAX_TEMPLATE_BYTES,
+    MAX_TIMEOUT_MS,
+    Ordering,
+    ProfileName,
+    RetryPolicy,
+    WhilePaused,
+)
 from services.admin.documented.words import (
     BLANK,
     FLAG,
@@ -94,6 +102,11 @@ def _settings(profile: ProfileName, *, is_patch: bool) -> dict[str, Any]:
             description="They are sealed, and no answer has them.",
         )
         | {"writeOnly": True},
+        "template": {
+            "type": "string",
+            "maxLength": MAX_TEMPLATE_BYTES,
+            "description": "Of the body, in Liquid; null is the profile's own body.",
+        },
         "timeoutMs": number(1, MAX_TIMEOUT_MS),
         "retry": asked(retry, description="`delaysMs` has one wait less than `maxAttempts` says."),
         "ordering": _ORDERING,
@@ -133,6 +146,7 @@ _CONFIGURED: Final = {
     "url": TEXT,
     "events": {"type": "array", "items": TEXT},
     "headers": {"type": "object", "additionalProperties": TEXT, "description": "Values are masked."},
+    "template": nullable(TEXT),
     "timeoutMs": number(1, MAX_TIMEOUT_MS),
     "retry": shown(
         {

@@ -1,6 +1,6 @@
 """`/v1/apps`: apps, their settings, and the event types that their integrations can select."""
 
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -12,12 +12,15 @@ from services.admin.routes.route import (
     admitted_anywhere,
     answer,
     idempotency_key,
+    if_match,
     json_of,
     limit_of,
     refusal,
 )
 from services.admin.rules import Refused
 from streams.records import AppConfig
+
+_TAG: Final = ("ETag",)
 
 
 def routes(api: Api) -> list[Route]:
@@ -26,14 +29,34 @@ def routes(api: Api) -> list[Route]:
     every, one = "/v1/apps", "/v1/apps/{app}"
     types = f"{one}/event-types"
     return [
-        Route("POST", every, it.create, "admin", "Create an app", 201, "NewApp", "App"),
+        Route(
+            *("POST", every, it.create, "admin", "Create an app", 201, "NewApp", "App"),
+            headers=("Idempotency-Key",),
+            gives=("ETag", "Location"),
+            errors=("installation_token_required", "app_exists", "idempotency_key_spent"),
+        ),
         Route("GET", every, it.list, "viewer", "List apps", 200, None, "Apps", ("limit", "cursor")),
-        Route("GET", one, it.get, "viewer", "Get an app", 200, None, "App"),
-        Route("PATCH", one, it.patch, "admin", "Change an app", 200, "AppPatch", "App"),
-        Route("DELETE", one, it.delete, "admin", "Delete an app", 204),
+        Route("GET", one, it.get, "viewer", "Get an app", 200, None, "App", gives=_TAG),
+        Route(
+            *("PATCH", one, it.patch, "admin", "Change an app", 200, "AppPatch", "App"),
+            headers=("If-Match",),
+            gives=_TAG,
+            errors=("installation_token_required", "type_in_use"),
+        ),
+        Route(
+            *("DELETE", one, it.delete, "admin", "Delete an app", 204),
+            errors=("installation_token_required", "app_in_use"),
+        ),
         Route("GET", types, it.list_types, "viewer", "List event types", 200, None, "EventTypes"),
-        Route("POST", types, it.add_type, "admin", "Add an event type", 201, "NewEventType", "EventType"),
-        Route("DELETE", f"{types}/{{eventType}}", it.remove_type, "admin", "Remove an event type", 204),
+        Route(
+            *("POST", types, it.add_type, "admin", "Add an event type", 201, "NewEventType", "EventType"),
+            gives=("Location",),
+            errors=("limit_reached",),
+        ),
+        Route(
+            *("DELETE", f"{types}/{{eventType}}", it.remove_type, "admin", "Remove an event type", 204),
+            errors=("no_such_type", "type_in_use"),
+        ),
     ]
 
 
@@ -71,9 +94,9 @@ class _Apps:
     async def patch(self, request: web.Request) -> web.Response:
         """200 with the app."""
         app, caller = await admitted(self._api, request, "admin")
-        body, if_match = await json_of(request), request.headers.get("If-Match")
+        body, version = await json_of(request), if_match(request)
         try:
-            changed = await self._api.apps.patch(app.app, body, if_match, caller)
+            changed = await self._api.apps.patch(app.app, body, version, caller)
         except Refused as refused:
             raise refusal(refused) from None
         return _shown(changed)

@@ -28,18 +28,32 @@ def routes(api: Api) -> list[Route]:
     of_app, of_all = _Tokens(api, of_app=True), _Tokens(api, of_app=False)
     it = _Keys(api)
     found = [
-        Route("POST", keys, it.create, "admin", "Create a key", 201, "NewKey", "CreatedKey"),
+        Route(
+            *("POST", keys, it.create, "admin", "Create a key", 201, "NewKey", "CreatedKey"),
+            headers=("Idempotency-Key",),
+            gives=("Location",),
+            errors=("limit_reached", "shown_once"),
+        ),
         Route("GET", keys, it.list, "viewer", "List keys", 200, None, "Keys"),
-        Route("DELETE", one_key, it.delete, "admin", "Delete a key", 204),
+        Route("DELETE", one_key, it.delete, "admin", "Delete a key", 204, errors=("no_such_key",)),
     ]
-    for path, them, whose in (
-        ("/v1/apps/{app}/tokens", of_app, "an app"),
-        ("/v1/tokens", of_all, "the installation"),
+    installation = ("installation_token_required",)
+    for path, them, whose, who, last in (
+        ("/v1/apps/{app}/tokens", of_app, "an app", (), ()),
+        ("/v1/tokens", of_all, "the installation", installation, ("last_admin_token",)),
     ):
         found += [
-            Route("POST", path, them.create, "admin", f"Create a token of {whose}", 201, "NewToken", "CreatedToken"),
-            Route("GET", path, them.list, "viewer", f"List tokens of {whose}", 200, None, "Tokens"),
-            Route("DELETE", f"{path}/{{token}}", them.delete, "admin", f"Delete a token of {whose}", 204),
+            Route(
+                *("POST", path, them.create, "admin", f"Create a token of {whose}", 201, "NewToken", "CreatedToken"),
+                headers=("Idempotency-Key",),
+                gives=("Location",),
+                errors=(*who, "token_exists", "limit_reached", "shown_once"),
+            ),
+            Route("GET", path, them.list, "viewer", f"List tokens of {whose}", 200, None, "Tokens", errors=who),
+            Route(
+                *("DELETE", f"{path}/{{token}}", them.delete, "admin", f"Delete a token of {whose}", 204),
+                errors=(*who, "no_such_token", *last),
+            ),
         ]
     return found
 

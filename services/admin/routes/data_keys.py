@@ -36,13 +36,13 @@ def routes(api: Api) -> list[Route]:
             *("POST", f"{path}/rewrap", rewrap, "admin", "Move secrets under the present KEK", 200),
             body="Rewrap",
             answer="Rewrapped",
-            errors=("installation_token_required",),
+            errors=("installation_token_required", "secret_unreadable"),
             body_optional=True,
         ),
         Route(
             *("POST", f"{path}/erase", erase, "admin", "Erase every secret of an app for good", 200),
             body="Erase",
             answer="Erased",
-            errors=("installation_token_required",),
+            errors=("installation_token_required", "secret_unreadable"),
         ),
     ]

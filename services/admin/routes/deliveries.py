@@ -14,6 +14,7 @@ from services.admin.routes.route import (
     admitted,
     answer,
     invalid_query,
+    json_if_any,
     json_of,
     limit_of,
     refusal,
@@ -33,17 +34,44 @@ def routes(api: Api) -> list[Route]:
     path, one = "/v1/apps/{app}/deliveries", "/v1/apps/{app}/deliveries/{delivery}"
     query = ("integration", "outcome", "type", "event", "cause", "since", "until", "limit", "cursor")
     found = [
-        Route("GET", path, it.list, "viewer", "List deliveries", 200, None, "Deliveries", query),
-        Route("POST", f"{path}/retry", it.retry_many, "operator", "Send several again", 202, "RetryFilter", "Retried"),
-        Route("GET", one, it.get, "viewer", "A delivery with its attempts", 200, None, "Delivery"),
-        Route("POST", f"{one}/retry", it.retry, "operator", "Send it again", 202, None, "MadeDelivery"),
+        Route(
+            *("GET", path, it.list, "viewer", "List deliveries", 200, None, "Deliveries", query),
+            errors=("cursor_invalid", "history_unavailable"),
+        ),
+        Route(
+            *("POST", f"{path}/retry", it.retry_many, "operator", "Send several again", 202, "RetryFilter", "Retried"),
+            errors=("history_unavailable",),
+        ),
+        Route(
+            *("GET", one, it.get, "viewer", "A delivery with its attempts", 200, None, "Delivery"),
+            errors=("delivery_unknown", "history_unavailable"),
+        ),
+        Route(
+            *("POST", f"{one}/retry", it.retry, "operator", "Send it again", 202, None, "MadeDelivery"),
+            errors=(
+                "delivery_unknown",
+                "delivery_open",
+                "integration_deleted",
+                "payload_expired",
+                "history_unavailable",
+            ),
+        ),
     ]
     for collection, profile in COLLECTIONS.items():
         of_one = f"/v1/apps/{{app}}/{collection}/{{id}}"
         test, rates = it.test_of(profile), it.rates_of(profile)
         found += [
-            Route("POST", f"{of_one}/test", test, "operator", "Send a sample event", 202, "Test", "MadeDelivery"),
-            Route("GET", f"{of_one}/rates", rates, "viewer", "Outcomes by hour", 200, None, "Rates"),
+            Route(
+                *("POST", f"{of_one}/test", test, "operator", "Send a sample event", 202),
+                body="BookingTest" if profile.name == "booking" else "Test",
+                answer="SampleDelivery",
+                errors=("integration_unknown",),
+                body_optional=True,
+            ),
+            Route(
+                *("GET", f"{of_one}/rates", rates, "viewer", "Outcomes by hour", 200, None, "Rates"),
+                errors=("integration_unknown", "history_unavailable"),
+            ),
         ]
     return found
 
@@ -93,7 +121,7 @@ class _Deliveries:
 
         async def test(request: web.Request) -> web.Response:
             app, caller = await admitted(self._api, request, "operator")
-            body = await json_of(request) if request.can_read_body else None
+            body = await json_if_any(request)
             place = Place(app.app, profile, request.match_info["id"])
             try:
                 return answer(await self._deliveries.test(place, body, caller), 202)

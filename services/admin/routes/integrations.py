@@ -44,7 +44,7 @@ def routes(api: Api) -> list[Route]:
                 headers=("Idempotency-Key",),
                 gives=("ETag", "Location"),
                 # A repeat shows the signing secret again, so it has to open.
-                errors=(*(("quota_exceeded",) if profile.quota else ()), "secret_unreadable"),
+                errors=(*(("quota_exceeded",) if profile.quota else ()), "secret_unreadable", "idempotency_key_spent"),
             ),
             Route("GET", path, it.list, "viewer", f"List {collection}", 200, None, "Integrations", ("limit", "cursor")),
             Route("GET", one, it.get, "viewer", f"Get {a_what}", 200, None, "Integration", gives=_TAG, errors=none),

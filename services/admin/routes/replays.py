@@ -16,13 +16,41 @@ def routes(api: Api) -> list[Route]:
         it = _Replays(api, profile)
         one = f"/v1/apps/{{app}}/{collection}/{{id}}"
         replay = f"{one}/replays/{{replay}}"
+        none, unknown = ("integration_unknown",), ("integration_unknown", "replay_unknown")
         found += [
-            Route("POST", f"{one}/replay", it.start, "operator", "Send past events again", 202, "NewReplay", "Replay"),
             Route(
-                "GET", f"{one}/replays", it.list, "viewer", "List replays", 200, None, "Replays", ("limit", "cursor")
+                "POST",
+                f"{one}/replay",
+                it.start,
+                "operator",
+                "Send past events again",
+                202,
+                "NewReplay",
+                "Replay",
+                gives=("Location",),
+                errors=none,
+                also=((200, "DryRun"),),
             ),
-            Route("GET", replay, it.get, "viewer", "How far a replay is", 200, None, "Replay"),
-            Route("POST", f"{replay}/cancel", it.cancel, "operator", "Cancel a replay", 200, None, "Replay"),
+            Route(
+                "GET",
+                f"{one}/replays",
+                it.list,
+                "viewer",
+                "List replays",
+                answer="Replays",
+                query=("limit", "cursor"),
+                errors=none,
+            ),
+            Route("GET", replay, it.get, "viewer", "How far a replay is", 200, None, "Replay", errors=unknown),
+            Route(
+                "POST",
+                f"{replay}/cancel",
+                it.cancel,
+                "operator",
+                "Cancel a replay",
+                answer="Replay",
+                errors=(*unknown, "replay_ended"),
+            ),
         ]
     return found
 

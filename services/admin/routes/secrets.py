@@ -5,7 +5,7 @@ from aiohttp import web
 from schemas.profiles import Profile
 from services.admin.place import Place
 from services.admin.routes.integrations import COLLECTIONS
-from services.admin.routes.route import Api, Route, admitted, answer, json_of, refusal
+from services.admin.routes.route import Api, Route, admitted, answer, json_if_any, json_of, refusal
 from services.admin.rules import Refused
 
 
@@ -16,12 +16,43 @@ def routes(api: Api) -> list[Route]:
         it = _Secrets(api, profile)
         one = f"/v1/apps/{{app}}/{collection}/{{id}}"
         secret = f"{one}/secrets/{{name}}"
+        none, unknown = ("integration_unknown",), ("integration_unknown", "secret_unknown")
         found += [
-            Route("GET", f"{one}/secrets", it.list, "viewer", "Names of the secrets", 200, None, "Secrets"),
-            Route("PUT", secret, it.put, "admin", "Store a secret", 200, "NewSecret", "Secret"),
-            Route("DELETE", secret, it.delete, "admin", "Delete a secret", 204),
-            Route("POST", f"{secret}/reveal", it.reveal, "admin", "Show a secret, once", 200, None, "RevealedSecret"),
-            Route("POST", f"{one}/rotate", it.rotate, "admin", "Replace the signing secret", 200, "Rotate", "Rotated"),
+            Route(
+                "GET", f"{one}/secrets", it.list, "viewer", "Names of the secrets", 200, None, "Secrets", errors=none
+            ),
+            Route(
+                "PUT",
+                secret,
+                it.put,
+                "admin",
+                "Store a secret",
+                200,
+                "NewSecret",
+                "Secret",
+                errors=(*none, "secret_unreadable"),
+            ),
+            Route("DELETE", secret, it.delete, "admin", "Delete a secret", 204, errors=(*unknown, "secret_in_use")),
+            Route(
+                "POST",
+                f"{secret}/reveal",
+                it.reveal,
+                "admin",
+                "Show a secret, once",
+                answer="RevealedSecret",
+                errors=(*unknown, "already_revealed", "reveal_limit", "secret_unreadable"),
+            ),
+            Route(
+                "POST",
+                f"{one}/rotate",
+                it.rotate,
+                "admin",
+                "Replace the signing secret",
+                body="Rotate",
+                body_optional=True,
+                answer="Rotated",
+                errors=(*none, "signing_off", "rotations_under_way", "secret_unreadable"),
+            ),
         ]
     return found
 
@@ -62,7 +93,7 @@ class _Secrets:
     async def rotate(self, request: web.Request) -> web.Response:
         """200 with the new signing secret: `{"overlapMs": 3600000}` or `{"now": true}`, a day without a body."""
         _, caller = await admitted(self._api, request, "admin")
-        body = await json_of(request) if request.can_read_body else None
+        body = await json_if_any(request)
         try:
             return answer(await self._secrets.rotate(self._place(request), body, caller))
         except Refused as refused:
