@@ -84,6 +84,53 @@ async def test_it_is_served_without_a_token_as_it_is_committed(admin):
     assert answer.json() == described()
 
 
+async def test_odd_requests_are_refused_and_told_why(admin):
+    """What schemathesis does not think of, or not every time."""
+    there = "/v1/apps/demo/integrations"
+    created = {"name": "A", "url": "https://a.example"}
+    expected = {
+        ("GET", "/v1/apps/%00/integrations"): (404, "app_unknown"),
+        ("GET", "/v1/apps/%FF%ED%A0%80/integrations"): (404, "app_unknown"),
+        ("GET", "/v1/apps/*/integrations"): (404, "app_unknown"),
+        ("GET", "/v1/apps/demo%2Fdemo/integrations"): (404, "app_unknown"),
+        ("GET", f"{there}/%00"): (404, "integration_unknown"),
+        ("DELETE", f"{there}/{'a' * 7_000}"): (404, "integration_unknown"),
+        ("GET", f"{there}/{'a' * 9_000}"): (400, "not_http"),
+        ("GET", f"{there}/"): (404, "not_found"),
+        ("GET", f"{there}?limit={'9' * 5_000}"): (400, "invalid_query"),
+        ("GET", f"{there}?limit=1&limit=2"): (400, "invalid_query"),
+        ("GET", f"{there}?%FF=1"): (400, "invalid_query"),
+        ("TRACE", there): (405, "method_not_allowed"),
+        ("PROPFIND", there): (405, "method_not_allowed"),
+        ("POST", there, b'{"name": "\xff"}'): (400, "invalid_json"),
+        ("POST", there, b'{"name": "A"} trailing'): (400, "invalid_json"),
+        ("POST", there, b"[" * 900 + b"]" * 900): (400, "invalid_json"),
+        ("POST", there, b"[" * 100_000): (400, "invalid_json"),
+        ("POST", there, b'{"timeoutMs": 1' + b"0" * 5_000 + b"}"): (400, "invalid_json"),
+        ("POST", there, b" " * 1_048_577): (413, "request_too_large"),
+        ("POST", there, b"{}", ("Content-Encoding", "gzip")): (415, "unsupported_media_type"),
+        ("POST", there, b"{}", ("Content-Type", "text/xml")): (415, "unsupported_media_type"),
+        ("POST", there, b"{}", (b"Idempotency-Key", b"\xe9")): (400, "invalid_header"),
+    }
+    async with client_of(admin) as api:
+        made = f"{there}/{(await api.post(there, json=created)).json()['id']}"
+        expected |= {
+            ("PATCH", made, b"{}", ("If-Match", "1")): (400, "invalid_header"),
+            ("PATCH", made, b"{}", ("If-Match", '"2"')): (412, "version_mismatch"),
+            ("GET", f"{made}/history/{'1' * 5_000}"): (404, "version_unknown"),
+        }
+        answers = {
+            (method, path, *rest): await api.request(
+                method, path, content=rest[0] if rest else None, headers=[rest[1]] if len(rest) > 1 else None
+            )
+            for method, path, *rest in expected
+        }
+
+    assert {each: (answer.status_code, answer.json()["code"]) for each, answer in answers.items()} == expected
+    assert {answer.headers["Content-Type"] for answer in answers.values()} == {"application/problem+json"}
+    assert {answer.headers["Allow"] for answer in answers.values() if answer.status_code == 405} == {"GET, POST"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_what_is_served_is_what_is_described(admin, tmp_path):
