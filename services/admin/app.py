@@ -122,6 +122,7 @@ class Admin:
         add_routes(self.http.router, api)
         self._owning: SafeApp | None = None
         self._stack = AsyncExitStack()
+        self._stack.push_async_callback(self.history.stop)
         #: Done when the configuration is read; fails when this process can never read it.
         self.opened = asyncio.ensure_future(self._open())
         self.served: Served
@@ -133,7 +134,6 @@ class Admin:
         self._stack.push_async_callback(self.config.close)
         await self.config.open(partitions, replication=settings.replication, check=self._check_keks)
         self.history.start()
-        self._stack.push_async_callback(self.history.stop)
         self._stack.push_async_callback(self.changes.close)
         await self.changes.open()
         await self._own(self._connection)
@@ -175,6 +175,10 @@ class Admin:
     async def stop(self) -> None:
         """Finish the requests in flight, then close."""
         await self.served.stop()
+        await self.close()
+
+    async def close(self) -> None:
+        """Close what is open, but for the port."""
         self.opened.cancel()
         with suppress(asyncio.CancelledError, TopicMismatch, FaustChanged, KekError):
             await self.opened
@@ -193,7 +197,7 @@ async def running(settings: Settings) -> AsyncIterator[Admin]:
     try:
         admin.served = await serve(admin.http, settings.admin.host, settings.admin.port, drain_s=DRAIN_S)
     except StartupError:
-        admin.opened.cancel()
+        await admin.close()
         raise
     log.info("admin.listening", url=admin.served.url)
     try:

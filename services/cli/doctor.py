@@ -230,7 +230,7 @@ async def _dialled(host: str, port: int, *, is_tls: bool) -> Finding:
             writer.close()
     except ssl.SSLError as error:
         return Finding(
-            "url", "wrong", f"the certificate of {host} is not good: {error.reason}", "mend it: it is always verified"
+            "url", "wrong", f"the certificate of {host} is not good: {_reason(error)}", "mend it: it is always verified"
         )
     except (OSError, TimeoutError) as error:
         return Finding(
@@ -240,6 +240,10 @@ async def _dialled(host: str, port: int, *, is_tls: bool) -> Finding:
     return Finding(
         "url", "ok", f"{host}:{port} answers{' with a good certificate' if is_tls else ''}, in {took_ms:.0f} ms"
     )
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error)
 
 
 # -- a request that came -------------------------------------------------------------------------------------
