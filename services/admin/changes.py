@@ -138,7 +138,7 @@ class Changes:
                 decided = decide()
                 if isinstance(decided, Unchanged):
                     return decided.result
-                reply = await self._ask(self._command(app, caller, decided, head, until_s), until_s)
+                reply = await self._ask(self._command(app, caller, decided, head, until_s))
                 if reply.outcome == "done":
                     await self._met()
                     return decided.result
@@ -190,12 +190,12 @@ class Changes:
             writes=list(change.writes),
         )
 
-    async def _ask(self, command: Command, until_s: float) -> CommandReply:
-        """The owner's reply."""
+    async def _ask(self, command: Command) -> CommandReply:
+        """The owner's reply; waited for as long as the command says."""
         waiter: asyncio.Future[CommandReply] = asyncio.get_running_loop().create_future()
         self._waiting[command.id] = waiter
         try:
-            async with asyncio.timeout(until_s - time.monotonic()):
+            async with asyncio.timeout((command.until_ms - self._now_ms()) / 1_000):
                 producer = await self._ready_producer()
                 await producer.send_and_wait(
                     self._connection.topic(COMMANDS), codec.encode(command), key=command.app.encode()
