@@ -44,6 +44,8 @@ def asked(body: Any, config: IntegrationConfig, *, replay: str, who: str, now_ms
     from_ms = _time(fields, "from")
     until_ms = _time(fields, "until", otherwise=now_ms)
     fields.flag("dryRun", default=False)
+    if fields.has("sample"):  # which a dry run has taken out before
+        fields.refuse("sample", "is for a dry run alone: leave it out, or send dryRun: true with it")
     wanted = Replay(
         id=replay,
         app=config.app,

@@ -25,15 +25,10 @@ OPERATIONS = sum(len(methods) for methods in described()["paths"].values())
 #: A version that is not the present one is told before the shape of a body; a 5xx never passes.
 CONFIG = """
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", "401", "403", "404", "409", "412"]
+expected-statuses = ["2xx", "401", "403", "404", "409", "410", "412", "429"]
 
 [checks.negative_data_rejection]
-expected-statuses = ["400", "401", "403", "404", "405", "409", "412", "413", "415"]
-"""
-#: Apps are made elsewhere, so one that is there is named; a path with any app is tried by the long test.
-IN_DEMO = """
-[parameters]
-"path.app" = "demo"
+expected-statuses = ["400", "401", "403", "404", "405", "409", "412", "413", "415", "429"]
 """
 
 
@@ -45,17 +40,22 @@ async def admin(kafka_connection: Connection):
         yield running
 
 
-async def tried(url: str, token: str | None, folder: Path, *options: str, config: str = IN_DEMO) -> str:
-    """Runs schemathesis; what it says. Fails the test with that where it found anything."""
+async def tried(url: str, token: str | None, folder: Path, *options: str, app: str = "demo") -> str:
+    """
+    Runs schemathesis; what it says. Fails the test with that where it found anything.
+
+    Args:
+        app: in which everything is tried; empty: any, most of which are not there.
+    """
     settings = folder / "schemathesis.toml"
-    settings.write_text(CONFIG + config)
+    settings.write_text(CONFIG)
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings), "run", f"{url}/openapi.json"]
     command += ["--checks", "all", "--no-color", "--generation-database", "none", "--continue-on-failure", *options]
     command += [] if token is None else ["--header", f"Authorization: Bearer {token}"]
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks", "TRIED_APP": app},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -146,10 +146,10 @@ async def test_what_is_served_is_what_is_described(admin, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.timeout(2_400)
-@pytest.mark.parametrize("config", [IN_DEMO, ""], ids=["in an app", "in any app"])
-async def test_what_is_served_is_what_is_described_for_longer(admin, tmp_path, config):
+@pytest.mark.parametrize("app", ["demo", ""], ids=["in an app", "in any app"])
+async def test_what_is_served_is_what_is_described_for_longer(admin, tmp_path, app):
     for token, seconds in ((KNOWN.token, 600), (VIEWER, 120), (None, 60)):
-        said = await tried(admin.served.url, token, tmp_path, "--max-time", str(seconds), config=config)
+        said = await tried(admin.served.url, token, tmp_path, "--max-time", str(seconds), app=app)
         assert are_all_tested(said), said
 
 

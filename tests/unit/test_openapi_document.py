@@ -1,6 +1,7 @@
 """docs/openapi.json: current, true to the code, and whole."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,21 +11,33 @@ import msgspec
 import pytest
 
 from schemas.profiles import PROFILES
-from services.admin import fields, rules
+from services.admin import apps, credentials, fields, replays, rules
 from services.admin.audit import chained
+from services.admin.delivery_commands import filter_of
 from services.admin.differences import differences, version_json
 from services.admin.documented import DOCUMENTED
+from services.admin.named_secrets import secrets_json
 from services.admin.openapi import Undocumented, as_json, described, document
+from services.admin.replay_commands import dry_run_json
+from services.admin.replays import replay_json
+from services.admin.rotation import overlap_ms
 from services.admin.routes import all_routes
 from services.admin.routes.audit import audit_json
 from services.admin.routes.route import Route
 from services.admin.shown import integration_json
+from services.dispatcher.dry_run import DryRun, Shown
+from services.history.fold import fold
+from services.history.query import Bucket, Told
+from services.history.shown import attempt_json, bucket_json, delivery_json, row_json
 from services.runtime.problems import Problem
 from services.vault.seal import Keyring
-from streams.records import IntegrationState
+from streams.records import IntegrationState, Secret
+from tests.admins import make_token
 from tests.apps import make_app
+from tests.breaking import make_result
 from tests.docs.test_errors_documented import documented as documented_errors
-from tests.records import make_integration
+from tests.histories import BLOCKED
+from tests.records import make_integration, make_replay
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = described()
@@ -250,6 +263,64 @@ def test_what_is_shown_is_what_is_described():
     assert faults({"items": [integration_json(config, KEYRING)], "next": None}, "Integrations") == []
 
 
+def test_what_is_shown_of_apps_and_what_opens_them_is_what_is_described():
+    app = make_app(tokens=[make_token("tok_1", "viewer")])
+    for shown, name in [
+        (apps.app_json(app), "App"),
+        (credentials.key_json(app.keys[0]), "Key"),
+        (credentials.key_json(app.keys[0]) | {"key": credentials.minted("pk_", bytes(24))}, "CreatedKey"),
+        (credentials.token_json(app.tokens[0]), "Token"),
+        (credentials.token_json(app.tokens[0]) | {"token": credentials.minted("tok_", bytes(24))}, "CreatedToken"),
+    ]:
+        assert faults(shown, name) == []
+        assert set(shown) == properties(name)
+    listed = apps.catalogue_json(app)
+    assert faults({"items": listed, "next": None}, "EventTypes") == []
+    assert {each["source"] for each in listed} == {"catalogue", "app", "tenterhook"}
+    assert all(set(each) == properties("EventType") for each in listed)
+
+
+def test_what_is_shown_of_secrets_and_replays_is_what_is_described():
+    secret = Secret(version=2, sealed=b"", created_at_ms=1, revealed_at_ms=2)
+    replay = make_replay(until_ms=1_000, types=["call_ended"], outcomes={"delivered": 2}, reached_ms=500, reason="…")
+    sent = Shown(
+        "evt_1",
+        "call_ended",
+        1,
+        was_delivered_live=False,
+        url="https://a.example",
+        headers=(("A", "***"),),
+        body=b"\xff",
+    )
+    refused = Shown("evt_2", "call_ended", 1, was_delivered_live=True, refusal=("template_failed", "…"))
+    dry_run = DryRun(by_type=Counter(call_ended=2), sample=[sent, refused])
+    for shown, name in [
+        (secrets_json(make_integration(secrets={"token": secret}))[0], "Secret"),
+        (replay_json(make_replay(until_ms=1_000), 0.0), "Replay"),
+        (replay_json(replay, 1.0), "Replay"),
+        (dry_run_json(dry_run, replay), "DryRun"),
+        (dry_run_json(dry_run, replay)["sample"][1], "DryRunRequest"),
+    ]:
+        assert faults(shown, name) == []
+        assert set(shown) == properties(name)
+
+
+def test_what_is_shown_of_deliveries_is_what_is_described():
+    results = [make_result(1, dns_us=1_500), make_result(1, **BLOCKED)]
+    row = fold(fold(None, results[0], 0), results[1], 1)
+    for shown, name in [
+        (row_json(fold(None, results[0], 0)), "ListedDelivery"),
+        (row_json(row), "ListedDelivery"),
+        (delivery_json(Told(row, results, [row])), "Delivery"),
+        (attempt_json(results[0]), "Attempt"),
+        (attempt_json(results[1]), "Attempt"),
+        (bucket_json(Bucket(start_ms=0)), "Hour"),
+        (bucket_json(Bucket(start_ms=0, delivered=2, exhausted=1)), "Hour"),
+    ]:
+        assert faults(shown, name) == []
+        assert set(shown) == properties(name)
+
+
 def test_a_problem_is_what_is_described():
     problem = Problem(409, "quota_exceeded", "No place left", "…", limit=3)
 
@@ -317,3 +388,98 @@ def test_what_is_refused_for_its_shape_is_described_so(change):
         rules.wanted(body, make_app(), PROFILES["integration"])
 
     assert faults(body, "NewIntegration") != []
+
+
+def asked_replay(body):
+    return replays.asked(body, make_integration(), replay="rpl_1", who="anna", now_ms=1_767_355_200_000)
+
+
+FROM = {"from": "2026-01-02T00:00:00Z"}
+#: What reads the bodies of a schema.
+READERS = {
+    "NewApp": apps.wanted_app,
+    "AppPatch": lambda body: apps.patched_app(make_app(), body),
+    "NewEventType": apps.wanted_type,
+    "NewKey": credentials.wanted_kind,
+    "NewToken": credentials.wanted_token,
+    "Rotate": overlap_ms,
+    "RetryFilter": lambda body: filter_of("demo", body),
+    "NewReplay": asked_replay,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("NewApp", {"id": "a_b-1"}),
+        ("NewApp", {"id": "a", "name": "A", "origins": ["*"], "eventTypes": ["own.type"], "maxActive": 0}),
+        ("NewApp", {"id": "a", "origins": ["https://[::1]:81", "app://x"], "publicRatePerS": None, "allowHttp": True}),
+        ("AppPatch", {}),
+        ("AppPatch", {"id": "demo", "name": None, "maxActive": 5}),
+        ("NewEventType", {"type": "a"}),
+        ("NewKey", {"kind": "secret"}),
+        ("NewToken", {"name": "ada+1@a.example", "role": "operator"}),
+        ("Rotate", None),
+        ("Rotate", {}),
+        ("Rotate", {"overlapMs": 1}),
+        ("Rotate", {"now": True}),
+        ("RetryFilter", {"outcome": "exhausted"}),
+        ("RetryFilter", {"outcome": "blocked", "since": "2026-01-02T03:04:05Z", "limit": 1_000, "type": None}),
+        ("NewReplay", FROM),
+        ("NewReplay", FROM | {"sample": None, "types": ["a"], "eventIds": None, "rate": 5.0}),
+        ("NewReplay", FROM | {"until": "2026-01-02T01:00:00+00:30", "dryRun": False}),
+    ],
+)
+def test_other_bodies_that_are_taken_are_described_as_such(name, body):
+    READERS[name](body)
+
+    assert faults(body, name) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("NewApp", {}),
+        ("NewApp", {"id": "A"}),
+        ("NewApp", {"id": "a" * 65}),
+        ("NewApp", {"id": None}),
+        ("NewApp", {"id": "a", "version": 1}),
+        ("NewApp", {"id": "a", "origins": ["https://A.example"]}),
+        ("NewApp", {"id": "a", "origins": ["https://a.example/"]}),
+        ("NewApp", {"id": "a", "origins": "*"}),
+        ("NewApp", {"id": "a", "eventTypes": ["call_ended"]}),
+        ("NewApp", {"id": "a", "eventTypes": ["scheduled.x"]}),
+        ("NewApp", {"id": "a", "eventTypes": ["-a"]}),
+        ("NewApp", {"id": "a", "maxActive": -1}),
+        ("NewApp", {"id": "a", "publicRatePerS": 0}),
+        ("NewApp", {"id": "a", "allowHttp": "yes"}),
+        ("AppPatch", {"name": ""}),
+        ("AppPatch", []),
+        ("AppPatch", {"keys": []}),
+        ("NewEventType", {"type": "tenterhook.x"}),
+        ("NewEventType", {"type": "a" * 129}),
+        ("NewEventType", {"type": "a b"}),
+        ("NewKey", {"kind": None}),
+        ("NewKey", {"kind": "other"}),
+        ("NewToken", {"name": "a"}),
+        ("NewToken", {"name": " a", "role": "viewer"}),
+        ("Rotate", {"overlapMs": 604_800_001}),
+        ("Rotate", {"now": 1}),
+        ("Rotate", []),
+        ("RetryFilter", {"outcome": None}),
+        ("RetryFilter", {"outcome": "open"}),
+        ("RetryFilter", {"outcome": "exhausted", "limit": 0}),
+        ("RetryFilter", {"outcome": "exhausted", "since": "x"}),
+        ("NewReplay", {}),
+        ("NewReplay", {"from": "x"}),
+        ("NewReplay", FROM | {"rate": 1_001}),
+        ("NewReplay", FROM | {"types": [""]}),
+        ("NewReplay", FROM | {"sample": 1}),
+        ("NewReplay", FROM | {"type": "a"}),
+    ],
+)
+def test_other_bodies_that_are_refused_for_their_shape_are_described_so(name, body):
+    with pytest.raises(rules.Refused):
+        READERS[name](body)
+
+    assert faults(body, name) != []

@@ -1,8 +1,9 @@
 """Apps and their event types, and what is done with their data keys."""
 
+import re
 from typing import Any, Final
 
-from schemas.catalogue import MAX_TYPE_LENGTH, TYPE_NAME
+from schemas.catalogue import BOOKING_PREFIX, CATALOGUE, MAX_TYPE_LENGTH, OWN_PREFIX, TYPE_NAME
 from services.admin.apps import (
     APP_ID,
     DEFAULT_PUBLIC_RATE,
@@ -29,8 +30,16 @@ from services.admin.documented.words import (
 )
 from services.admin.rules import MAX_NAME_CHARS
 
+_RESERVED: Final = (BOOKING_PREFIX, OWN_PREFIX)
+
 _ID: Final = {"type": "string", "pattern": f"^{APP_ID.pattern}$"}
 _TYPE: Final = text(most=MAX_TYPE_LENGTH, pattern=f"^{TYPE_NAME.pattern}$")
+#: A type that an app can have of its own.
+_OWN_TYPE: Final = {
+    **_TYPE,
+    "not": {"anyOf": [choice(*sorted(CATALOGUE)), {"pattern": f"^({'|'.join(map(re.escape, _RESERVED))})"}]},
+    "description": "None that is built in, and none that starts with `scheduled.` or `tenterhook.`.",
+}
 
 _SETTINGS: Final = {
     "name": {**text(most=MAX_NAME_CHARS), "description": "Its id, where it is absent."},
@@ -43,9 +52,8 @@ _SETTINGS: Final = {
     },
     "eventTypes": {
         "type": "array",
-        "items": _TYPE,
+        "items": _OWN_TYPE,
         "maxItems": MAX_OWN_TYPES,
-        "description": "Its own types: none that is built in, none that starts with `scheduled.` or `tenterhook.`.",
     },
     "allowHttp": {**FLAG, "description": "Whether its integrations may have `http` URLs."},
     "maxActive": {**number(0, MAX_MAX_ACTIVE), "description": "Active integrations at once."},
@@ -77,10 +85,7 @@ SCHEMAS: Final[dict[str, Any]] = {
         }
     ),
     "Apps": page_of("App"),
-    "NewEventType": asked(
-        {"type": {**_TYPE, "description": "None that is built in, or starts with `scheduled.` or `tenterhook.`."}},
-        required=("type",),
-    ),
+    "NewEventType": asked({"type": _OWN_TYPE}, required=("type",)),
     "EventType": shown(
         {
             "type": TEXT,

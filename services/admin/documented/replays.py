@@ -41,7 +41,17 @@ SCHEMAS: Final[dict[str, Any]] = {
             }
         ),
         required=("from",),
-    ),
+    )
+    | {
+        "dependentSchemas": {
+            "sample": {
+                "anyOf": [
+                    {"properties": {"sample": {"type": "null"}}},
+                    {"properties": {"dryRun": {"const": True}}, "required": ["dryRun"]},
+                ]
+            }
+        }
+    },
     "Replay": shown(
         {
             "id": {"type": "string", "pattern": "^rpl_"},

@@ -43,7 +43,10 @@ def routes(api: Api) -> list[Route]:
     query = ("action", "target", "who", "since", "until", "limit", "cursor")
     return [
         Route("GET", "/v1/apps/{app}/audit", list_audit, "viewer", "The audit log", 200, None, "Audit", query),
-        Route("GET", "/v1/audit", list_of_all, "viewer", "The installation's audit log", 200, None, "Audit", query),
+        Route(
+            *("GET", "/v1/audit", list_of_all, "viewer", "The installation's audit log", 200, None, "Audit", query),
+            errors=("installation_token_required",),
+        ),
     ]
 
 
