@@ -1,12 +1,13 @@
 """What the admin API does with deliveries: list them, show one with its attempts, send again, send a sample event."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, get_args
 
 from schemas.catalogue import ALL_TYPES, BOOKING_TYPES, CATALOGUE, OWN_TYPES
 from services.admin.again import again, tested
-from services.admin.changes import Change, Changes
+from services.admin.changes import Change, Changes, Unchanged
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
 from services.admin.fields import Fields, Refusal, kind, shortened
@@ -31,6 +32,9 @@ DEFAULT_RETRIED: Final = 100
 _BYTES_AT_ONCE: Final = 1_048_576
 _AT_ONCE: Final = 50
 _LOOKED_AT_ONCE: Final = 200
+
+#: Action of the audit records of deliveries that are sent again.
+_RETRY: Final = "delivery.retry"
 
 #: What a sample event is where the integration selects all types, or none.
 _SAMPLE_TYPE: Final = {"integration": "call_ended", "booking": "scheduled.created"}
@@ -137,12 +141,13 @@ class DeliveryCommands:
         chosen: list[tuple[Told, Result]] = []
         cursor: str | None = None
         more = False
+        asked = self._asked_again(app)
         while True:
             page = await self._history.page(wanted, limit=_LOOKED_AT_ONCE, cursor=cursor)
             for row in page.items:
                 told = await self._history.delivery(app, row.delivery_id)
                 ended = None if told is None else _ended(told)
-                if told is None or ended is None or row.of is not None or _is_settled(told):
+                if told is None or ended is None or row.of is not None or _is_settled(told, asked):
                     continue
                 if len(chosen) == limit:
                     more = True
@@ -161,7 +166,7 @@ class DeliveryCommands:
             if told.row.delivery_id not in kept
         ]
         again_of = [(told, kept[told.row.delivery_id]) for told, _ in chosen if told.row.delivery_id in kept]
-        made = await self._sent_again(app, again_of, caller)
+        made = await self._sent_again(app, again_of, caller, once=True)
         return {"items": [_made_json(each) for each in made], "refused": refused, "more": more}
 
     async def test(self, place: Place, body: Any, caller: Caller) -> dict[str, Any]:
@@ -184,23 +189,42 @@ class DeliveryCommands:
         made = await self._changes.make(place.app, caller, decide)
         return _made_json(made) | {"event": made.type, "eventId": made.event_id}
 
-    async def _sent_again(self, app: str, chosen: list[tuple[Told, Delivery]], caller: Caller) -> list[Delivery]:
-        """A few at a time: each lot is one change, with its record on the audit log."""
+    async def _sent_again(
+        self, app: str, chosen: list[tuple[Told, Delivery]], caller: Caller, *, once: bool = False
+    ) -> list[Delivery]:
+        """
+        A few at a time: each lot is one change, with its record on the audit log.
+
+        Args:
+            once: leave out what somebody else has had sent again meanwhile.
+        """
         run = self._new_id()
         made: list[Delivery] = []
         for lot in _lots(chosen):
-            done: list[Delivery] = await self._changes.make(app, caller, partial(self._retry, lot, run))
+            done: list[Delivery] = await self._changes.make(app, caller, partial(self._retry, app, lot, run, once))
             made += done
         return made
 
-    def _retry(self, lot: list[tuple[Told, Delivery]], run: str) -> Change[list[Delivery]]:
+    def _asked_again(self, app: str) -> Counter[str]:
+        """By delivery, how often it was asked to be sent again: the audit log knows before there is a result."""
+        records = (each for each in self._log.chains.newest_first(app) if each.action == _RETRY)
+        return Counter(delivery for each in records for delivery in each.details.get("deliveries", "").split())
+
+    def _retry(
+        self, app: str, lot: list[tuple[Told, Delivery]], run: str, once: bool
+    ) -> Change[list[Delivery]] | Unchanged[list[Delivery]]:
+        if once:
+            asked = self._asked_again(app)
+            lot = [each for each in lot if not _is_settled(each[0], asked)]
+        if not lot:
+            return Unchanged([])
         deliveries = [
             again(first, last_attempt=_last_attempt(told), run=run, config_offset=self._log.next_offset())
             for told, first in lot
         ]
         details = {"deliveries": " ".join(told.row.delivery_id for told, _ in lot), "run": run}
         target = lot[0][1].delivery_id if len(lot) == 1 else f"{len(lot)} deliveries"
-        return Change("delivery.retry", target, deliveries, details, [_write(each) for each in deliveries])
+        return Change(_RETRY, target, deliveries, details, [_write(each) for each in deliveries])
 
     async def _told(self, app: str, delivery: str) -> Told:
         told = await self._history.delivery(app, delivery)
@@ -272,9 +296,10 @@ def _ended(told: Told) -> Result | None:
     return next((each for each in told.results if each.outcome is not None), None)
 
 
-def _is_settled(told: Told) -> bool:
-    """Whether it was sent again, and that was delivered or has not ended."""
-    return any(each.outcome in (None, "delivered") for each in told.repeated_by)
+def _is_settled(told: Told, asked: Counter[str]) -> bool:
+    """Whether it was sent again, and that was delivered or has not ended; *asked*: see `_asked_again`."""
+    is_on_its_way = asked[told.row.delivery_id] > len(told.repeated_by)
+    return is_on_its_way or any(each.outcome in (None, "delivered") for each in told.repeated_by)
 
 
 def _last_attempt(told: Told) -> int:
