@@ -68,13 +68,8 @@ def caller_of(token: str, configs: Iterable[AppConfig | None]) -> Caller:
     Raises:
         Problem: 401 `token_unknown`, the same for an unknown app as for a token of another app.
     """
-    digest = hash_of(token)
-    found: Token | None = None
-    for known in [each for config in configs if config is not None for each in config.tokens]:
-        # All are compared, whichever fits.
-        if hmac.compare_digest(known.hash, digest):
-            found = known
-    if found is None:
+    caller = holder_of(hash_of(token), configs)
+    if caller is None:
         raise Problem(
             401,
             "token_unknown",
@@ -82,7 +77,17 @@ def caller_of(token: str, configs: Iterable[AppConfig | None]) -> Caller:
             "There is no such token, or it is one of another app. Check it, or have a new one made.",
             headers=_CHALLENGE,
         )
-    return Caller(found.name, found.role, digest)
+    return caller
+
+
+def holder_of(digest: bytes, configs: Iterable[AppConfig | None]) -> Caller | None:
+    """Whose token has this SHA-256, among those of *configs*; None where there is none."""
+    found: Token | None = None
+    for known in [each for config in configs if config is not None for each in config.tokens]:
+        # All are compared, whichever fits.
+        if hmac.compare_digest(known.hash, digest):
+            found = known
+    return None if found is None else Caller(found.name, found.role, digest)
 
 
 def require(caller: Caller, least: Role) -> None:
