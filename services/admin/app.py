@@ -24,12 +24,13 @@ from services.admin.replay_commands import ReplayCommands
 from services.admin.routes import add_routes
 from services.admin.routes.route import MAX_BODY_BYTES, Api
 from services.admin.secret_commands import SecretCommands
+from services.console.app import add_console
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.serving import Served, StartupError, application, serve
 from services.runtime.settings import Settings
 from services.vault.data_keys import Vault
-from services.vault.keks import KekError, check_keks, load_keyring
+from services.vault.keks import KekError, check_keks, load_kek, load_keyring
 from services.vault.seal import Keyring
 from streams.connection import Connection
 from streams.engine.app import SafeApp
@@ -93,6 +94,7 @@ class Admin:
             now_ms,
         )
         add_routes(self.http.router, api)
+        add_console(self.http, api, load_kek(settings))
         self._owning: SafeApp | None = None
         self._stack = AsyncExitStack()
         #: Done when the configuration is read; fails when this process can never read it.

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from services.admin.tokens import EVERY_APP
+from services.runtime.settings import AdminSettings
 from tests.admins import KNOWN, admin_at, client_of, furnish, make_token, put_apps
 from tests.apps import make_app
 
@@ -35,7 +36,7 @@ def form_token(page: httpx.Response) -> str:
     return re.search(r'name="form_token" value="([0-9a-f]{64})"', page.text)[1]
 
 
-async def send(browser, page: str, to: str, **fields) -> httpx.Response:
+async def send(browser, page: str, to: str, /, **fields) -> httpx.Response:
     """A form of *page*, with its token and hidden version."""
     shown = await browser.get(page)
     assert shown.status_code == 200, shown.text
@@ -71,7 +72,7 @@ async def test_nobody_sees_a_page_without_signing_in_and_no_other_site_can_act(a
         assert "unsafe" not in policy
         new = f"{LIST}/integrations/new"
         token = form_token(await browser.get(new))
-        for fields in ({}, {"form_token": ""}, {"form_token": token[::-1]}):
+        for fields in ({"name": "x"}, {"form_token": ""}, {"form_token": token[::-1]}):
             assert (await browser.post(new, data=fields)).status_code == 403
         foreign = await browser.post(new, data={"form_token": token}, headers={"Sec-Fetch-Site": "cross-site"})
         assert foreign.status_code == 403
@@ -83,14 +84,14 @@ async def test_nobody_sees_a_page_without_signing_in_and_no_other_site_can_act(a
         assert (await browser.get("/static/..%2Fapp.py")).status_code == 404
         assert (await browser.get("/static/console.css")).headers["Content-Type"].startswith("text/css")
 
-        out = await browser.post("/sign-out")
+        out = await browser.post("/sign-out", data={"out": ""})
         assert out.headers["Location"] == "/sign-in"
         assert (await browser.get(LIST)).status_code == 303
     async with client_of(admin) as api:
         assert (await api.get("/v1/apps/demo/integrations")).json()["items"] == []
 
 
-async def test_an_integration_lives_on_pages_from_create_to_delete(admin):
+async def test_an_integration_lives_on_pages_from_create_to_delete(admin):  # noqa: PLR0915  # one life, in its order
     async with browser_of(admin) as browser, client_of(admin) as api:
         await signed_in(browser)
         assert (await browser.get("/")).headers["Location"] == LIST
@@ -234,8 +235,6 @@ async def test_roles_and_apps_hold_and_a_token_that_is_taken_away_ends_its_sessi
 
 async def test_behind_a_proxy_with_https_the_cookie_is_secure(kafka_connection):
     await furnish(kafka_connection)
-    from services.runtime.settings import AdminSettings
-
     settings = AdminSettings(port=0, trusted_proxies="127.0.0.0/8")
     async with admin_at(kafka_connection, admin=settings) as admin, browser_of(admin) as browser:
         data = {"token": KNOWN.token}
