@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 from aiohttp import web
 from multidict import MultiDict
 
-from services.admin.client_ip import is_trusted
-from services.admin.routes.route import Api, ip_of
+from services.admin.client_ip import client_ip, is_trusted
+from services.admin.routes.route import Api
 from services.admin.tokens import EVERY_APP, Caller, holder_of, require
 from services.console.rendering import html
 from services.console.session import ID_BYTES, NONCE_BYTES, SESSION_MS, Session, Sessions
@@ -92,7 +92,7 @@ class Access:
             return None
         return Visit(
             app,
-            replace(caller, ip=ip_of(self._api, request)),
+            replace(caller, ip=self._address_of(request)),
             session,
             self.apps_of(session.token_hash),
             self._sessions.form_token(session),
@@ -173,6 +173,11 @@ class Access:
     def sign_out(self, request: web.Request, response: web.StreamResponse) -> None:
         """Take the cookie away."""
         response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict", secure=self._is_https(request))
+
+    def _address_of(self, request: web.Request) -> str | None:
+        """Where the request came from, for the audit log."""
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
+        return client_ip(request.remote, forwarded, self._api.trusted_proxies)
 
     def _is_https(self, request: web.Request) -> bool:
         """Whether the browser sees https: here, or at a proxy whose word counts."""

@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from services.admin.routes.audit import audit_json, is_wanted
+from services.admin.routes.audit import audit_json
 from services.admin.routes.route import Api
 from services.console.access import Access, Handler
 from services.console.rendering import html
@@ -24,7 +24,7 @@ def pages(access: Access, api: Api) -> list[tuple[str, str, Handler]]:
         found = []
         is_behind = cursor is None
         for record in api.log.chains.newest_first(visit.app.app):
-            if is_behind and is_wanted(record, None, None, wanted):
+            if is_behind and all(getattr(record, name) == value for name, value in wanted.items()):
                 found.append(audit_json(record))
             is_behind = is_behind or record.id == cursor
             if len(found) > ON_A_PAGE:

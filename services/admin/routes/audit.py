@@ -21,7 +21,7 @@ def routes(api: Api) -> list[Route]:
         page: list[AuditRecord] = []
         is_behind = cursor is None
         for record in api.log.chains.newest_first(app.app):
-            if is_behind and is_wanted(record, since, until, wanted):
+            if is_behind and _is_wanted(record, since, until, wanted):
                 page.append(record)
             is_behind = is_behind or record.id == cursor
             if len(page) > limit:
@@ -52,8 +52,7 @@ def audit_json(record: AuditRecord) -> dict[str, Any]:
     }
 
 
-def is_wanted(record: AuditRecord, since: int | None, until: int | None, wanted: dict[str, str]) -> bool:
-    """Whether the record is of that time and has those values of `action`, `target` and `who`."""
+def _is_wanted(record: AuditRecord, since: int | None, until: int | None, wanted: dict[str, str]) -> bool:
     if (since is not None and record.at_ms < since) or (until is not None and record.at_ms >= until):
         return False
     of_record = {"action": record.action, "target": record.target, "who": record.who}

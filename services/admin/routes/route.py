@@ -78,13 +78,8 @@ async def admitted(api: Api, request: web.Request, least: Role) -> tuple[AppConf
     if app is None or name == EVERY_APP:
         raise Problem(404, "app_unknown", "No such app", f"There is no app {name[:64]!r}. Check its name.")
     require(caller, least)
-    return app, replace(caller, ip=ip_of(api, request))
-
-
-def ip_of(api: Api, request: web.Request) -> str | None:
-    """Where the request came from, for the audit log."""
     forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
-    return client_ip(request.remote, forwarded, api.trusted_proxies)
+    return app, replace(caller, ip=client_ip(request.remote, forwarded, api.trusted_proxies))
 
 
 async def json_of(request: web.Request) -> Any:
