@@ -53,7 +53,7 @@ class Watched:
     def __init__(self, page: Page, origin: str) -> None:
         self.said: list[str] = []
         self.elsewhere: list[str] = []
-        page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        page.on("console", lambda message: message.type in ("error", "warning") and self.said.append(message.text))
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.on("request", lambda request: request.url.startswith(origin) or self.elsewhere.append(request.url))
 
