@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from multidict import MultiMapping
 
-from services.admin.fields import Refusal
+from services.admin.fields import Refusal, shortened
+from services.admin.shown import MASK
 
 #: Rows for new secrets in a form that creates.
 SECRET_ROWS: Final = 3
@@ -81,6 +82,21 @@ def patch_of(body: dict[str, Any], shown: Mapping[str, Any]) -> dict[str, Any]:
     if "template" not in patch:
         patch["template"] = None
     return patch
+
+
+def still_masked(headers: Mapping[str, str], shown: Mapping[str, str]) -> list[Refusal]:
+    """
+    Headers whose value has a mask in it and is not as it was shown: stored, it would take the place of the real one.
+
+    Args:
+        shown: as the form was given them. One that comes back unchanged stays as it is.
+    """
+    same = {name.lower(): value for name, value in shown.items()}
+    return [
+        Refusal("headers", f"{shortened(name)} has {MASK} in its value, and is not as it was: type the whole value")
+        for name, value in headers.items()
+        if MASK in value and same.get(name.lower()) != value
+    ]
 
 
 def headers_of(text: str) -> tuple[dict[str, str], list[Refusal]]:

@@ -14,7 +14,17 @@ from services.admin.rules import Refused
 from services.admin.shown import iso
 from services.console.access import Access, Handler, Visit, seen
 from services.console.at import COLLECTION, ONE, At, acted_on, looked_at
-from services.console.forms import SECRET_ROWS, by_field, choices, patch_of, secrets_of, settings_of, typed, values_of
+from services.console.forms import (
+    SECRET_ROWS,
+    by_field,
+    choices,
+    patch_of,
+    secrets_of,
+    settings_of,
+    still_masked,
+    typed,
+    values_of,
+)
 from services.console.rendering import html
 from services.console.why import Emitted, checks
 from services.runtime.problems import Problem
@@ -90,6 +100,7 @@ class _Pages:
     async def change(self, request: web.Request) -> web.Response:
         at = await acted_on(self._access, self._api, request, "admin")
         body, faults = settings_of(at.form)
+        faults += still_masked(body["headers"], at.shown["headers"])
         version = at.form.get("version", "")
         try:
             if faults:

@@ -233,7 +233,7 @@ async def test_roles_and_apps_hold_and_a_token_that_is_taken_away_ends_its_sessi
         assert (await viewer.get("/apps/third")).status_code == 200
 
 
-async def test_behind_a_proxy_with_https_the_cookie_is_secure(kafka_connection):
+async def test_behind_a_proxy_with_https_the_cookie_is_secure_and_an_open_page_holds_up_no_end(kafka_connection):
     await furnish(kafka_connection)
     settings = AdminSettings(port=0, trusted_proxies="127.0.0.0/8")
     async with admin_at(kafka_connection, admin=settings) as admin, browser_of(admin) as browser:
@@ -241,3 +241,9 @@ async def test_behind_a_proxy_with_https_the_cookie_is_secure(kafka_connection):
         over_tls = await browser.post("/sign-in", data=data, headers={"X-Forwarded-Proto": "https"})
         assert "Secure" in over_tls.headers["Set-Cookie"]
         assert "Secure" not in (await browser.post("/sign-in", data=data)).headers["Set-Cookie"]
+
+        async with browser.stream("GET", f"{LIST}/live") as live:
+            lines = live.aiter_lines()
+            assert await anext(lines) == ": open"
+            await asyncio.wait_for(admin.served.stop(), 5)
+            assert [line async for line in lines if line] == []

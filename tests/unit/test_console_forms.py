@@ -6,7 +6,17 @@ from multidict import MultiDict
 from schemas.profiles import BOOKING, INTEGRATION
 from services.admin.fields import Refusal
 from services.admin.rules import Refused, wanted
-from services.console.forms import by_field, delays_of, headers_of, patch_of, seconds, secrets_of, settings_of, typed
+from services.console.forms import (
+    by_field,
+    delays_of,
+    headers_of,
+    patch_of,
+    seconds,
+    secrets_of,
+    settings_of,
+    still_masked,
+    typed,
+)
 from services.console.integration_pages import _defaults
 from tests.apps import make_app
 
@@ -91,6 +101,13 @@ def test_a_patch_takes_away_what_the_form_no_longer_has():
 
     assert patch["headers"] == {"X-A": None, "x-b": "***"}
     assert patch["template"] is None
+
+
+def test_a_mask_is_never_stored_in_place_of_what_it_hides():
+    shown = {"X-Key": "***", "Authorization": "Bearer {secret.t}"}
+
+    assert still_masked({"x-key": "***", "Authorization": "Bearer {secret.u}"}, shown) == []
+    assert [each.field for each in still_masked({"X-Renamed": "***", "X-Key": "***2"}, shown)] == ["headers"] * 2
 
 
 def test_values_of_secrets_are_not_shown_again():
