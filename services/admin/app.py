@@ -29,13 +29,14 @@ from services.admin.replay_commands import ReplayCommands
 from services.admin.routes import add_routes
 from services.admin.routes.route import MAX_BODY_BYTES, Api
 from services.admin.secret_commands import SecretCommands
+from services.console.app import add_console
 from services.history.read_model import History
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.serving import Served, StartupError, application, serve, serve_description
 from services.runtime.settings import Settings
 from services.vault.data_keys import Vault
-from services.vault.keks import KekError, check_keks, load_keyring
+from services.vault.keks import KekError, check_keks, load_kek, load_keyring
 from services.vault.seal import Keyring
 from streams.connection import Connection, wait_for_broker
 from streams.engine.app import SafeApp
@@ -120,6 +121,7 @@ class Admin:
             now_ms=now_ms,
         )
         add_routes(self.http.router, api)
+        add_console(self.http, api, load_kek(settings))
         self._owning: SafeApp | None = None
         self._stack = AsyncExitStack()
         self._stack.push_async_callback(self.history.stop)

@@ -42,6 +42,12 @@ def client_ip(peer: str | None, x_forwarded_for: str | None, trusted: Sequence[N
     return str(hop)
 
 
+def is_trusted(peer: str | None, trusted: Sequence[Network]) -> bool:
+    """Whether the connection came from a proxy whose word counts."""
+    address = _address(peer or "")
+    return address is not None and _is_in(address, trusted)
+
+
 def _is_in(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
 

@@ -222,7 +222,7 @@ class Commands:
             if not self._log.states.is_paused(before):
                 return Unchanged(before)
             self._has_place(self._app(app), profile)
-            if chosen is None and (held := self._held(before)):
+            if chosen is None and (held := self.held(before)):
                 raise Problem(
                     409,
                     "held_choice_required",
@@ -321,6 +321,11 @@ class Commands:
             now_ms=self._now_ms(),
         )
 
+    def held(self, config: IntegrationConfig) -> int:
+        """How many of its deliveries wait, as its row says; what a retry topic holds is not among them."""
+        row = self._log.rows.get(config.id)
+        return 0 if row is None else row.held + len(row.open)
+
     def history(self, config: IntegrationConfig) -> list[dict[str, Any]]:
         """The versions that are kept, newest first: who wrote each, when, and what it changed (null: not known)."""
         versions = self._versions(config)
@@ -387,11 +392,6 @@ class Commands:
         taking = [one for one in self._log.integrations.of_app(app.app) if not self._log.states.is_paused(one)]
         if fault := quota_fault(app, taking, profile):
             raise Problem(409, "quota_exceeded", "No place left", fault, limit=app.max_active)
-
-    def _held(self, config: IntegrationConfig) -> int:
-        """How many of its deliveries wait, as its row says; what a retry topic holds is not among them."""
-        row = self._log.rows.get(config.id)
-        return 0 if row is None else row.held + len(row.open)
 
     def _referred(self, config: IntegrationConfig) -> set[str]:
         """Names of the secrets that URL and headers refer to."""

@@ -70,13 +70,8 @@ def caller_of(token: str, configs: Iterable[AppConfig | None]) -> Caller:
     Raises:
         Problem: 401 `token_unknown`, the same for an unknown app as for a token of another app.
     """
-    digest = hash_of(token)
-    found: tuple[str, Token] | None = None
-    for app, known in [(config.app, each) for config in configs if config is not None for each in config.tokens]:
-        # All are compared, whichever fits.
-        if hmac.compare_digest(known.hash, digest):
-            found = app, known
-    if found is None:
+    caller = holder_of(hash_of(token), configs)
+    if caller is None:
         raise Problem(
             401,
             "token_unknown",
@@ -84,6 +79,18 @@ def caller_of(token: str, configs: Iterable[AppConfig | None]) -> Caller:
             "There is no such token, or it is one of another app. Check it, or have a new one made.",
             headers=_CHALLENGE,
         )
+    return caller
+
+
+def holder_of(digest: bytes, configs: Iterable[AppConfig | None]) -> Caller | None:
+    """Whose token has this SHA-256, among those of *configs*; None where there is none."""
+    found: tuple[str, Token] | None = None
+    for app, known in [(config.app, each) for config in configs if config is not None for each in config.tokens]:
+        # All are compared, whichever fits.
+        if hmac.compare_digest(known.hash, digest):
+            found = app, known
+    if found is None:
+        return None
     app, token_of = found
     return Caller(token_of.name, token_of.role, digest, app)
 

@@ -1,0 +1,109 @@
+"""
+Templates into pages, and static files out of memory: all is read once at start, so that no request waits for a disk.
+
+Everything that goes into a page is escaped by Jinja2; no template marks anything as safe.
+"""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from jinja2 import DictLoader, Environment, StrictUndefined
+
+from services.console.forms import seconds
+
+_HERE: Final = Path(__file__).parent
+
+_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+#: Scripts and styles are our own files, nothing is inline, nobody frames us, forms go to us alone.
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Not `no-referrer`: with that, browsers say `Origin: null` of our own forms.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+_STATIC: Final = {
+    path.name: (path.read_bytes(), _TYPES[path.suffix])
+    for path in sorted((_HERE / "static").rglob("*"))
+    if path.suffix in _TYPES
+}
+#: In the address of every static file, so that a new release is never met with an old file.
+_RELEASE: Final = sha256(b"".join(content for content, _ in _STATIC.values())).hexdigest()[:12]
+
+
+def _environment() -> Environment:
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (_HERE / "templates").glob("*.html")}
+    environment = Environment(
+        loader=DictLoader(pages),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters |= {"utc": utc, "span": span, "percent": percent, "json": as_json}
+    environment.globals["release"] = _RELEASE
+    return environment
+
+
+def utc(iso: str) -> str:
+    """A time of the API's JSON for people: `2026-01-02 03:04:05 UTC`."""
+    return f"{iso[:10]} {iso[11:19]} UTC"
+
+
+def span(ms: int) -> str:
+    """A duration in its largest unit that still tells something: `250 ms`, `5 s`, `3 min`, `2 h`, `4 d`."""
+    if ms < 1_000:  # noqa: PLR2004
+        return f"{ms} ms"
+    for unit_ms, most, unit in ((1_000, 120, "s"), (60_000, 120, "min"), (3_600_000, 48, "h")):
+        if ms < unit_ms * most:
+            return f"{ms // unit_ms} {unit}" if unit != "s" else f"{seconds(ms // 100 * 100)} s"
+    return f"{ms // 86_400_000} d"
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 as `98.3 %`; never `100 %` of what is less."""
+    return f"{int(share * 1000 + 1e-6) / 10:g} %"
+
+
+def as_json(value: Any) -> str:
+    """JSON, to be escaped as any other text."""
+    return msgspec.json.encode(value).decode()
+
+
+_ENVIRONMENT: Final = _environment()
+
+
+def html(template: str, status: int = 200, **values: Any) -> web.Response:
+    """A page that nobody keeps: it is about one moment, and may hold what is shown once."""
+    text = _ENVIRONMENT.get_template(template).render(values)
+    return web.Response(status=status, text=text, content_type="text/html", headers={"Cache-Control": "no-store"})
+
+
+async def static(request: web.Request) -> web.Response:
+    """A file of ours."""
+    found = _STATIC.get(request.match_info["file"])
+    if found is None:
+        raise web.HTTPNotFound
+    content, kind = found
+    return web.Response(
+        body=content,
+        content_type=kind,
+        charset="utf-8",
+        headers={"Cache-Control": "public, max-age=31536000, immutable"},
+    )
+
+
+async def guard_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """What keeps every answer of this port from being framed, sniffed or made to run what is not ours."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)

@@ -1,0 +1,46 @@
+"""Attempts drawn to one scale, and as commands that a shell takes as they are."""
+
+import shlex
+
+from services.console.attempts import WIDTH, bars, curl, hours
+
+
+def attempt(total, dns=None, connect=None, wait=None, read=None):
+    return {"timing": {"dnsMs": dns, "connectMs": connect, "waitMs": wait, "readMs": read, "totalMs": total}}
+
+
+def test_the_longest_attempt_is_as_wide_as_the_drawing_and_parts_follow_each_other():
+    [first, second] = bars([attempt(100, 10.0, 20.0, 60.0, 10.0), attempt(50, 0.0, 50.0)])
+
+    assert [(each.kind, each.x, each.width) for each in first] == [
+        ("dns", 0.0, 60.0),
+        ("connect", 60.0, 120.0),
+        ("wait", 180.0, 360.0),
+        ("read", 540.0, 60.0),
+    ]
+    assert [(each.kind, each.width) for each in second] == [("connect", WIDTH / 2)]
+
+
+def test_what_no_part_accounts_for_is_the_rest():
+    [[only]] = bars([attempt(5_000)])
+
+    assert (only.kind, only.ms, only.width) == ("rest", 5_000, WIDTH)
+    assert bars([attempt(0)]) == [[]]
+
+
+def test_a_request_is_one_command_whatever_is_in_it():
+    shown = {"url": "https://x.example/?a='$(id)", "requestHeaders": {"X-A": "***; `id`", "User-Agent": "tenterhook/1"}}
+
+    assert shlex.split(curl(shown).replace("\\\n", " ")) == [
+        *("curl", "-i", shown["url"]),
+        *("-H", "X-A: ***; `id`", "-H", "User-Agent: tenterhook/1"),
+        *("--data-binary", "@body.json"),
+    ]
+
+
+def test_hours_are_drawn_to_the_busiest():
+    quiet = {"startAt": "2026-01-02T03:00:00.000Z", "delivered": 0, "rejected": 0, "exhausted": 0, "blocked": 0}
+    found = hours([quiet, quiet | {"delivered": 3, "blocked": 1}])
+
+    assert [(each.x, each.delivered, each.failed) for each in found] == [(0, 0.0, 0.0), (12, 30.0, 10.0)]
+    assert found[1].label == "03:00: 3 delivered, 1 not"
