@@ -44,7 +44,7 @@ async def admin(kafka_connection: Connection):
     await furnish(kafka_connection)
     await put_apps(
         kafka_connection,
-        make_app("demo", max_active=100_000, tokens=[make_token(VIEWER, "viewer")]),
+        make_app("demo", max_active=1_000, tokens=[make_token(VIEWER, "viewer")]),
         # For what would end an app: tests/schemathesis_hooks.py.
         make_app("spare"),
     )
