@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
 
-.PHONY: help setup kafka npm chromium up test fast long chaos lint types imports check lock openapi bench clean
+.PHONY: help setup kafka npm chromium up test failed fast long chaos lint types imports check lock openapi bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ up: setup ## Start everything on this machine; Ctrl-C drains and stops
 
 test: setup kafka npm chromium ## Set up and run the tests
 	$(BIN)/pytest $(ARGS)
+
+failed: setup kafka ## Run again, alone, the tests that failed last time
+	$(BIN)/pytest --last-failed --last-failed-no-failures none -p no:randomly $(ARGS)
 
 fast: setup kafka ## The tests of a minute or two: no whole stacks, kills, browsers
 	$(BIN)/pytest -m "not slow and not long" $(ARGS)

@@ -80,7 +80,10 @@ class Following:
 
     async def _read(self) -> None:
         reader: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-            bootstrap_servers=self._connection.bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+            bootstrap_servers=self._connection.bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
         )
         try:
             await reader.start()
@@ -91,7 +94,9 @@ class Following:
                 for partition, records in (await reader.getmany(timeout_ms=500)).items():
                     for record in records:
                         self._see(self._names[partition.topic], record)
-                    self._positions[partition] = records[-1].offset + 1
+                # The last offset of a partition may be a transaction's marker, which no record comes of.
+                for partition in self._partitions:
+                    self._positions[partition] = await reader.position(partition)
         finally:
             await reader.stop()
 
