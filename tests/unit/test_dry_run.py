@@ -69,3 +69,11 @@ def test_what_would_be_blocked_is_said(config, code):
 
 def test_http_is_taken_where_the_app_allows_it():
     assert request(allow_http=True, url="http://crm.example/").refusal is None
+
+
+def test_a_template_is_previewed_and_one_that_fails_is_told_without_a_body():
+    previewed = request(template='{"text": "{{ event }} {{ payload.n }}"}')
+    failing = request(template='{"text": "{{ 60 | divided_by: payload.key }}"}')
+
+    assert (previewed.body, previewed.refusal) == (b'{"text": "call_ended 3"}', None)
+    assert (failing.body, failing.refusal[0]) == (b"", "template_failed")
