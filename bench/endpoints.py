@@ -43,7 +43,8 @@ class Receiver(asyncio.Protocol):
 
     def _arrived(self, path: str, body: dict[str, Any]) -> None:
         _, behaviour, integration = path.split("/")
-        number, attempt = body["payload"]["n"], body["attempt"]
+        # Events of tenterhook's own (an integration was paused) have no number, and are answered all the same.
+        number, attempt = body["payload"].get("n", -1), body["attempt"]
         self._arrivals.write(f"{integration} {number} {time.time_ns()} {attempt}\n")
         if behaviour.startswith("slow-"):
             asyncio.get_running_loop().call_later(int(behaviour[5:]) / 1_000, self._answer, OK)

@@ -10,7 +10,7 @@ What one unwell endpoint costs the others: each scenario beside a run without it
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -194,7 +194,9 @@ async def everything(run: Stage, topic: topics.Topic) -> list[tuple[int, Any]]:
 SCENARIOS: Final = {"hang": hang, "behind": behind, "slow": slow, "trip": trip}
 
 
-def measure(bootstrap: str, names: list[str], say: Say, **changes: Any) -> dict[str, Any]:
-    """Each of these scenarios once."""
+def measure(bootstrap: str, names: list[str], say: Say, sizes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Each of these scenarios once, with the sizes that are given for it."""
     with tempfile.TemporaryDirectory(prefix="tenterhook-isolation-") as folder:
-        return {name: asyncio.run(SCENARIOS[name](bootstrap, Path(folder), say, **changes)) for name in names}
+        return {
+            name: asyncio.run(SCENARIOS[name](bootstrap, Path(folder), say, **sizes.get(name, {}))) for name in names
+        }

@@ -38,6 +38,10 @@ AGENT: Final = "breaker"
 #: a session, so that little of a worker that was cut off arrives after its successor has begun.
 GIVE_UP_MS: Final = 4_000
 
+#: Results that come one by one would each cost a fetch and a write of their row, 0.85 ms of CPU here and as much on the
+#: broker. What comes within this time is folded together, and each row written once; a pause comes that much later.
+LINGER_S: Final = 0.1
+
 #: How long the producer may flush at the end.
 PRODUCER_STOP_S: Final = 3.0
 
@@ -102,6 +106,7 @@ async def _run(
         bounds=Bounds(own.max_unfinished_records, own.max_unfinished_bytes),
         session_timeout_ms=own.session_timeout_ms,
         commit_interval_ms=own.commit_interval_ms,
+        linger_s=LINGER_S,
     )
     breaker = await _followed(connection, partitions, producer, app, stack)
     app.add_processor(connection.topic(topics.RESULTS), breaker, name=AGENT)

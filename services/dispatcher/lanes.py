@@ -19,8 +19,9 @@ from aiokafka.errors import KafkaError
 
 from services.dispatcher.catch_up import CatchUp
 from services.dispatcher.handed import HandedOver
-from services.dispatcher.lane import Entry, Found, key_of
+from services.dispatcher.lane import ONE_AT_A_TIME, Entry, Found, key_of
 from services.dispatcher.line import Line, Reason, share_of
+from services.dispatcher.pacing import Pacing
 from services.dispatcher.recorded import Recorded
 from services.dispatcher.rows import Rows
 from services.dispatcher.runs import Deliverer, RetryTopics, Runs
@@ -59,9 +60,6 @@ CLOCKS_DIFFER_MS: Final = 2_000
 REMEMBER_RETRIES_S: Final = 120.0
 REMEMBER_RETRIES: Final = 100_000
 
-#: A line that catches up starts at most so many requests a second, whatever its endpoint takes.
-CATCH_UP_PER_S: Final = 2_000
-
 
 class Lanes:
     """The processor of topic `deliveries`. See the module's docstring, and `streams.engine.processor.Processor`."""
@@ -79,13 +77,11 @@ class Lanes:
         now_ms: Callable[[], int],
         on_fatal: Callable[[Exception], None],
         may_start: Callable[[], bool],
-        catch_up_per_s: int = CATCH_UP_PER_S,
     ) -> None:
         """
         Args:
             on_fatal: told when nothing can be recorded any more; the process has to end.
             may_start: whether this worker is known to be a member of its group: one that was frozen sends nothing.
-            catch_up_per_s: requests that a line started at most a second while it catches up.
         """
         self._on_fatal = on_fatal
         self._retries = retries
@@ -95,7 +91,7 @@ class Lanes:
         self._quarantine = quarantine
         self._worker_id = worker_id
         self._now_ms = now_ms
-        self._catch_up_s = 1 / catch_up_per_s
+        self._pacing = Pacing()
         self._deliveries = connection.topic(topics.DELIVERIES)
         self._results = [
             TopicPartition(connection.topic(topics.RESULTS), number) for number in range(partitions.by_integration)
@@ -619,8 +615,11 @@ class Lanes:
         if not entry.is_known:
             entry.ends = self._ends.of(self._results[line.partition])
         line.active_s = now_s
-        if line.is_detached:
-            line.next_start_s = max(line.next_start_s, now_s - 0.1) + self._catch_up_s
+        if not line.is_detached:
+            self._pacing.saw_live(now_s)
+        else:
+            is_single = self._deliverer.pace(line.integration).ordering in ONE_AT_A_TIME
+            line.next_start_s = self._pacing.next_start_s(line.next_start_s, now_s, is_single=is_single)
             if line.wants(self._live[line.partition]):
                 self._catch_up.wake()
 

@@ -73,6 +73,7 @@ class SafeApp(faust.App):
         session_timeout_ms: int = 6_000,
         commit_interval_ms: int = 250,
         settle_timeout_s: float = SETTLE_TIMEOUT_S,
+        linger_s: float = 0.0,
         **faust_settings: Any,
     ) -> None:
         """
@@ -81,6 +82,8 @@ class SafeApp(faust.App):
             put_aside: called with (record, code, reason) for a record that no attempt could finish; returns when
                 it is on the log. `Quarantine.put` as a rule.
             settle_timeout_s: how long giving up partitions may wait for what is in flight.
+            linger_s: wait after a fetch that brought little, so that the next brings more: for who can be late by that
+                and pays by the batch.
 
         Raises:
             FaustChanged: Faust is not the one this was written against.
@@ -94,6 +97,7 @@ class SafeApp(faust.App):
         self.max_unfinished_records = bounds.unfinished_records
         self.max_unfinished_bytes = bounds.unfinished_bytes
         self.settle_timeout_s = settle_timeout_s
+        self.linger_s = linger_s
         self.put_aside = put_aside
         super().__init__(
             f"{connection.prefix}{name}",

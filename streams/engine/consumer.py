@@ -51,6 +51,9 @@ FETCH_RECORDS: Final = 1_000
 BUSY_RECORDS: Final = 200
 BUSY_SPACING_S: Final = 0.005
 
+#: A fetch of fewer records is one that brought little: see `linger_s` of `SafeApp`.
+FEW_RECORDS: Final = 200
+
 #: Wait before a failed takeover is tried again.
 TAKEOVER_RETRY_S: Final = 1.0
 
@@ -453,6 +456,7 @@ class LedgerConsumer(Consumer):
             raise
 
     async def _fetch_and_hand_over(self, fetcher: Any) -> None:
+        linger_s = cast("Any", self.app).linger_s
         while not (self.should_stop or fetcher.should_stop):
             if not self.flow_active:
                 await self.wait_first(self.can_resume_flow.wait(), fetcher._stopped.wait())
@@ -478,6 +482,8 @@ class LedgerConsumer(Consumer):
                 await self._hand_over(ensure_TP(tp), records, generation)
             if self.unfinished[0] >= BUSY_RECORDS:
                 await asyncio.sleep(BUSY_SPACING_S)
+            elif linger_s and 0 < sum(map(len, fetched.values())) < FEW_RECORDS:
+                await asyncio.sleep(linger_s)
 
     def _fetchable(self) -> tuple[set[TP], bool]:
         """Partitions with room, and whether any has none."""

@@ -1,0 +1,47 @@
+"""How fast a line catches up, alone and beside others."""
+
+import pytest
+
+from services.dispatcher.pacing import ALONE_PER_S, BESIDE_S, SEVERAL_PER_S, SINGLE_PER_S, Pacing
+
+
+def started_in_a_second(pacing: Pacing, *, is_single: bool, live_every_s: float | None, takes_s: float = 0.0) -> int:
+    """Starts of a line that always has something, looked at each half millisecond."""
+    now_s, next_s, live_s, started, free_s = 100.0, 0.0, 100.0, 0, 100.0
+    while now_s < 101.0:
+        if live_every_s is not None and now_s >= live_s:
+            pacing.saw_live(now_s)
+            live_s += live_every_s
+        while next_s <= now_s and free_s <= now_s:
+            next_s = pacing.next_start_s(next_s, now_s, is_single=is_single)
+            free_s = now_s + takes_s
+            started += 1
+        now_s += 0.0005
+    return started
+
+
+def test_a_line_that_is_alone_goes_at_full_speed() -> None:
+    assert started_in_a_second(Pacing(), is_single=True, live_every_s=None) == pytest.approx(ALONE_PER_S, rel=0.05)
+
+
+def test_beside_others_it_goes_as_fast_as_it_has_to_and_no_faster() -> None:
+    assert started_in_a_second(Pacing(), is_single=True, live_every_s=0.1) == pytest.approx(SINGLE_PER_S, rel=0.05)
+    assert started_in_a_second(Pacing(), is_single=False, live_every_s=0.1) == pytest.approx(SEVERAL_PER_S, rel=0.05)
+
+
+def test_others_are_forgotten_when_they_have_been_silent_for_a_while() -> None:
+    pacing = Pacing()
+    pacing.saw_live(100.0)
+    beside_s = pacing.next_start_s(0.0, 100.0 + BESIDE_S, is_single=True) - (100.0 + BESIDE_S)
+    alone_s = pacing.next_start_s(0.0, 100.1 + BESIDE_S, is_single=True) - (100.1 + BESIDE_S)
+    assert beside_s - alone_s == pytest.approx(1 / SINGLE_PER_S - 1 / ALONE_PER_S)
+
+
+def test_what_an_endpoint_was_slow_for_is_not_made_up_in_a_burst() -> None:
+    pacing = Pacing()
+    pacing.saw_live(100.0)
+    next_s, at_once = 50.0, 0
+    while next_s <= 100.0:
+        next_s = pacing.next_start_s(next_s, 100.0, is_single=False)
+        at_once += 1
+    assert at_once <= SEVERAL_PER_S * 0.02 + 1
