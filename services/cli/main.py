@@ -38,6 +38,8 @@ COMMANDS: Final = (
     ("doctor", "services.cli.doctor:doctor", _RUN, "Look at a set-up, and say what is wrong with it."),
     ("reconcile", "services.cli.reconcile:reconcile", _RUN, "Prove from the log that nothing vanished."),
     ("audit", "services.cli.audit:app", _RUN, "Show who changed what, and prove that the audit log is whole."),
+    ("backup", "services.cli.backup:backup", _RUN, "Write the configuration and its audit log to a file."),
+    ("restore", "services.cli.backup:restore", _RUN, "Write a backup's records to a new installation."),
     ("settings", "services.cli.settings:settings", _RUN, "Print all settings with their value and source."),
     ("ingest", "services.cli.services:ingest", _RUN, "Run the ingest service: events over HTTP onto the log."),
     ("dispatcher", "services.cli.services:dispatcher", _RUN, "Run a dispatcher: it delivers events to integrations."),

@@ -1,0 +1,258 @@
+"""
+`tenterhook backup` and `tenterhook restore`: what is configured and who changed it, as one file, and back again.
+
+The file holds the records of three topics as they are, so secrets in it are ciphertext under the installation's KEK,
+which is not in it. What an outage of a whole cluster takes besides (events, deliveries, results, what the breaker knew)
+is not in it either: see docs/operating.md.
+
+One JSON object a line, gzip: a head, a record a line, and a foot with the number of records and their SHA-256, so that
+a file that was cut off or changed is refused.
+"""
+
+import asyncio
+import base64
+import gzip
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple
+
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+from cyclopts import Parameter
+
+from services.cli.errors import Failed
+from services.cli.log_access import (
+    LogOptions,
+    Spans,
+    ask_log,
+    log_connection,
+    partitions_of,
+    progress_bar,
+    read,
+    reading,
+    spans_of,
+)
+from services.cli.times import iso
+from services.runtime.process import load_settings
+from streams import topics
+from streams.connection import Connection
+from streams.features import features_of
+from streams.topics import APP_CONFIG, AUDIT, CONFIG_HISTORY, INTEGRATION_CONFIG, Partitions, Topic
+
+#: What is kept, in the order in which it is written back.
+KEPT: Final = (AUDIT, CONFIG_HISTORY, APP_CONFIG, INTEGRATION_CONFIG)
+
+FORMAT: Final = 1
+
+#: Topics are read up to a moment in which none of them has grown since the moment before: what a change writes stands
+#: in all of them or in none.
+_LOOK_S: Final = 0.2
+_LOOKS: Final = 50
+
+_TRANSACTION_MS: Final = 60_000
+_AT_ONCE: Final = 500
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+Say = Callable[[int, int], object]
+
+
+class Kept(NamedTuple):
+    """One record."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    at_ms: int
+
+
+def backup(file: Path, *, log: LogOptions | None = None, as_json: AsJson = False) -> None:
+    """
+    Write the configuration and its audit log to a file: apps, keys (hashed), integrations with their history, secrets.
+
+    Secrets are in it as they are on the log, sealed under the KEK. Keep the KEK elsewhere: without it they are lost.
+
+    Args:
+        file: Where to; replaced when it is there.
+        log: Which log.
+        as_json: Print JSON.
+    """
+    connection = log_connection(log or LogOptions())
+    with progress_bar(quiet=as_json) as progress:
+        task = progress.add_task("Reading the configuration", total=None)
+        records = ask_log(
+            connection, _read(connection, lambda done, all_: progress.update(task, completed=done, total=all_))
+        )
+    made = file.with_name(f"{file.name}.new")
+    try:
+        with gzip.open(made, "wt", encoding="ascii") as output:
+            output.writelines(f"{line}\n" for line in lines_of(records, at_ms=int(time.time() * 1000)))
+        made.replace(file)
+    except OSError as error:
+        raise Failed(f"{file} cannot be written: {error.strerror}. Name another file") from None
+    _tell(records, f"written to {file}", as_json=as_json)
+
+
+def restore(file: Path, *, log: LogOptions | None = None, as_json: AsJson = False) -> None:
+    """
+    Write a backup's records to an installation that has none of its own yet, before its services are started.
+
+    Args:
+        file: What `tenterhook backup` wrote.
+        log: Which log.
+        as_json: Print JSON.
+    """
+    try:
+        with gzip.open(file, "rt", encoding="ascii") as given:
+            records = list(records_of(given))
+    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+        raise Failed(f"{file} is no whole backup ({error}): take another one") from None
+    connection = log_connection(log or LogOptions())
+    settings = load_settings()
+    partitions = Partitions(settings.partitions.by_app, settings.partitions.by_integration)
+    with progress_bar(quiet=as_json) as progress:
+        task = progress.add_task("Writing the configuration", total=len(records))
+        ask_log(
+            connection,
+            _write(
+                connection, partitions, settings.replication, records, lambda n, _: progress.update(task, completed=n)
+            ),
+        )
+    _tell(records, "restored", as_json=as_json)
+
+
+def lines_of(records: Iterable[Kept], *, at_ms: int) -> Iterator[str]:
+    """The file's lines."""
+    yield json.dumps({"tenterhook": "backup", "format": FORMAT, "at": iso(at_ms)})
+    count, digest = 0, hashlib.sha256()
+    for record in records:
+        line = json.dumps([record.topic, _text(record.key), _text(record.value), record.at_ms])
+        digest.update(line.encode())
+        count += 1
+        yield line
+    yield json.dumps({"records": count, "sha256": digest.hexdigest()})
+
+
+def records_of(lines: Iterable[str]) -> Iterator[Kept]:
+    """
+    The records of a file's lines.
+
+    Raises:
+        ValueError: it is none, of another format, cut off, or changed; known at the end only.
+    """
+    rest = iter(lines)
+    head = json.loads(next(rest, "null"))
+    if not isinstance(head, dict) or head.get("tenterhook") != "backup":
+        raise ValueError("it does not begin as one")
+    if head.get("format") != FORMAT:
+        raise ValueError(f"its format is {head.get('format')}, and this version reads {FORMAT}")
+    known, count, digest = {topic.name for topic in KEPT}, 0, hashlib.sha256()
+    for line in rest:
+        found = json.loads(line)
+        if isinstance(found, dict):
+            if found != {"records": count, "sha256": digest.hexdigest()}:
+                raise ValueError("it was changed")
+            return
+        topic, key, value, at_ms = found
+        if topic not in known:
+            raise ValueError(f"it has records of topic {topic}")
+        digest.update(line.rstrip("\n").encode())
+        count += 1  # noqa: SIM113  # the foot is no record
+        yield Kept(topic, _bytes(key), _bytes(value), int(at_ms))
+    raise ValueError("its end is missing")
+
+
+def _text(given: bytes | None) -> str | None:
+    return None if given is None else base64.b64encode(given).decode()
+
+
+def _bytes(given: str | None) -> bytes | None:
+    return None if given is None else base64.b64decode(given, validate=True)
+
+
+def _tell(records: list[Kept], what: str, *, as_json: bool) -> None:
+    counts = {topic.name: sum(record.topic == topic.name for record in records) for topic in KEPT}
+    if as_json:
+        print(json.dumps({"records": counts}))
+    else:
+        print(f"{len(records):,} records {what}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+
+
+async def _read(connection: Connection, say: Say) -> list[Kept]:
+    features = await features_of(connection.bootstrap)
+    spans = await _still(connection)
+    names = {connection.topic(topic): topic.name for topic in KEPT}
+    total, found = sum(end - start for start, end in spans.values()), list[Kept]()
+
+    def see(record: "ConsumerRecord[Any, Any]") -> None:
+        found.append(Kept(names[record.topic], record.key, record.value, record.timestamp))
+        if len(found) % _AT_ONCE == 0:
+            say(len(found), total)
+
+    await read(connection, spans, see, isolation=features.isolation)
+    say(total, total)
+    order = {topic.name: number for number, topic in enumerate(KEPT)}
+    return sorted(found, key=lambda record: order[record.topic])
+
+
+async def _still(connection: Connection) -> Spans:
+    """Where the topics begin and end, in a moment in which nothing is being written."""
+    partitions = [each for of_topic in (await partitions_of(connection, *KEPT)).values() for each in of_topic]
+    async with reading(connection) as consumer:
+        before: Spans | None = None
+        for _ in range(_LOOKS):
+            spans = await spans_of(consumer, connection, partitions)
+            if spans == before:
+                return spans
+            before = spans
+            await asyncio.sleep(_LOOK_S)
+    raise Failed("the configuration is being changed all the time: try again when it is quieter")
+
+
+async def _write(
+    connection: Connection, partitions: Partitions, replication: int, records: list[Kept], say: Say
+) -> None:
+    try:
+        await topics.ensure(connection, partitions, replication=replication)
+    except topics.TopicMismatch as error:
+        raise Failed(str(error)) from None
+    there = [partition.topic for partition, (start, end) in (await _still(connection)).items() if end > start]
+    if there:
+        raise Failed(
+            f"there are records on {', '.join(there)}: a backup is restored into an installation that has none, before "
+            "its services are started for the first time. Use another --topic-prefix or another cluster"
+        )
+    by_name: dict[str, Topic] = {topic.name: topic for topic in KEPT}
+    async with _writer(connection) as producer:
+        for start in range(0, len(records), _AT_ONCE):
+            pending = [
+                await producer.send(
+                    connection.topic(by_name[record.topic]), record.value, key=record.key, timestamp_ms=record.at_ms
+                )
+                for record in records[start : start + _AT_ONCE]
+            ]
+            await asyncio.gather(*pending)
+            say(start + len(pending), len(records))
+
+
+@asynccontextmanager
+async def _writer(connection: Connection) -> "AsyncIterator[AIOKafkaProducer]":
+    """Writes all or nothing, where the broker has transactions."""
+    has_transactions = (await features_of(connection.bootstrap)).transactions
+    own: dict[str, Any] = {"enable_idempotence": False}
+    if has_transactions:
+        own = {"transactional_id": f"{connection.prefix}restore", "transaction_timeout_ms": _TRANSACTION_MS}
+    producer = AIOKafkaProducer(
+        bootstrap_servers=connection.bootstrap, acks="all", max_request_size=topics.MAX_MESSAGE_BYTES, **own
+    )
+    await producer.start()
+    try:
+        if has_transactions:
+            async with producer.transaction():
+                yield producer
+        else:
+            yield producer
+    finally:
+        await producer.stop()
