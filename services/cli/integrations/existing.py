@@ -11,11 +11,9 @@ from cyclopts import App, Parameter
 from schemas.profiles import Ordering, ProfileName
 from services.cli.access import AdminOptions, admin_access
 from services.cli.errors import WrongUsage
-from services.cli.http import ask
+from services.cli.http import admin_client, ask, listed
 from services.cli.integrations.shared import (
     COLLECTIONS,
-    admin_client,
-    every,
     files,
     one,
     pairs,
@@ -109,7 +107,9 @@ def list_(
     """
     admin = admin_access(access or AdminOptions())
     with admin_client(admin) as http:
-        items = [each for kind in ([profile] if profile else COLLECTIONS) for each in every(http, path_of(admin, kind))]
+        items = [
+            each for kind in ([profile] if profile else COLLECTIONS) for each in listed(http, path_of(admin, kind))
+        ]
     if as_json:
         print(json.dumps({"items": items, "next": None}))
     elif items:
