@@ -24,8 +24,8 @@ from services.cli.log_access import (
     starts_at,
     time_ms,
 )
-from services.cli.times import iso
 from services.history.shown import attempt_json
+from services.runtime.times import iso
 from streams import codec
 from streams.connection import Connection
 from streams.records import Result
