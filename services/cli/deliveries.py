@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final, Literal, Required, TypedDict
 
 from aiokafka import ConsumerRecord
 from cyclopts import App, Parameter
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
@@ -128,6 +127,7 @@ def retry(
     with admin_client(admin) as http:
         if outcome is None:
             _agreed(len(ids), yes=yes)
+            http.shows = False
             done = http.run(_each_again(http.client.deliveries, ids, quiet=as_json))
         else:
             wanted: _Wanted = {"outcome": outcome, "since": datetime.fromtimestamp(_since_ms(since) / 1000, UTC)}
@@ -194,13 +194,12 @@ async def _all_again(deliveries: Deliveries, wanted: _Wanted) -> _Done:
     """Those that fit, as many at once as one request takes."""
     made: dict[str, MadeDelivery] = {}
     refused: dict[str, str] = {}
-    with Console(stderr=True, quiet=not sys.stderr.isatty()).status("Sending again"):
-        while True:
-            lot = await deliveries.retry_many(**wanted, limit=LOT)
-            made |= {each.of: each for each in lot.items if each.of is not None}
-            refused |= {each.of: _WHY.get(each.code, each.code) for each in lot.refused}
-            if not (lot.more and lot.items):
-                return made, refused
+    while True:
+        lot = await deliveries.retry_many(**wanted, limit=LOT)
+        made |= {each.of: each for each in lot.items if each.of is not None}
+        refused |= {each.of: _WHY.get(each.code, each.code) for each in lot.refused}
+        if not (lot.more and lot.items):
+            return made, refused
 
 
 async def _rows(connection: Connection, wanted: Wanted, limit: int, progress: Progress) -> Rows:

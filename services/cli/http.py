@@ -1,15 +1,21 @@
 """Asks a service from code that waits, over the client for Python services, and says in one line what went wrong."""
 
 import asyncio
+import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+from rich.console import Console
 
 from services.cli.access import Access
 from services.cli.errors import Failed
 from tenterhook import Client, NoAnswer, Refused
 
 T = TypeVar("T")
+
+#: Who waits for longer than this sees that something is going on.
+_SHOWS_AFTER_S: Final = 1.0
 
 
 class Waiting:
@@ -18,6 +24,8 @@ class Waiting:
     def __init__(self, runner: asyncio.Runner, client: Client) -> None:
         self._runner = runner
         self.client = client
+        #: Whether it may show that it waits: not where a bar moves already.
+        self.shows = sys.stderr.isatty()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """
@@ -27,12 +35,23 @@ class Waiting:
             Failed: there was no answer, or it was a refusal; the message has the problem's code and detail.
         """
         try:
-            return self._runner.run(work)
+            return self._runner.run(self._watched(work))
         except NoAnswer as error:
             hint = ": is it running? `tenterhook up` starts it" if "cannot be reached" in str(error) else ""
             raise Failed(f"{error}{hint}") from None
         except Refused as refused:
             raise Failed(str(refused)) from None
+
+    async def _watched(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((task,), timeout=_SHOWS_AFTER_S)
+            if task.done() or not self.shows:
+                return await task
+            with Console(stderr=True).status("Waiting for the answer"):
+                return await task
+        finally:
+            task.cancel()
 
 
 @contextmanager

@@ -39,6 +39,7 @@ COMMANDS: Final = (
     ("reconcile", "services.cli.reconcile:reconcile", _RUN, "Prove from the log that nothing vanished."),
     ("audit", "services.cli.audit:app", _RUN, "Show who changed what, and prove that the audit log is whole."),
     ("settings", "services.cli.settings:settings", _RUN, "Print all settings with their value and source."),
+    ("completion", "services.cli.completion:completion", _RUN, "Print what bash, zsh or fish completes words with."),
     ("ingest", "services.cli.services:ingest", _RUN, "Run the ingest service: events over HTTP onto the log."),
     ("dispatcher", "services.cli.services:dispatcher", _RUN, "Run a dispatcher: it delivers events to integrations."),
     ("breaker", "services.cli.breaker:breaker", _RUN, "Run the breaker: it counts failures and pauses."),

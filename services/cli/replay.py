@@ -182,6 +182,7 @@ async def _all(connection: Connection) -> Replays:
 def _follow(http: Waiting, path: str, replay: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """The replay when it has ended, or as it is when somebody has seen enough."""
     latest = [replay]
+    http.shows = False
     try:
         _until_ended(http, path, latest, quiet=quiet)
     except KeyboardInterrupt:

@@ -161,6 +161,7 @@ def rewrap(
     with admin_client(admin) as http:
         apps = [each["id"] for each in listed(http, "/v1/apps")] if all_apps else [admin.app]
         console = Console(stderr=True, quiet=as_json or not sys.stderr.isatty())
+        http.shows = False
         for name in track(apps, "Moving secrets", console=console, transient=True):
             body = {"newDataKeys": True} if new_data_keys else {}
             moved = ask(http, "POST", f"/v1/apps/{quote(name, safe='')}/rewrap", json=body)

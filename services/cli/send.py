@@ -68,6 +68,7 @@ def send(
         on_retry=_say_again,
     )
     with waiting(client) as http:
+        http.shows = http.shows and count == 1
         for at in _counted(count, quiet=as_json):
             try:
                 accepted = http.run(client.send(type, content, id=id, ordering_key=ordering_key))

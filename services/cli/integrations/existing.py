@@ -167,6 +167,29 @@ def activate(
     _act(ids, "activate", {"held": choices[0]} if choices else None, access, as_json=as_json)
 
 
+@app.command(name="test")
+def send_sample(
+    *ids: str,
+    type: str | None = None,  # noqa: A002  # the field's name
+    access: AdminOptions | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """
+    Send a sample event to integrations or subscriptions, whatever they select.
+
+    Args:
+        ids: One or more ids, int_... or sub_...
+        type: The event's type; one that the integration selects where absent.
+        access: Which admin API.
+        as_json: Print each as a line of JSON.
+    """
+    admin = with_ids(ids, access)
+    with admin_client(admin) as http:
+        for each in ids:
+            sent = ask(http, "POST", f"{one(admin, each)}/test", json={} if type is None else {"type": type})
+            print(json.dumps(sent) if as_json else f"{each} gets {sent['event']} as {sent['id']}")
+
+
 @app.command
 def delete(
     *ids: str,

@@ -1,0 +1,71 @@
+"""The completion scripts, sourced in the shells that they are for."""
+
+import json
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+from services.cli.completion import completion
+from services.cli.main import COMMANDS
+from tests.docs.test_commands_documented import ALL, options
+
+
+def script(shell, capsys):
+    completion(shell)
+    return capsys.readouterr().out
+
+
+def completed(source, tmp_path, *lines):
+    """What bash offers for the last word of each line, all in one bash."""
+    (tmp_path / "completion").write_text(source)
+    asks = [
+        f"COMP_WORDS=({' '.join(map(shlex.quote, words))}); COMP_CWORD={len(words) - 1}; COMPREPLY=(); "
+        f'_tenterhook; printf "%s\\n" "${{COMPREPLY[@]}}"; echo ---'
+        for words in lines
+    ]
+    bash = ["bash", "--norc", "--noprofile", "-c", "\n".join(["source ./completion", *asks])]
+    done = subprocess.run(bash, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
+    return [set(each.split()) for each in done.stdout.split("---\n")[:-1]]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+def test_bash_completes_commands_options_and_values(capsys, tmp_path):
+    names = [*ALL]
+    source = script("bash", capsys)
+    assert "complete " in source
+    top, one, option, value, *every = completed(
+        source,
+        tmp_path,
+        ["tenterhook", ""],
+        ["tenterhook", "deliveries", "ret"],
+        ["tenterhook", "integrations", "activate", "int_1", "--dr"],
+        ["tenterhook", "deliveries", "list", "--outcome", "ex"],
+        *(["tenterhook", *name.split(), "--"] for name in names),
+    )
+
+    assert top == {name for name, *_ in COMMANDS}
+    assert (one, option, value) == ({"retry"}, {"--drain"}, {"exhausted"})
+    missing = {name: options(ALL[name]) - found for name, found in zip(names, every, strict=True)}
+    assert {name: left for name, left in missing.items() if left} == {}
+
+
+@pytest.mark.parametrize(
+    ("shell", "check"),
+    [
+        ("zsh", ["zsh", "-f", "-c", "autoload -U compinit; compinit -D; source ./completion; whence -w _tenterhook"]),
+        ("fish", ["fish", "--no-config", "-c", "source ./completion; complete -C 'tenterhook deliv'"]),
+    ],
+)
+def test_other_shells_take_their_script(shell, check, capsys, tmp_path):
+    source = script(shell, capsys)
+    assert {name for name, *_ in COMMANDS} <= set(json.dumps(source).replace("'", " ").replace(":", " ").split())
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    (tmp_path / "completion").write_text(source)
+    done = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stderr == ""
+    assert "_tenterhook: function" in done.stdout or "deliveries" in done.stdout
