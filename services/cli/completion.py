@@ -9,8 +9,8 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """
     Print the completion script of a shell: commands, options, and the values that an option takes.
 
-    Put it where the shell looks: for bash ~/.local/share/bash-completion/completions/tenterhook, for zsh _tenterhook in
-    a folder of fpath, for fish ~/.config/fish/completions/tenterhook.fish.
+    Put it where the shell looks: for bash ~/.local/share/bash-completion/completions/tenterhook, for zsh
+    _cyclopts_tenterhook in a folder of fpath, for fish ~/.config/fish/completions/tenterhook.fish.
 
     Args:
         shell: Which one.
