@@ -109,7 +109,7 @@ class Connection:
             raise NoAnswer(f"{self.url} is no address: correct it") from None
         except httpx.TimeoutException:
             raise NoAnswer(f"{self.url} did not answer within {self._timeout_s:.0f} s") from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise NoAnswer(f"{self.url} cannot be reached ({error})") from None
         if answer.is_success:
             return answer

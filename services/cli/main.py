@@ -1,7 +1,7 @@
 """
 The `tenterhook` command: names and where they live; each is imported when it is called.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.
+Exit codes: 0 done, 1 failed (or ended by Ctrl-C before it was done), 2 wrong usage.
 """
 
 import sys
@@ -60,6 +60,7 @@ def commands(*, listing: bool = False) -> App:
         help="Webhook delivery on Kafka: every accepted event reaches every integration that selected it, or says "
         "why not.",
         version=lambda: version("tenterhook"),
+        suppress_keyboard_interrupt=False,  # `main` knows the exit codes
     )
     for order, (name, path, group, line) in enumerate(COMMANDS):
         app.command(path, name=name, group=group, help=line if listing else None, sort_key=order)
@@ -74,6 +75,9 @@ def main() -> None:
     except CommandError as error:
         print(f"tenterhook: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         # Whoever read our output has had enough: `tenterhook ... | head`.
         sys.stderr.close()

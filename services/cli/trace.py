@@ -1,8 +1,9 @@
 """`tenterhook trace`: one event's life, from all topics."""
 
 import json
+import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 from cyclopts import Parameter
@@ -32,6 +33,9 @@ from services.runtime.times import iso
 from streams import codec, topics
 from streams.connection import Connection
 from streams.records import Delivery, Event, FanOutReceipt, Quarantined, Record, Result
+
+#: Columns of a picture that is no terminal's.
+_IN_A_FILE: Final = 160
 
 #: Clocks of ingest and of the broker may differ by so much: the topics are read from that much before the event on.
 _SLACK_MS = 60_000
@@ -174,7 +178,7 @@ def _document(one: Moment) -> dict[str, Any]:
 
 
 def _draw(event: str, moments: list[Moment]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(width=None if sys.stdout.isatty() else _IN_A_FILE, highlight=False, soft_wrap=True)
     print(f"{event}, {iso(moments[0].at_ms)}")
     for line in picture(moments, width=console.width, ascii_only=console.options.ascii_only):
         console.print(line)
