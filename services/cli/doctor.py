@@ -11,7 +11,7 @@ from dataclasses import asdict
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 from aiokafka.errors import KafkaError
@@ -190,7 +190,7 @@ async def _of_access(known: dict[str, str | None], addresses: dict[str, str], re
         timeout_s=_ANSWER_S,
     ) as client:
         if known["token"] and "admin" in reached:
-            ask = client.ask("GET", f"/v1/apps/{app}" if known["app"] else "/v1/apps")
+            ask = client.ask("GET", f"/v1/apps/{quote(app, safe='')}" if known["app"] else "/v1/apps")
             found.append(await _opens("token", ask, "make one: `tenterhook tokens create`"))
         if known["key"] and known["app"] and "ingest" in reached:
             # An event of no type: refused as such by whoever takes the key, so nothing is stored.
