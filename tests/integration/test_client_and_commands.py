@@ -18,6 +18,7 @@ from services.admin.bootstrap import bootstrap
 from services.cli import deliveries, replay, send
 from services.cli.access import AdminOptions, InstallationOptions
 from services.cli.errors import Failed, WrongUsage
+from services.cli.integrations.existing import send_sample
 from services.cli.log_access import LogOptions
 from services.ingest.app import running
 from services.runtime.settings import PartitionSettings
@@ -168,8 +169,12 @@ async def test_commands_send_replay_and_send_again_and_it_is_on_the_audit_log(ka
         with pytest.raises(Failed, match="no replay"):
             await said(capsys, replay.cancel, "rpl_0", access=it.everywhere, log=log_options)
 
+        _, tested = await said(capsys, send_sample, made.id, access=it.app)
+        assert (tested["integration"], tested["event"]) == (made.id, "call_ended")
         actions = [each.action async for each in it.client.audit()]
-    assert {action: actions.count(action) for action in ("delivery.retry", "replay.start", "replay.cancel")} == {
+    assert {action: actions.count(action) for action in dict.fromkeys(actions)} == {
+        "integration.create": 1,
+        "integration.test": 1,
         "delivery.retry": 2,
         "replay.start": 2,
         "replay.cancel": 1,
