@@ -18,9 +18,9 @@ from schemas.samples import SAMPLES
 from services.admin.fields import Fields, Refusal, kind, shortened
 from services.admin.patch import merged
 from services.admin.rules import MAX_NAME_CHARS, Refused
-from services.admin.shown import iso
 from services.admin.tokens import EVERY_APP
 from services.runtime.problems import Problem
+from services.runtime.times import iso
 from streams.records import AppConfig, IntegrationConfig
 
 #: What an app may be called: it stands in addresses, in record keys and in every event's envelope.

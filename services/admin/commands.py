@@ -27,9 +27,10 @@ from services.admin.config_log import ConfigLog
 from services.admin.differences import differences, version_json
 from services.admin.patch import patched
 from services.admin.rules import DRAIN, Choice, choice, quota_fault, version_wanted, wanted
-from services.admin.shown import integration_json, iso
+from services.admin.shown import integration_json
 from services.admin.tokens import Caller
 from services.runtime.problems import Problem
+from services.runtime.times import iso
 from services.vault.opened import open_integration
 from services.vault.references import names
 from services.vault.seal import Context, Sealer

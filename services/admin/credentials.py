@@ -13,9 +13,9 @@ import msgspec
 
 from services.admin.apps import fields_of, limit_reached, refuse_the_rest
 from services.admin.fields import shortened
-from services.admin.shown import iso
 from services.admin.tokens import EVERY_APP, hash_of
 from services.runtime.problems import Problem
+from services.runtime.times import iso
 from streams.records import AppConfig, IngestKey, KeyKind, Role, Token
 
 #: 192 bits, so that guessing is no matter, and 32 letters in base64.

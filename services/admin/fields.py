@@ -6,10 +6,11 @@ one answer names every field that has to be changed. `null` counts as absent.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 from unicodedata import category
+
+from services.runtime.times import read_ms
 
 T = TypeVar("T", bound=str)
 
@@ -72,15 +73,10 @@ class Fields:
         """A time in ISO 8601 with its zone, in milliseconds since 1970 UTC; None where it is absent or refused."""
         if not self.has(name):
             return None
-        given = self.given[name]
-        try:
-            at = datetime.fromisoformat(given) if isinstance(given, str) else None
-        except ValueError:
-            at = None
-        if at is None or at.tzinfo is None:
+        at_ms = read_ms(self.given[name])
+        if at_ms is None:
             self.refuse(name, "must be a time in ISO 8601 with its zone, for example 2026-01-02T03:04:05Z")
-            return None
-        return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+        return at_ms
 
     def flag(self, name: str, *, default: bool) -> bool:
         """True or false."""

@@ -15,8 +15,8 @@ import msgspec
 from schemas.headers import refused_value
 from services.admin.fields import Fields, Refusal, kind, shortened
 from services.admin.rules import MAX_SECRETS, Refused, secret_fault, secret_name_fault
-from services.admin.shown import iso
 from services.runtime.problems import Problem
+from services.runtime.times import iso
 from services.vault.references import names, render
 from services.vault.seal import Context, Opener, Sealer, Unsealable
 from streams.records import AuditRecord, IntegrationConfig, Secret

@@ -13,11 +13,11 @@ from services.admin.fields import Fields
 from services.admin.place import Place
 from services.admin.replays import asked, cancelled, replay_json
 from services.admin.rules import Refused
-from services.admin.shown import iso
 from services.admin.tokens import Caller
 from services.dispatcher.dry_run import MAX_SAMPLE, SAMPLE, DryRun, Shown, dry_run
 from services.dispatcher.replaying import share_done
 from services.runtime.problems import Problem
+from services.runtime.times import iso
 from streams import codec
 from streams.connection import Connection
 from streams.records import Replay, Write

@@ -5,13 +5,12 @@ Pure. A replay that is asked for is a row on topic `replays` (`streams.replays`)
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from services.admin.fields import Fields, Refusal, kind, text_fault
 from services.admin.rules import Refused
-from services.admin.shown import iso
 from services.runtime.problems import Problem
+from services.runtime.times import iso
 from streams.records import IntegrationConfig, Replay
 from streams.replays import RUNNING
 
@@ -139,13 +138,10 @@ def _time(fields: Fields, name: str, *, otherwise: int | None = None) -> int:
     """Milliseconds since 1970 UTC. Required where there is nothing to take *otherwise*."""
     if not fields.has(name):
         if otherwise is None:
-            fields.refuse(name, "is required: a time in ISO 8601, 2026-01-02T03:04:05Z")
+            fields.refuse(name, "is required: a time in ISO 8601 with its zone, 2026-01-02T03:04:05Z")
         return otherwise or 0
-    try:
-        at = datetime.fromisoformat(fields.given[name])
-        at_ms = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (TypeError, ValueError, OverflowError):
-        fields.refuse(name, "must be a time in ISO 8601, 2026-01-02T03:04:05Z")
+    at_ms = fields.time_ms(name)
+    if at_ms is None:
         return otherwise or 0
     if not 0 <= at_ms <= _LAST_MS:
         fields.refuse(name, "must be a time from 1970 to 9999")

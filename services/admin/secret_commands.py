@@ -28,9 +28,9 @@ from services.admin.named_secrets import (
 )
 from services.admin.place import Place
 from services.admin.rotation import Rotated, overlap_ms, rotated
-from services.admin.shown import iso
 from services.admin.tokens import Caller, require
 from services.runtime.problems import Problem
+from services.runtime.times import iso
 from services.vault.seal import Sealer
 from streams.records import IntegrationConfig
 

@@ -5,9 +5,9 @@ Header values are opened only to show which secrets they refer to; every literal
 (`Bearer {secret.token}`) is masked, since it may itself be a key.
 """
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from services.runtime.times import iso
 from services.vault.references import names, parts
 from services.vault.seal import Context, Opener, Unsealable
 from streams.records import IntegrationConfig, IntegrationState
@@ -100,12 +100,6 @@ def _last_delivery(state: IntegrationState) -> dict[str, Any] | None:
         "attempt": state.last_attempt,
         "at": iso(state.last_at_ms),
     }
-
-
-def iso(at_ms: int) -> str:
-    """Milliseconds since 1970 UTC as ISO 8601 with milliseconds: `2026-01-02T03:04:05.678Z`."""
-    seconds, millis = divmod(at_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{millis:03}Z"
 
 
 def masked(template: str) -> str:

@@ -6,13 +6,13 @@ around a crash is recognised, and so that an event about failed deliveries, fail
 """
 
 import hashlib
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
 from schemas.catalogue import FAILING_TYPE, PAUSED_TYPE
 from services.breaker.fold import State
+from services.runtime.times import iso
 from streams.records import BreakerRow, Event, IntegrationConfig
 
 _TYPES: Final[dict[State, str]] = {"failing": FAILING_TYPE, "paused": PAUSED_TYPE}
@@ -50,7 +50,7 @@ def event_of(state: State, row: BreakerRow, config: IntegrationConfig, now_ms: i
         "status": state,
         "consecutiveFailures": (row.tripped_failures if state == "paused" else row.failures) or 0,
         "reason": row.tripped_reason if state == "paused" else row.failure_reason,
-        "since": _iso(since_ms),
+        "since": iso(since_ms),
         "delivery": row.tripped_by_delivery,
         "attempt": row.tripped_by_attempt,
         "epoch": row.epoch,
@@ -67,8 +67,3 @@ def event_of(state: State, row: BreakerRow, config: IntegrationConfig, now_ms: i
         accepted_at_ms=now_ms,
         ordering_key=row.integration,
     )
-
-
-def _iso(at_ms: int) -> str:
-    """Milliseconds since 1970 UTC as ISO 8601."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

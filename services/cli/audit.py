@@ -29,7 +29,7 @@ from services.cli.log_access import (
     time_ms,
 )
 from services.cli.tables import print_table
-from services.cli.times import iso
+from services.runtime.times import iso
 from streams import codec
 from streams.connection import Connection
 from streams.features import features_of

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sys
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -22,6 +21,7 @@ from services.runtime.logs import configure_logs
 from services.runtime.process import load_settings
 from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
+from services.runtime.times import iso
 from streams.connection import BrokerAway, brokers_at
 from streams.topics import Partitions
 
@@ -105,7 +105,7 @@ def _show(found: "list[Rebuilt]", *, verify: bool) -> None:
 
 
 def _cells(state: "IntegrationState") -> list[str]:
-    tripped = f"attempt {state.tripped_by_attempt} of {state.tripped_by_delivery}, {_iso(state.since_ms)}"
+    tripped = f"attempt {state.tripped_by_attempt} of {state.tripped_by_delivery}, {_time(state)}"
     return [
         state.state,
         str(state.epoch),
@@ -126,7 +126,7 @@ def _json(each: "Rebuilt", *, verify: bool) -> dict[str, Any]:
         "delivery": state.tripped_by_delivery,
         "attempt": state.tripped_by_attempt,
         "offset": state.tripped_by_offset,
-        "at": _iso(state.since_ms),
+        "at": _time(state),
     }
     return shown | {
         "state": state.state,
@@ -140,7 +140,5 @@ def _json(each: "Rebuilt", *, verify: bool) -> dict[str, Any]:
     }
 
 
-def _iso(at_ms: int | None) -> str | None:
-    if at_ms is None:
-        return None
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _time(state: "IntegrationState") -> str | None:
+    return None if state.since_ms is None else iso(state.since_ms)

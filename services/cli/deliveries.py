@@ -1,21 +1,22 @@
-"""`tenterhook deliveries`: what became of deliveries, read from the log, and sending some of them again."""
+"""`tenterhook deliveries`: what became of deliveries, read from the log; sending some of them again, over the API."""
 
 import json
 import sys
 import time
 from collections.abc import Iterable
-from typing import Annotated, Any, Final, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal, Required, TypedDict
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from cyclopts import App, Parameter
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
-from uuid_utils import uuid7
 
-from services.admin.again import again
+from services.cli.access import AdminOptions, admin_access
 from services.cli.delivery_rows import Rows, Wanted
 from services.cli.errors import Failed, WrongUsage
+from services.cli.http import admin_client
 from services.cli.log_access import (
     LogOptions,
     ask_log,
@@ -29,25 +30,25 @@ from services.cli.log_access import (
     time_ms,
 )
 from services.cli.tables import print_table
-from services.cli.times import iso
+from services.runtime.times import iso
 from streams import codec, topics
 from streams.connection import Connection
-from streams.producer import open_producer
-from streams.records import Delivery, Result
+from streams.records import Result
+from tenterhook import Conflict, MadeDelivery, NotFound
+from tenterhook.deliveries import Deliveries
 
 app = App(name="deliveries")
 
-Ending = Literal["delivered", "rejected", "exhausted", "blocked", "discarded", "open"]
+Ended = Literal["delivered", "rejected", "exhausted", "blocked", "discarded"]
+Ending = Ended | Literal["open"]
 
 #: What is listed where no time is given.
 DEFAULT_SINCE_S: Final = 86_400
 DEFAULT_LIMIT: Final = 50
-#: Sent again at once, at most: each is held in memory meanwhile.
-MAX_RETRIED: Final = 10_000
+#: Sent again by one request, at most.
+LOT: Final = 1_000
 #: More than this many are sent again only when somebody has agreed.
 ASK_ABOVE: Final = 10
-
-_POLL_MS: Final = 10_000
 
 
 @app.default
@@ -94,55 +95,67 @@ def list_(
 @app.command
 def retry(
     *ids: str,
-    outcome: Ending | None = None,
+    outcome: Ended | None = None,
     integration: str | None = None,
     type: str | None = None,  # noqa: A002  # the field's name
     since: str | None = None,
     yes: Annotated[bool, Parameter(negative=())] = False,
-    log: LogOptions | None = None,
+    access: AdminOptions | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
     """
-    Send deliveries again that have ended: each becomes a new delivery with one attempt.
+    Send deliveries again that have ended: each becomes a new delivery with one attempt, and is on the audit log.
 
-    Give their ids, or say which with --outcome. Exits with 1 where one of them could not be sent again.
+    Give their ids, or say which with --outcome: of those, what was sent again and delivered, or is under way, is left
+    alone. Exits with 1 where one of them could not be sent again.
 
     Args:
         ids: Ids of deliveries, dlv_...
         outcome: All that ended so.
         integration: Of those, only this integration's.
         type: Of those, only events of this type.
-        since: Of those, only with a result at this time or later; else of the last 24 hours. With ids: all kept.
+        since: Of those, only with a result at this time or later, 2026-01-02T03:04:05Z; else of the last 24 hours.
         yes: Do not ask, however many there are.
-        log: Which log.
+        access: Which app, on which admin API.
         as_json: Print what was done as JSON.
     """
     if bool(ids) == (outcome is not None):
         raise WrongUsage("give the ids of deliveries, or --outcome")
-    if outcome == "open":
-        raise WrongUsage("what is open is still being tried: only what has ended can be sent again")
-    since_ms = 0 if ids and since is None else _since_ms(since)
-    wanted = Wanted(outcome, integration, type, frozenset(ids), since_ms)
-    connection = log_connection(log or LogOptions())
-    with progress_bar(quiet=as_json) as progress:
-        rows = ask_log(connection, _rows(connection, wanted, MAX_RETRIED, progress))
-    found = rows.newest_last()
-    if rows.left_out:
-        raise Failed(f"more than {MAX_RETRIED} fit: narrow it down with --integration, --type or --since")
-    _agreed(len(found), yes=yes)
-    refused = dict.fromkeys(ids, "there is no result of it that is kept")
-    for each in found:
-        refused.pop(each.delivery_id, None)
-    still_open = [each for each in found if each.outcome is None]
-    refused |= {each.delivery_id: "it is still being tried" for each in still_open}
-    ended = [each for each in found if each.outcome is not None]
-    made = ask_log(connection, _sent_again(connection, ended, uuid7().hex))
-    refused |= {each.delivery_id: _TOO_OLD for each in ended if each.delivery_id not in made}
-    _report(made, refused, as_json=as_json)
-    return 1 if refused else 0
+    if ids and (integration, type, since) != (None, None, None):
+        raise WrongUsage("--integration, --type and --since go with --outcome")
+    admin = admin_access(access or AdminOptions())
+    with admin_client(admin) as http:
+        if outcome is None:
+            _agreed(len(ids), yes=yes)
+            http.shows = False
+            done = http.run(_each_again(http.client.deliveries, ids, quiet=as_json))
+        else:
+            wanted: _Wanted = {"outcome": outcome, "since": datetime.fromtimestamp(_since_ms(since) / 1000, UTC)}
+            if integration is not None:
+                wanted["integration"] = integration
+            if type is not None:
+                wanted["type"] = type
+            first = http.run(http.client.deliveries.page(**wanted, limit=ASK_ABOVE + 1))
+            _agreed(len(first.items), yes=yes)
+            done = http.run(_all_again(http.client.deliveries, wanted))
+    _report(*done, as_json=as_json)
+    return 1 if done[1] else 0
 
 
-_TOO_OLD: Final = "its payload has fallen out of retention (deliveries are kept for 7 days)"
+class _Wanted(TypedDict, total=False):
+    outcome: Required[Ended]
+    since: Required[datetime]
+    integration: str
+    type: str
+
+
+#: By the delivery's id: what was made of those that were sent again, and why others were not.
+_Done = tuple[dict[str, MadeDelivery], dict[str, str]]
+
+_WHY: Final = {
+    "payload_expired": "its payload has fallen out of retention (deliveries are kept for 7 days)",
+    "integration_deleted": "its integration was deleted",
+}
 
 
 def _since_ms(since: str | None) -> int:
@@ -159,9 +172,34 @@ def _agreed(count: int, *, yes: bool) -> None:
     if count <= ASK_ABOVE or yes:
         return
     if not sys.stdin.isatty():
-        raise Failed(f"{count} deliveries would be sent again: repeat it with --yes")
-    if input(f"Send {count} deliveries again? [y/N] ").strip().lower() not in {"y", "yes"}:
+        raise Failed(f"more than {ASK_ABOVE} deliveries would be sent again: repeat it with --yes")
+    if input(f"Send more than {ASK_ABOVE} deliveries again? [y/N] ").strip().lower() not in {"y", "yes"}:
         raise Failed("nothing was sent")
+
+
+async def _each_again(deliveries: Deliveries, ids: tuple[str, ...], *, quiet: bool) -> _Done:
+    """These, one after another."""
+    made: dict[str, MadeDelivery] = {}
+    refused: dict[str, str] = {}
+    with progress_bar(quiet=quiet) as progress:
+        for each in progress.track(ids, description="Sending again"):
+            try:
+                made[each] = await deliveries.retry(each)
+            except (NotFound, Conflict) as problem:
+                refused[each] = _WHY.get(problem.code, problem.detail)
+    return made, refused
+
+
+async def _all_again(deliveries: Deliveries, wanted: _Wanted) -> _Done:
+    """Those that fit, as many at once as one request takes."""
+    made: dict[str, MadeDelivery] = {}
+    refused: dict[str, str] = {}
+    while True:
+        lot = await deliveries.retry_many(**wanted, limit=LOT)
+        made |= {each.of: each for each in lot.items if each.of is not None}
+        refused |= {each.of: _WHY.get(each.code, each.code) for each in lot.refused}
+        if not (lot.more and lot.items):
+            return made, refused
 
 
 async def _rows(connection: Connection, wanted: Wanted, limit: int, progress: Progress) -> Rows:
@@ -185,55 +223,13 @@ async def _rows(connection: Connection, wanted: Wanted, limit: int, progress: Pr
     return rows
 
 
-async def _sent_again(connection: Connection, ended: list[Result], run: str) -> dict[str, Delivery]:
-    """By delivery, the new one that was appended; nothing for those that are not kept any more."""
-    if not ended:
-        return {}
-    there = await partitions_of(connection, topics.DELIVERIES, topics.INTEGRATION_CONFIG)
-    made: dict[str, Delivery] = {}
-    async with reading(connection) as consumer:
-        [(_, config_offset)] = (await spans_of(consumer, connection, there[topics.INTEGRATION_CONFIG])).values()
-        spans = await spans_of(consumer, connection, there[topics.DELIVERIES])
-        for each in ended:
-            place = TopicPartition(connection.topic(topics.DELIVERIES), each.source_partition)
-            start, end = spans.get(place, (0, 0))
-            is_kept = start <= each.source_offset < end
-            first = await _delivery_at(consumer, place, each.source_offset) if is_kept else None
-            if first is not None and first.delivery_id == each.delivery_id:
-                made[each.delivery_id] = again(first, last_attempt=each.attempt, run=run, config_offset=config_offset)
-    producer = await open_producer(connection, client_id="tenterhook-deliveries")
-    try:
-        topic = connection.topic(topics.DELIVERIES)
-        pending = [
-            await producer.send(topic, codec.encode(each), key=each.integration.encode()) for each in made.values()
-        ]
-        for future in pending:
-            await future
-    finally:
-        await producer.stop()
-    return made
-
-
-async def _delivery_at(consumer: "AIOKafkaConsumer[Any, Any]", place: TopicPartition, offset: int) -> Delivery | None:
-    """The delivery there; None where it cannot be read."""
-    consumer.assign([place])
-    consumer.seek(place, offset)
-    records = (await consumer.getmany(place, timeout_ms=_POLL_MS, max_records=1)).get(place, [])
-    if not records or records[0].offset != offset:
-        return None
-    try:
-        return codec.decode_as(Delivery, records[0].value)
-    except codec.Unreadable:
-        return None
-
-
-def _report(made: dict[str, Delivery], refused: dict[str, str], *, as_json: bool) -> None:
+def _report(made: dict[str, MadeDelivery], refused: dict[str, str], *, as_json: bool) -> None:
     if as_json:
-        sent = [{"of": of, "id": each.delivery_id, "attempt": each.attempt} for of, each in made.items()]
+        sent = [{"of": of, "id": each.id, "attempt": each.attempt} for of, each in made.items()]
         print(json.dumps({"sent": sent, "refused": [{"id": of, "why": why} for of, why in refused.items()]}))
         return
     for of, each in made.items():
-        print(f"{of} is sent again as {each.delivery_id} (attempt {each.attempt})")
+        print(f"{of} is sent again as {each.id} (attempt {each.attempt})")
     for of, why in refused.items():
         print(f"{of} is not sent again: {why}", file=sys.stderr)
     if not made and not refused:

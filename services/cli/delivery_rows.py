@@ -16,7 +16,6 @@ class Wanted:
     outcome: str | None = None
     integration: str | None = None
     type: str | None = None
-    ids: frozenset[str] = frozenset()
     since_ms: int = 0
 
     def has(self, result: Result) -> bool:
@@ -25,7 +24,6 @@ class Wanted:
             (self.outcome is None or (result.outcome or "open") == self.outcome)
             and (self.integration is None or result.integration == self.integration)
             and (self.type is None or result.type == self.type)
-            and (not self.ids or result.delivery_id in self.ids)
             and result.finished_at_ms >= self.since_ms
         )
 

@@ -2,39 +2,43 @@
 
 import asyncio
 import json
+import os
 import ssl
+import sys
 import time
-from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import asdict
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Final
+from urllib.parse import quote, urlsplit
 
 import httpx
 from aiokafka.errors import KafkaError
 from cyclopts import Parameter
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from services.cli.access import READY_FILE, running_up
-from services.cli.errors import WrongUsage
+from services.cli.errors import Failed, WrongUsage
+from services.cli.findings import Finding, Verdict
 from services.cli.log_access import LogOptions, log_connection
+from services.cli.signatures import Unreadable, examined, sample_of
 from services.cli.tables import print_table
-from services.cli.verify import verified
 from services.dispatcher.guard import address_refusal, url_refusal
 from services.dispatcher.resolve import DnsFailed, Names
 from services.runtime.process import load_settings
+from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
 from services.vault.keks import KekError, check_keks, load_keyring
 from streams.connection import BrokerAway, Connection, brokers_at
 from streams.follower import Follower
 from streams.topics import APP_CONFIG, INTEGRATION_CONFIG, Partitions, examine
 from streams.views import Apps, Integrations
+from tenterhook import Client, Invalid, NotAllowed, Retries, TenterhookError
 
-Verdict = Literal["ok", "warning", "wrong"]
-
-_STYLES: Final = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
+_STYLES: Final[dict[Verdict, str]] = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 
 #: Brokers that a record survives the loss of one of.
 _SAFE_BROKERS: Final = 3
@@ -46,22 +50,12 @@ _ANSWER_S: Final = 5.0
 _READ_S: Final = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one look has found."""
-
-    check: str
-    verdict: Verdict
-    said: str
-    #: What to do; None where nothing has to be done.
-    remedy: str | None = None
-
-
 def doctor(
     *,
     url: str | None = None,
     sample: Path | None = None,
-    secret: str | None = None,
+    body: Path | None = None,
+    secret: Annotated[str | None, Parameter(env_var="TENTERHOOK_SIGNING_SECRET")] = None,
     log: LogOptions | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
@@ -70,16 +64,28 @@ def doctor(
 
     Args:
         url: Look also whether this address could be delivered to, and whether its certificate is good.
-        sample: Look also at the signatures of a request: a JSON file with "headers" and "body", as `sink` has seen it.
+        sample: Look only at the signatures of a request that came: a line of `sink --json`, JSON with "headers" and
+            "body", or the request as it went over the wire.
+        body: Its body, byte for byte, where that is in a file of its own.
         secret: The signing secret for that, whsec_...
         log: Which log.
         as_json: Print each finding as a line of JSON.
     """
-    if (sample is None) != (secret is None):
-        raise WrongUsage("--sample and --secret go together")
-    findings = asyncio.run(_found(load_settings(), log_connection(log or LogOptions()), url))
+    if sample is not None and secret is None:
+        raise WrongUsage("--sample takes --secret, or TENTERHOOK_SIGNING_SECRET")
+    if body is not None and sample is None:
+        raise WrongUsage("--body goes with --sample")
+    if sample is not None and url is not None:
+        raise WrongUsage("give one of --url and --sample")
+    try:
+        settings = load_settings()
+    except StartupError as error:
+        raise Failed(str(error)) from None
     if sample is not None:
-        findings.append(_signatures(sample, secret or "", load_settings().header_brand))
+        findings = _signatures(sample, body, secret or "", settings.header_brand)
+    else:
+        with Console(stderr=True, quiet=as_json or not sys.stderr.isatty()).status("Looking"):
+            findings = asyncio.run(_found(settings, log_connection(log or LogOptions()), url))
     if as_json:
         for each in findings:
             print(json.dumps(asdict(each)))
@@ -159,7 +165,49 @@ async def _of_services(settings: Settings) -> list[Finding]:
     own = {name: getattr(settings, name) for name in ("ingest", "admin", "dispatcher", "breaker")}
     addresses = {name: ready.get(name) or f"http://{each.host}:{each.port}" for name, each in own.items()}
     async with httpx.AsyncClient(timeout=_ANSWER_S, trust_env=False) as http:
-        return [each for name, url in addresses.items() for each in await _of_service(http, name, url)]
+        found = [each for name, url in addresses.items() for each in await _of_service(http, name, url)]
+    known = {
+        "app": os.environ.get("TENTERHOOK_APP") or ready.get("app"),
+        "key": os.environ.get("TENTERHOOK_KEY") or ready.get("secretKey"),
+        "token": os.environ.get("TENTERHOOK_TOKEN") or ready.get("token"),
+    }
+    reached = {each.check for each in found if each.verdict == "ok"}
+    return found + await _of_access(known, addresses, reached)
+
+
+async def _of_access(known: dict[str, str | None], addresses: dict[str, str], reached: set[str]) -> list[Finding]:
+    """Whether the key and the token that commands would use here open what they are for; writes nothing."""
+    app = known["app"] or "-"
+    found = []
+    retries = Retries(attempts=1)
+    async with Client(
+        app,
+        key=known["key"],
+        ingest=addresses["ingest"],
+        token=known["token"],
+        admin=addresses["admin"],
+        retries=retries,
+        timeout_s=_ANSWER_S,
+    ) as client:
+        if known["token"] and "admin" in reached:
+            ask = client.ask("GET", f"/v1/apps/{quote(app, safe='')}" if known["app"] else "/v1/apps")
+            found.append(await _opens("token", ask, "make one: `tenterhook tokens create`"))
+        if known["key"] and known["app"] and "ingest" in reached:
+            # An event of no type: refused as such by whoever takes the key, so nothing is stored.
+            found.append(await _opens("ingest key", client.send(""), "make one: `tenterhook apps keys create`"))
+    return found
+
+
+async def _opens(check: str, asked: Awaitable[object], remedy: str) -> Finding:
+    try:
+        await asked
+    except NotAllowed as refused:
+        return Finding(check, "wrong", str(refused), remedy)
+    except Invalid:
+        pass
+    except TenterhookError as error:
+        return Finding(check, "warning", str(error), "look at the service's log")
+    return Finding(check, "ok", "it opens what it is for")
 
 
 async def _of_service(http: httpx.AsyncClient, name: str, url: str) -> list[Finding]:
@@ -249,20 +297,14 @@ def _reason(error: ssl.SSLError) -> str:
 # -- a request that came -------------------------------------------------------------------------------------
 
 
-def _signatures(sample: Path, secret: str, brand: str) -> Finding:
+def _signatures(sample: Path, body: Path | None, secret: str, brand: str) -> list[Finding]:
     try:
-        given: Any = json.loads(sample.read_text(encoding="utf-8"))
-        headers, body = httpx.Headers(given["headers"]), str(given["body"]).encode()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WrongUsage(f"--sample: {sample} is no JSON with headers and body ({type(error).__name__})") from None
-    # Its own time: a sample is old when somebody looks at it.
-    sent_s = float(headers.get("webhook-timestamp") or 0)
-    seen = verified(headers, body, secret, brand=brand, now_s=sent_s)
-    said = f"{brand}-Signature: {seen.brand}; webhook-signature: {seen.standard}"
-    if "no" in (seen.brand, seen.standard):
-        remedy = "take the raw body, byte for byte, and the secret's whole text; after a rotation the other secret"
-        return Finding("signature", "wrong", said, remedy)
-    return Finding("signature", "ok", said)
+        captured = sample_of(sample.read_bytes(), None if body is None else body.read_bytes())
+    except OSError as error:
+        raise WrongUsage(f"--sample or --body cannot be read ({error.strerror})") from None
+    except Unreadable as error:
+        raise WrongUsage(f"--sample: {error}") from None
+    return examined(captured, secret, brand=brand, now_s=time.time())
 
 
 def _show(findings: list[Finding]) -> None:

@@ -1,32 +1,77 @@
-"""Asks a service over HTTP, and says in one line what went wrong."""
+"""Asks a service from code that waits, over the client for Python services, and says in one line what went wrong."""
 
-from typing import Any, Final
-from urllib.parse import urlsplit
+import asyncio
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
 
-import httpx
+from rich.console import Console
 
 from services.cli.access import Access
 from services.cli.errors import Failed
+from tenterhook import Client, NoAnswer, Refused
 
-#: Longer than a service waits for its broker (5 s), so that its own answer is what is shown.
-TIMEOUT_S: Final = 15.0
+T = TypeVar("T")
 
-_LOOPBACK: Final = {"127.0.0.1", "localhost", "::1"}
-
-
-def client(url: str, headers: dict[str, str]) -> httpx.Client:
-    """A client of the service at *url*. Proxies of the environment are used, but never for this machine."""
-    return httpx.Client(
-        base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=urlsplit(url).hostname not in _LOOPBACK
-    )
+#: Who waits for longer than this sees that something is going on.
+_SHOWS_AFTER_S: Final = 1.0
 
 
-def admin_client(admin: Access) -> httpx.Client:
+class Waiting:
+    """A client whose answers are waited for, one after another."""
+
+    def __init__(self, runner: asyncio.Runner, client: Client) -> None:
+        self._runner = runner
+        self.client = client
+        #: Whether it may show that it waits: not where a bar moves already.
+        self.shows = sys.stderr.isatty()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """
+        What it returns.
+
+        Raises:
+            Failed: there was no answer, or it was a refusal; the message has the problem's code and detail.
+        """
+        try:
+            return self._runner.run(self._watched(work))
+        except NoAnswer as error:
+            hint = ": is it running? `tenterhook up` starts it" if "cannot be reached" in str(error) else ""
+            raise Failed(f"{error}{hint}") from None
+        except Refused as refused:
+            raise Failed(str(refused)) from None
+
+    async def _watched(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((task,), timeout=_SHOWS_AFTER_S)
+            if task.done() or not self.shows:
+                return await task
+            with Console(stderr=True).status("Waiting for the answer"):
+                return await task
+        finally:
+            task.cancel()
+
+
+@contextmanager
+def waiting(client: Client) -> Iterator[Waiting]:
+    """The client until the block ends, which closes it."""
+    with asyncio.Runner() as runner:
+        try:
+            yield Waiting(runner, client)
+        finally:
+            runner.run(client.close())
+
+
+@contextmanager
+def admin_client(admin: Access) -> Iterator[Waiting]:
     """A client of the admin API that shows its token."""
-    return client(admin.url, {"Authorization": f"Bearer {admin.credential}"})
+    with waiting(Client(admin.app, admin=admin.url, token=admin.credential)) as http:
+        yield http
 
 
-def listed(client: httpx.Client, path: str) -> list[dict[str, Any]]:
+def listed(http: Waiting, path: str) -> list[dict[str, Any]]:
     """
     All items of a list, page after page.
 
@@ -36,40 +81,17 @@ def listed(client: httpx.Client, path: str) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     cursor: str | None = ""
     while cursor is not None:
-        page = ask(client, "GET", path, params={"limit": 200, "cursor": cursor})
+        page = ask(http, "GET", path, params={"limit": 200, "cursor": cursor})
         items += page["items"]
         cursor = page["next"]
     return items
 
 
-def ask(client: httpx.Client, method: str, path: str, **request: Any) -> Any:
+def ask(http: Waiting, method: str, path: str, **request: Any) -> Any:
     """
-    The JSON of a 2xx answer; None where it has no body.
+    The JSON of a 2xx answer; None where it has no body. *request*: `json`, `params`, `headers`.
 
     Raises:
-        Failed: there was no answer, or it was a refusal; the message has the problem's code and detail.
+        Failed: there was no answer, or it was a refusal.
     """
-    try:
-        response = client.request(method, path, **request)
-    except httpx.InvalidURL:
-        raise Failed(f"{client.base_url} is no address: correct it") from None
-    except httpx.TimeoutException:
-        raise Failed(f"{client.base_url} did not answer within {TIMEOUT_S:.0f} s") from None
-    except httpx.TransportError as error:
-        raise Failed(
-            f"{client.base_url} cannot be reached ({error}): is it running? `tenterhook up` starts it"
-        ) from None
-    if response.is_success:
-        return response.json() if response.content else None
-    raise Failed(_refusal(response))
-
-
-def _refusal(response: httpx.Response) -> str:
-    """Code and detail of the problem; the status alone where it is none of ours."""
-    try:
-        problem = response.json()
-        return f"{problem['code']}: {problem['detail']}"
-    except (ValueError, KeyError, TypeError):
-        return (
-            f"{response.url.host} answered {response.status_code} {response.reason_phrase}, and not as tenterhook does"
-        )
+    return http.run(http.client.ask(method, path, **request))

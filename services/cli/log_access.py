@@ -5,7 +5,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -20,6 +19,7 @@ from services.cli.access import READY_FILE, running_up
 from services.cli.errors import Failed, WrongUsage
 from services.runtime.process import load_settings
 from services.runtime.serving import StartupError
+from services.runtime.times import read_ms
 from streams import takeover
 from streams.connection import BrokerAway, Connection, brokers_at
 from streams.features import features_of
@@ -88,16 +88,15 @@ def ask_log(connection: Connection, work: Coroutine[Any, Any, T]) -> T:
 
 def time_ms(given: str, option: str) -> int:
     """
-    A time in ISO 8601, milliseconds since 1970 UTC. Without a zone it is UTC.
+    A time in ISO 8601 with its zone, milliseconds since 1970 UTC.
 
     Raises:
         WrongUsage: it is none.
     """
-    try:
-        at = datetime.fromisoformat(given)
-    except ValueError:
-        raise WrongUsage(f"{option} takes a time in ISO 8601, for example 2026-01-02T03:04:05Z") from None
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    at_ms = read_ms(given)
+    if at_ms is None:
+        raise WrongUsage(f"{option} takes a time in ISO 8601 with its zone, for example 2026-01-02T03:04:05Z")
+    return at_ms
 
 
 @asynccontextmanager

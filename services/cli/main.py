@@ -1,7 +1,7 @@
 """
 The `tenterhook` command: names and where they live; each is imported when it is called.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.
+Exit codes: 0 done, 1 failed (or ended by Ctrl-C before it was done), 2 wrong usage.
 """
 
 import sys
@@ -41,6 +41,7 @@ COMMANDS: Final = (
     ("backup", "services.cli.backup:backup", _RUN, "Write the configuration and its audit log to a file."),
     ("restore", "services.cli.backup:restore", _RUN, "Write a backup's records to a new installation."),
     ("settings", "services.cli.settings:settings", _RUN, "Print all settings with their value and source."),
+    ("completion", "services.cli.completion:completion", _RUN, "Print what bash, zsh or fish completes words with."),
     ("ingest", "services.cli.services:ingest", _RUN, "Run the ingest service: events over HTTP onto the log."),
     ("dispatcher", "services.cli.services:dispatcher", _RUN, "Run a dispatcher: it delivers events to integrations."),
     ("breaker", "services.cli.breaker:breaker", _RUN, "Run the breaker: it counts failures and pauses."),
@@ -61,6 +62,7 @@ def commands(*, listing: bool = False) -> App:
         help="Webhook delivery on Kafka: every accepted event reaches every integration that selected it, or says "
         "why not.",
         version=lambda: version("tenterhook"),
+        suppress_keyboard_interrupt=False,  # `main` knows the exit codes
     )
     for order, (name, path, group, line) in enumerate(COMMANDS):
         app.command(path, name=name, group=group, help=line if listing else None, sort_key=order)
@@ -75,6 +77,9 @@ def main() -> None:
     except CommandError as error:
         print(f"tenterhook: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         # Whoever read our output has had enough: `tenterhook ... | head`.
         sys.stderr.close()

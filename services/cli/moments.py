@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from services.cli.times import iso
+from services.runtime.times import iso
 from streams.records import Delivery, Event, FanOutReceipt, HandOver, Quarantined, Record, Result
 
 #: At one time, in the order of an event's life: the clocks of several machines are one millisecond each.
@@ -89,6 +89,10 @@ def _told(record: Record, topic: str) -> tuple[str, dict[str, Any]] | None:
             "reason": record.reason,
             "detail": record.detail,
             "ms": record.finished_at_ms - record.started_at_ms,
+            "dnsMs": _ms(record.dns_us),
+            "connectMs": _ms(record.connect_us),
+            "waitMs": _ms(record.wait_us),
+            "readMs": _ms(record.read_us),
             "next": record.next_attempt,
             "due": _time(record.next_due_at_ms),
         }
@@ -112,3 +116,7 @@ def _delivery(record: Delivery, topic: str) -> tuple[str, dict[str, Any]]:
 
 def _time(at_ms: int | None) -> str | None:
     return None if at_ms is None else iso(at_ms)
+
+
+def _ms(us: int | None) -> float | None:
+    return None if us is None else us / 1000

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from aiokafka import ConsumerRecord
 from cyclopts import Parameter
 from rich.console import Console
+from rich.progress import Progress
 from rich.text import Text
 
 from services.cli.errors import WrongUsage
@@ -18,20 +19,27 @@ from services.cli.log_access import (
     ask_log,
     log_connection,
     partitions_of,
+    progress_bar,
     read,
     reading,
     spans_of,
     starts_at,
     time_ms,
 )
-from services.cli.times import iso
 from services.history.shown import attempt_json
+from services.runtime.times import iso
 from streams import codec
 from streams.connection import Connection
 from streams.records import Result
 from streams.topics import RESULTS
 
-_STYLES: Final = {"delivered": "green", "rejected": "red", "exhausted": "bold red", "blocked": "magenta"}
+_STYLES: Final = {
+    "delivered": "green",
+    "rejected": "red",
+    "exhausted": "bold red",
+    "blocked": "magenta",
+    "discarded": "dim",
+}
 
 _POLL_MS: Final = 500
 
@@ -43,12 +51,20 @@ class Wanted:
     app: str | None = None
     integration: str | None = None
     type: str | None = None
+    event: str | None = None
+    cause: str | None = None
     #: `open`: attempts that another one follows; `failed`: every attempt that did not deliver.
     outcome: str | None = None
 
     def has(self, result: Result) -> bool:
         """Whether this one is among them."""
-        pairs = ((self.app, result.app), (self.integration, result.integration), (self.type, result.type))
+        pairs = (
+            (self.app, result.app),
+            (self.integration, result.integration),
+            (self.type, result.type),
+            (self.event, result.event_id),
+            (self.cause, result.cause),
+        )
         if any(wanted is not None and wanted != given for wanted, given in pairs):
             return False
         if self.outcome == "failed":
@@ -61,6 +77,8 @@ def results(
     of_app: Annotated[str | None, Parameter(name="--app")] = None,
     integration: str | None = None,
     type: str | None = None,  # noqa: A002  # the field's name
+    event: str | None = None,
+    cause: Literal["live", "retry", "replay", "test"] | None = None,
     outcome: Literal["delivered", "rejected", "exhausted", "blocked", "discarded", "open", "failed"] | None = None,
     since: str | None = None,
     follow: bool = True,
@@ -74,6 +92,8 @@ def results(
         of_app: Only of this app.
         integration: Only of this integration.
         type: Only of events of this type.
+        event: Only of the event with this id.
+        cause: Only of deliveries that were made so: live, or what a person asked for.
         outcome: Only these; open: another attempt follows; failed: whatever did not deliver.
         since: Begin with results of this time or later, 2026-01-02T03:04:05Z; else with the next one.
         follow: Go on with those to come. --no-follow ends with the newest; takes --since.
@@ -84,7 +104,7 @@ def results(
         raise WrongUsage("--no-follow takes --since: there is nothing to show otherwise")
     since_ms = None if since is None else time_ms(since, "--since")
     connection = log_connection(log or LogOptions())
-    wanted = Wanted(of_app, integration, type, outcome)
+    wanted = Wanted(of_app, integration, type, event, cause, outcome)
     console = Console(highlight=False, soft_wrap=True)
 
     def show(result: Result) -> None:
@@ -108,7 +128,10 @@ async def _followed(
     async with reading(connection) as consumer:
         spans = await spans_of(consumer, connection, there[RESULTS])
         if since_ms is not None:
-            for each in await _past(connection, await starts_at(consumer, connection, spans, since_ms), since_ms):
+            starts = await starts_at(consumer, connection, spans, since_ms)
+            with progress_bar(quiet=False) as progress:
+                past = await _past(connection, starts, since_ms, progress)
+            for each in past:
                 show(each)
         if follow:
             consumer.assign(list(spans))
@@ -120,11 +143,13 @@ async def _followed(
                         show(each)
 
 
-async def _past(connection: Connection, spans: Spans, since_ms: int) -> list[Result]:
+async def _past(connection: Connection, spans: Spans, since_ms: int, progress: Progress) -> list[Result]:
     """Results of that time or later, in the order in which they were made."""
     found: list[Result] = []
+    task = progress.add_task("Reading results", total=sum(end - start for start, end in spans.values()))
 
     def keep(record: "ConsumerRecord[Any, Any]") -> None:
+        progress.advance(task)
         result = _result(record)
         if result is not None and result.finished_at_ms >= since_ms:
             found.append(result)

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from services.cli.access import Access, AdminOptions, admin_access
 from services.cli.errors import Failed, WrongUsage
-from services.cli.http import ask
-from services.cli.integrations.shared import admin_client, every, files, one, pairs, with_ids
+from services.cli.http import admin_client, ask, listed
+from services.cli.integrations.shared import files, one, pairs, with_ids
 from services.cli.tables import print_table
 
 app = App(name="secrets")
@@ -159,8 +159,9 @@ def rewrap(
     admin = admin_access(access or AdminOptions())
     left = 0
     with admin_client(admin) as http:
-        apps = [each["id"] for each in every(http, "/v1/apps")] if all_apps else [admin.app]
+        apps = [each["id"] for each in listed(http, "/v1/apps")] if all_apps else [admin.app]
         console = Console(stderr=True, quiet=as_json or not sys.stderr.isatty())
+        http.shows = False
         for name in track(apps, "Moving secrets", console=console, transient=True):
             body = {"newDataKeys": True} if new_data_keys else {}
             moved = ask(http, "POST", f"/v1/apps/{quote(name, safe='')}/rewrap", json=body)

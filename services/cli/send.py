@@ -4,8 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated, Any, Final
 
 import msgspec
 from cyclopts import Parameter
@@ -14,7 +13,12 @@ from rich.progress import Progress
 
 from services.cli.access import ingest_access
 from services.cli.errors import Failed, WrongUsage
-from services.cli.http import ask, client
+from services.cli.http import waiting
+from services.runtime.times import iso
+from tenterhook import Accepted, Client, Retries, TenterhookError
+
+#: Of one event, where ingest has no time for it.
+_ATTEMPTS: Final = 4
 
 
 def send(
@@ -29,6 +33,7 @@ def send(
     ordering_key: str | None = None,
     origin: str | None = None,
     count: int = 1,
+    retry: bool = True,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
     """
@@ -44,37 +49,55 @@ def send(
         ordering_key: What it is about, for integrations that keep order by key.
         origin: The page it comes from, as a browser would say; public keys need one.
         count: How many, one after another.
+        retry: Send it again, with the same id, where ingest has no time for it (429, 503).
         as_json: Print each answer as a line of JSON.
     """
     if count < 1:
         raise WrongUsage("--count must be at least 1")
     if id is not None and count > 1:
         raise WrongUsage("--id names one event: leave it out, or send one")
-    event: dict[str, Any] = {"type": type, "id": id, "orderingKey": ordering_key}
-    event = {field: value for field, value in event.items() if value is not None}
-    if payload is not None:
-        event["payload"] = msgspec.Raw(_payload(payload))
+    content = None if payload is None else msgspec.Raw(_payload(payload))
     access = ingest_access(app, ingest, key)
-    headers = {"Authorization": f"Bearer {access.credential}", "Content-Type": "application/json"}
-    if origin is not None:
-        headers["Origin"] = origin
-    with client(access.url, headers) as http:
-        path, content = f"/v1/apps/{quote(access.app, safe='')}/events", msgspec.json.encode(event)
+    client = Client(
+        access.app,
+        key=access.credential,
+        ingest=access.url,
+        origin=origin,
+        # Somebody waits: where nobody answers, they are told at once.
+        retries=Retries(attempts=_ATTEMPTS if retry else 1, when_unanswered=False),
+        on_retry=_say_again,
+    )
+    with waiting(client) as http:
+        http.shows = http.shows and count == 1
         for at in _counted(count, quiet=as_json):
             try:
-                accepted = ask(http, "POST", path, content=content)
+                accepted = http.run(client.send(type, content, id=id, ordering_key=ordering_key))
             except Failed as failed:
                 raise Failed(f"{failed} ({at} of {count} were accepted)" if count > 1 else str(failed)) from None
             if as_json:
-                print(json.dumps(accepted))
+                print(json.dumps(_document(accepted)))
             elif count == 1:
-                print(f"Accepted {accepted['id']} at {accepted['acceptedAt']}{_again(accepted)}")
+                print(f"Accepted {accepted.id} at {_time(accepted)}{_again(accepted)}")
     if count > 1 and not as_json:
         print(f"Accepted {count} events")
 
 
-def _again(accepted: dict[str, Any]) -> str:
-    return ": a repeat, delivered once" if accepted.get("duplicate") else ""
+def _document(accepted: Accepted) -> dict[str, Any]:
+    """As ingest answers it."""
+    shown: dict[str, Any] = {"id": accepted.id, "acceptedAt": _time(accepted)}
+    return shown | ({"duplicate": True} if accepted.duplicate else {})
+
+
+def _time(accepted: Accepted) -> str:
+    return iso(round(accepted.accepted_at.timestamp() * 1000))
+
+
+def _again(accepted: Accepted) -> str:
+    return ": a repeat, delivered once" if accepted.duplicate else ""
+
+
+def _say_again(error: TenterhookError, wait_s: float) -> None:
+    print(f"tenterhook: {error} Again in {wait_s:.1f} s.", file=sys.stderr)
 
 
 def _payload(given: str) -> bytes:

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import secrets
+import sys
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 from cyclopts import App, Parameter
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from uuid_utils import uuid7
@@ -126,7 +128,8 @@ def first(
         as_json: Print the token as JSON.
     """
     connection = log_connection(log or LogOptions())
-    created = ask_log(connection, _first(connection, name))
+    with Console(stderr=True, quiet=as_json or not sys.stderr.isatty()).status("Reading the configuration"):
+        created = ask_log(connection, _first(connection, name))
     if as_json:
         print(json.dumps(created))
     else:

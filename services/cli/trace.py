@@ -1,11 +1,13 @@
 """`tenterhook trace`: one event's life, from all topics."""
 
 import json
+import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 from cyclopts import Parameter
+from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
@@ -25,11 +27,15 @@ from services.cli.log_access import (
     time_ms,
 )
 from services.cli.moments import Moment, is_about, moment, put_aside, timeline
+from services.cli.picture import picture
 from services.cli.tables import print_table
-from services.cli.times import iso
+from services.runtime.times import iso
 from streams import codec, topics
 from streams.connection import Connection
 from streams.records import Delivery, Event, FanOutReceipt, Quarantined, Record, Result
+
+#: Columns of a picture that is no terminal's.
+_IN_A_FILE: Final = 160
 
 #: Clocks of ingest and of the broker may differ by so much: the topics are read from that much before the event on.
 _SLACK_MS = 60_000
@@ -41,16 +47,20 @@ def trace(
     *,
     app: Annotated[str | None, Parameter(env_var="TENTERHOOK_APP")] = None,
     since: str | None = None,
+    table: Annotated[bool, Parameter(negative=())] = False,
     log: LogOptions | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
     """
-    Show one event's life across all topics: accepted, receipt, deliveries, attempts and waits, outcome, quarantine.
+    Show one event's life across all topics: accepted, fanned out, and of each integration the attempts and waits.
+
+    Bars show when, as wide as the terminal; time is stretched where much happens.
 
     Args:
         event: Its id, as ingest answered it, or the id of its record, rec_...
         app: Only this app's: apps may use the same ids.
         since: Look for it only among events accepted at this time or later, 2026-01-02T03:04:05Z.
+        table: Each record on a line of its own, with the place where it stands.
         log: Which log.
         as_json: Print the moments as JSON.
     """
@@ -62,8 +72,10 @@ def trace(
         raise Failed(f"no event {event} is kept: events are for 7 days. Check the id, --app and --topic-prefix")
     if as_json:
         print(json.dumps([_document(each) for each in found]))
-    else:
+    elif table:
         _show(found)
+    else:
+        _draw(event, found)
 
 
 class _Trace:
@@ -163,6 +175,13 @@ def _decoded(value: bytes | None) -> Record | None:
 def _document(one: Moment) -> dict[str, Any]:
     fields = asdict(one)
     return {"at": iso(fields.pop("at_ms"))} | fields
+
+
+def _draw(event: str, moments: list[Moment]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else _IN_A_FILE, highlight=False, soft_wrap=True)
+    print(f"{event}, {iso(moments[0].at_ms)}")
+    for line in picture(moments, width=console.width, ascii_only=console.options.ascii_only):
+        console.print(line)
 
 
 def _show(moments: list[Moment]) -> None:

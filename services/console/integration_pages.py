@@ -11,7 +11,6 @@ from schemas.profiles import DEFAULT_TIMEOUT_MS, Profile
 from services.admin.routes.integrations import COLLECTIONS
 from services.admin.routes.route import Api, refusal
 from services.admin.rules import Refused
-from services.admin.shown import iso
 from services.console.access import Access, Handler, Visit, seen
 from services.console.at import COLLECTION, ONE, At, acted_on, looked_at
 from services.console.forms import (
@@ -28,6 +27,7 @@ from services.console.forms import (
 from services.console.rendering import html
 from services.console.why import Emitted, checks
 from services.runtime.problems import Problem
+from services.runtime.times import iso
 from streams.records import AppConfig
 
 #: How far back "does the app emit them?" looks into the log.

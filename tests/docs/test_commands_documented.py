@@ -55,6 +55,28 @@ def test_no_command_and_no_option_is_made_up(name):
     assert set(re.findall(r"--[a-z-]+", tables)) <= options(ALL[name])
 
 
+#: Those that show and change nothing that a program would read, and why.
+WITHOUT_JSON = {
+    "completion": "what it prints is a shell's",
+    "ingest": "runs until it is stopped; its logs are JSON where they are no terminal's",
+    "dispatcher": "as ingest",
+    "admin": "as ingest",
+}
+
+
+def test_every_command_prints_json_for_programs_or_is_known_not_to():
+    assert {name for name, of in ALL.items() if "--json" not in options(of)} == set(WITHOUT_JSON)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_wrong_usage_is_exit_code_2_in_every_command(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        commands()([*name.split(), "--no-such-option"])
+
+    assert ended.value.code == 2
+    assert "".join(capsys.readouterr())
+
+
 @pytest.mark.parametrize(("name", "line"), [(name, line) for name, _, _, line in COMMANDS])
 def test_every_command_says_in_one_line_what_it_does(name, line):
     assert line.endswith(".")

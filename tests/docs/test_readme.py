@@ -12,7 +12,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: `services/…`, in prose and tables; not in commands.
-PATHS = sorted(set(re.findall(r"`((?:services|streams|schemas|docs|deploy|examples|bench)/[\w./-]*)`", README)))
+PATHS = sorted(
+    set(re.findall(r"`((?:services|streams|schemas|tenterhook|docs|deploy|examples|bench)/[\w./-]*)`", README))
+)
 
 
 @pytest.mark.parametrize("path", PATHS)

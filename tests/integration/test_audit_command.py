@@ -11,7 +11,7 @@ import pytest
 from services.admin.audit import FIRST, chained, hash_of_record
 from services.cli.audit import audit, list_, verify_
 from services.cli.log_access import LogOptions
-from services.cli.times import iso
+from services.runtime.times import iso
 from streams import codec
 from streams.connection import Connection
 from streams.producer import open_producer

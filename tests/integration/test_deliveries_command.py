@@ -1,4 +1,4 @@
-"""`tenterhook deliveries` and `trace` over a log on a real broker."""
+"""`tenterhook deliveries list` and `trace` over a log on a real broker."""
 
 import asyncio
 import json
@@ -7,18 +7,15 @@ from typing import Any
 
 import pytest
 
-from services.cli.deliveries import ASK_ABOVE, list_, retry
-from services.cli.errors import Failed, WrongUsage
+from services.cli.deliveries import list_
+from services.cli.errors import Failed
 from services.cli.log_access import LogOptions
 from services.cli.trace import trace
 from streams import codec, topics
 from streams.connection import Connection
-from streams.delivery_ids import delivery_id
 from streams.records import Quarantined
 from tests.logs import Log, log_of, make_event
 from tests.reconciling import deliver_all, delivery_of, make_receipt, result_of
-from tests.records import make_integration
-from tests.waiting import eventually
 
 
 async def asked(command: Any, connection: Connection, capsys: Any, *args: Any, **options: Any) -> Any:
@@ -66,73 +63,6 @@ async def test_a_delivery_is_one_row_with_its_outcome_and_the_newest_is_last(con
     assert [each["id"] for each in one["items"]] == [waiting.delivery_id]
     assert one["leftOut"] == 3
     assert none == later == []
-
-
-async def test_what_has_ended_is_sent_again_as_a_delivery_of_its_own(connection, capsys):
-    async with log_of(connection) as log:
-        config_offset = await log.integration(make_integration("int_a"))
-        event, ended = await failed(log, FAILED, EXHAUSTED)
-        said = await asked(retry, connection, capsys, ended.delivery_id)
-        again = await eventually(lambda: next((each for each in log.deliveries if each.cause == "retry"), None))
-        first, second = [each for each in log.deliveries if each.integration == "int_a"]
-
-        assert said == {
-            "sent": [{"of": ended.delivery_id, "id": again.delivery_id, "attempt": 3}],
-            "refused": [],
-        }
-        assert (first, second) == (ended, again)
-        assert again.delivery_id == delivery_id(event.record_id, "int_a", again.run) != ended.delivery_id
-        assert (again.of, again.attempt, again.payload, again.event_id) == (
-            ended.delivery_id,
-            3,
-            event.payload,
-            event.event_id,
-        )
-        assert (again.source_partition, again.source_offset) == (ended.source_partition, ended.source_offset)
-        assert again.config_offset == config_offset + 1
-
-        # What came of that one leads back to the first.
-        at = next(each.raw for each in log.seen[topics.DELIVERIES] if each.record == again)
-        await log.raw(topics.RESULTS, codec.encode(result_of(again, at, outcome="exhausted", attempt=3)), b"int_a")
-        said = await asked(retry, connection, capsys, again.delivery_id)
-        third = await eventually(lambda: next((each for each in log.deliveries if each.attempt == 4), None))
-        assert (third.of, third.run != again.run) == (ended.delivery_id, True)
-
-
-async def test_what_cannot_be_sent_again_is_refused_with_the_reason(embedded_connection, capsys):
-    async with log_of(embedded_connection) as log:
-        _, waiting = await failed(log, FAILED)
-        event = make_event()
-        gone = delivery_of(event, make_receipt(event, 0, 0), "int_a")
-        was_at = result_of(gone, outcome="exhausted", source_partition=1, source_offset=999)
-        await log.raw(topics.RESULTS, codec.encode(was_at), b"int_a")
-        said = await asked(retry, embedded_connection, capsys, waiting.delivery_id, gone.delivery_id, "dlv_" + "0" * 32)
-
-    assert said["sent"] == []
-    assert {each["id"]: each["why"] for each in said["refused"]} == {
-        waiting.delivery_id: "it is still being tried",
-        gone.delivery_id: "its payload has fallen out of retention (deliveries are kept for 7 days)",
-        "dlv_" + "0" * 32: "there is no result of it that is kept",
-    }
-
-
-async def test_many_are_sent_again_only_when_somebody_agrees(embedded_connection, capsys):
-    async with log_of(embedded_connection) as log:
-        for _ in range(ASK_ABOVE + 1):
-            await failed(log, EXHAUSTED)
-        await failed(log, EXHAUSTED, integration="int_b")
-        with pytest.raises(Failed, match="--yes"):
-            await asked(retry, embedded_connection, capsys, outcome="exhausted")
-        one = await asked(retry, embedded_connection, capsys, outcome="exhausted", integration="int_b")
-        all_ = await asked(retry, embedded_connection, capsys, outcome="exhausted", yes=True)
-
-    assert (len(one["sent"]), len(all_["sent"])) == (1, ASK_ABOVE + 2)
-
-
-@pytest.mark.parametrize("given", [{}, {"outcome": "open"}])
-def test_what_is_sent_again_has_to_be_said(given):
-    with pytest.raises(WrongUsage):
-        retry(**given)
 
 
 async def test_a_trace_is_the_whole_life_of_the_event_and_of_no_other(connection, capsys):
@@ -191,10 +121,10 @@ async def test_people_read_tables(embedded_connection, capsys):
         event, delivery = await failed(log, EXHAUSTED)
         options = LogOptions(broker=embedded_connection.bootstrap, topic_prefix=embedded_connection.prefix)
         await asyncio.to_thread(list_, log=options)
+        await asyncio.to_thread(trace, event.event_id, log=options, table=True)
         await asyncio.to_thread(trace, event.event_id, log=options)
-        assert await asyncio.to_thread(retry, delivery.delivery_id, log=options) == 0
 
     said = capsys.readouterr().out
     assert "exhausted" in said
     assert "receipt" in said
-    assert f"{delivery.delivery_id} is sent again as dlv_" in said
+    assert f"int_a  exhausted  (live, {delivery.delivery_id})" in said

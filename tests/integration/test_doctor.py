@@ -1,22 +1,14 @@
 """`tenterhook doctor`: what it finds in a set-up that is well, and in those that are not."""
 
-import base64
-import json
 import ssl
 
-import pytest
-
 from services.cli import doctor as command
-from services.cli.doctor import _dialled, _found, _of_url, _signatures
-from services.cli.errors import WrongUsage
-from services.dispatcher.sign import brand_signature, standard_signature
+from services.cli.doctor import _dialled, _found, _of_access, _of_url
 from services.vault.data_keys import with_data_key
 from services.vault.seal import Keyring
 from streams.connection import Connection
-from tests.admins import KEK, admin_at, admin_settings, furnish, put_apps
+from tests.admins import KEK, KNOWN, admin_at, admin_settings, furnish, put_apps
 from tests.apps import make_app
-
-SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 
 
 def verdicts(findings):
@@ -36,7 +28,13 @@ async def test_a_set_up_that_is_well_and_lacks_a_service(kafka_connection, monke
             }
         )
         found = await _found(settings, kafka_connection, None)
+        addresses = {"admin": admin.served.url, "ingest": "http://127.0.0.1:9"}
+        opened = [
+            await _of_access({"app": "demo", "key": None, "token": token}, addresses, {"admin"})
+            for token in (KNOWN.token, "tok_wrong")
+        ]
 
+    assert [(each.check, each.verdict) for [each] in opened] == [("token", "ok"), ("token", "wrong")]
     seen = verdicts(found)
     assert (seen["topics"], seen["key-encryption key"], seen["admin"]) == ("ok", "ok", "ok")
     assert (seen["broker"], seen["dispatcher"]) == ("warning", "warning")
@@ -78,21 +76,3 @@ async def test_a_certificate_that_is_not_good(monkeypatch):
     monkeypatch.setattr(command.asyncio, "open_connection", refused)
 
     assert "certificate" in (await _dialled("crm.example", 443, is_tls=True)).said
-
-
-def test_the_signatures_of_a_sample(tmp_path):
-    body = b'{"event":"call_ended"}'
-    headers = {
-        "X-ApifyCloud-Signature": brand_signature(SECRET, body),
-        "webhook-id": "evt_1",
-        "webhook-timestamp": "1767323045",
-        "webhook-signature": standard_signature([SECRET], "evt_1", 1767323045, body),
-    }
-    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
-    good.write_text(json.dumps({"headers": headers, "body": body.decode()}))
-    bad.write_text(json.dumps({"headers": headers, "body": body.decode() + " "}))
-
-    assert _signatures(good, SECRET, "X-ApifyCloud").verdict == "ok"
-    assert _signatures(bad, SECRET, "X-ApifyCloud").verdict == "wrong"
-    with pytest.raises(WrongUsage, match="no JSON"):
-        _signatures(tmp_path / "none.json", SECRET, "X-ApifyCloud")

@@ -1,16 +1,9 @@
-"""Replays by a dispatcher in this process, on real brokers and real HTTP; the command that asks for them."""
+"""Replays by a dispatcher in this process, on real brokers and real HTTP."""
 
 import asyncio
-import json
 import time
 from typing import Any
 
-import pytest
-
-from services.cli.errors import Failed, WrongUsage
-from services.cli.log_access import LogOptions
-from services.cli.replay import cancel, list_, start
-from services.cli.times import iso
 from services.dispatcher.dry_run import dry_run
 from services.dispatcher.replaying import MAX_AT_ONCE, MAX_OPEN
 from streams import codec, topics
@@ -230,64 +223,3 @@ async def test_a_dry_run_counts_and_shows_and_writes_nothing(connection: Connect
     assert [each.event_id for each in found.sample] == [event.event_id for event in events[50:52]]
     assert {each.url for each in found.sample} == {"https://new.example/x"}
     assert len(log.deliveries) == before + 1
-
-
-def options(connection: Connection) -> LogOptions:
-    return LogOptions(broker=connection.bootstrap, topic_prefix=connection.prefix)
-
-
-async def asked_for(command: Any, connection: Connection, capsys: Any, *args: Any, **given: Any) -> tuple[Any, Any]:
-    """Its exit code, and what it prints as JSON."""
-    capsys.readouterr()
-    code = await asyncio.to_thread(command, *args, log=options(connection), as_json=True, **given)
-    # Behind what the dispatcher logs, which is in this process.
-    return code, json.loads(capsys.readouterr().out.splitlines()[-1])
-
-
-async def test_the_command_shows_starts_watches_lists_and_cancels(connection: Connection, capsys):
-    async with log_of(connection) as log, receiver() as to:
-        await log.integration(to.integration("int_1", events=["live"]))
-        since = iso(time.time_ns() // 1_000_000 - 1_000)
-        given = {"since": since, "type": ("call_ended",)}
-        async with dispatching(connection):
-            await log.events(*(make_event(number) for number in range(30)))
-            await fanned_out(log, 30)
-            code, shown = await asked_for(start, connection, capsys, "demo", "int_1", dry_run=True, **given)
-            assert (code, shown["events"], shown["byType"], len(shown["sample"])) == (0, 30, {"call_ended": 30}, 3)
-            assert shown["sample"][0]["headers"][-1][0] == HEADER
-            assert to.count == 0
-
-            code, done = await asked_for(start, connection, capsys, "demo", "int_1", rate=200, **given)
-            assert (code, done["status"], done["progress"]["outcomes"]) == (0, "done", {"delivered": 30})
-            assert done["progress"]["share"] == 1
-            assert to.numbers("int_1") == list(range(30))
-
-            code, slow = await asked_for(start, connection, capsys, "demo", "int_1", rate=1, detach=True, **given)
-            assert (code, slow["status"]) == (0, "running")
-            await to.wait_for("int_1", 32)
-            code, said = await asked_for(cancel, connection, capsys, slow["id"])
-            assert (code, said) == (0, {"cancelled": slow["id"]})
-            _, listed = await asked_for(list_, connection, capsys)
-            assert [(each["id"], each["status"]) for each in listed["items"]] == [
-                (done["id"], "done"),
-                (slow["id"], "cancelled"),
-            ]
-            assert await asyncio.to_thread(cancel, done["id"], log=options(connection)) == 1
-        await asyncio.to_thread(list_, log=options(connection))
-        assert "30 delivered" in capsys.readouterr().out
-
-
-async def test_what_is_asked_for_wrongly_is_said(embedded_connection: Connection):
-    async with log_of(embedded_connection) as log:
-        await log.integration(make_integration("int_1"))
-        log_options = options(embedded_connection)
-        for application, integration in (("demo", "int_2"), ("other", "int_1")):
-            with pytest.raises(Failed, match="has no integration"):
-                await asyncio.to_thread(start, application, integration, since="2026-01-02", log=log_options)
-        with pytest.raises(WrongUsage, match="until"):
-            await asyncio.to_thread(start, "demo", "int_1", since="2026-01-02", until="2999-01-02", log=log_options)
-        with pytest.raises(Failed, match="no replay"):
-            await asyncio.to_thread(cancel, "rpl_0", log=log_options)
-    with pytest.raises(WrongUsage):
-        cancel()
-    assert topics.REPLAYS.cleanup == "compact"

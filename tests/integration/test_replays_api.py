@@ -5,8 +5,8 @@ import time
 import pytest
 
 from services.admin.bootstrap import bootstrap
-from services.cli.times import iso
 from services.runtime.settings import PartitionSettings
+from services.runtime.times import iso
 from tests.admins import KNOWN, admin_at, client_of
 from tests.dispatching import dispatching
 from tests.integration.test_admin_api import INTEGRATIONS, SUBSCRIPTIONS, problem_of

@@ -7,7 +7,8 @@ import pytest
 from schemas.profiles import BOOKING, INTEGRATION
 from services.admin.compose import new_integration, signing_secret
 from services.admin.rules import wanted
-from services.admin.shown import MASK, RATE_MS, integration_json, iso, masked
+from services.admin.shown import MASK, RATE_MS, integration_json, masked
+from services.runtime.times import iso
 from services.vault.opened import open_integration
 from services.vault.seal import Keyring, SealedUnderOtherKey, Unsealable
 from streams import codec

@@ -5,8 +5,8 @@ from typing import Any
 from aiohttp import web
 
 from services.admin.routes.route import Api, Route, admitted, admitted_anywhere, answer, limit_of, time_of
-from services.admin.shown import iso
 from services.admin.tokens import EVERY_APP, require_installation
+from services.runtime.times import iso
 from streams.records import AuditRecord
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +24,7 @@ from services.admin.rules import Refused
 from services.admin.secret_commands import SecretCommands
 from services.admin.tokens import EVERY_APP, Caller, caller_of, presented_token, require
 from services.runtime.problems import Problem
+from services.runtime.times import read_ms
 from services.vault.seal import Unsealable
 from streams.records import AppConfig, Role
 
@@ -339,14 +339,11 @@ def time_of(request: web.Request, name: str) -> int | None:
     given = request.query.get(name)
     if given is None:
         return None
-    try:
-        # A plus that was not encoded arrives as a space.
-        at = datetime.fromisoformat(given.replace(" ", "+"))
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
+    # A plus that was not encoded arrives as a space.
+    at_ms = read_ms(given.replace(" ", "+"))
+    if at_ms is None:
         raise invalid_query(name, "must be a time in ISO 8601 with its zone, for example 2026-01-02T03:04:05Z")
-    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    return at_ms
 
 
 def invalid_query(name: str, detail: str) -> Problem:

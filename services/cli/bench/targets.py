@@ -6,14 +6,12 @@ from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
-import httpx
-
 from schemas.catalogue import ALL_TYPES
 from schemas.profiles import MAX_ACTIVE_INTEGRATIONS, Ordering
 from services.cli.access import Access
 from services.cli.bench.wire import TYPES, Profile
 from services.cli.errors import Failed
-from services.cli.http import ask, client
+from services.cli.http import Waiting, admin_client, ask
 
 _COLLECTIONS: Final[dict[Profile, str]] = {"integration": "integrations", "booking": "subscriptions"}
 
@@ -30,7 +28,7 @@ def targets(
     """
     path = f"/v1/apps/{quote(admin.app, safe='')}/{_COLLECTIONS[profile]}"
     made: list[str] = []
-    with client(admin.url, {"Authorization": f"Bearer {admin.credential}"}) as http:
+    with admin_client(admin) as http:
         _check_alone(http, admin.app, profile, len(urls))
         try:
             for at, url in enumerate(urls):
@@ -54,7 +52,7 @@ def _wanted(profile: Profile, name: str, url: str, ordering: Ordering, max_in_fl
     }
 
 
-def _check_alone(http: httpx.Client, app: str, profile: Profile, wanted: int) -> None:
+def _check_alone(http: Waiting, app: str, profile: Profile, wanted: int) -> None:
     """Nobody else's endpoint may get the load's events, and there must be places for ours."""
     for collection in _COLLECTIONS.values():
         items = ask(http, "GET", f"/v1/apps/{quote(app, safe='')}/{collection}", params={"limit": 200})["items"]

@@ -11,11 +11,9 @@ from cyclopts import App, Parameter
 from schemas.profiles import Ordering, ProfileName
 from services.cli.access import AdminOptions, admin_access
 from services.cli.errors import WrongUsage
-from services.cli.http import ask
+from services.cli.http import admin_client, ask, listed
 from services.cli.integrations.shared import (
     COLLECTIONS,
-    admin_client,
-    every,
     files,
     one,
     pairs,
@@ -109,7 +107,9 @@ def list_(
     """
     admin = admin_access(access or AdminOptions())
     with admin_client(admin) as http:
-        items = [each for kind in ([profile] if profile else COLLECTIONS) for each in every(http, path_of(admin, kind))]
+        items = [
+            each for kind in ([profile] if profile else COLLECTIONS) for each in listed(http, path_of(admin, kind))
+        ]
     if as_json:
         print(json.dumps({"items": items, "next": None}))
     elif items:
@@ -165,6 +165,29 @@ def activate(
     if len(choices) > 1:
         raise WrongUsage("give one of --drain, --skip and --from")
     _act(ids, "activate", {"held": choices[0]} if choices else None, access, as_json=as_json)
+
+
+@app.command(name="test")
+def send_sample(
+    *ids: str,
+    type: str | None = None,  # noqa: A002  # the field's name
+    access: AdminOptions | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """
+    Send a sample event to integrations or subscriptions, whatever they select.
+
+    Args:
+        ids: One or more ids, int_... or sub_...
+        type: The event's type; one that the integration selects where absent.
+        access: Which admin API.
+        as_json: Print each as a line of JSON.
+    """
+    admin = with_ids(ids, access)
+    with admin_client(admin) as http:
+        for each in ids:
+            sent = ask(http, "POST", f"{one(admin, each)}/test", json={} if type is None else {"type": type})
+            print(json.dumps(sent) if as_json else f"{each} gets {sent['event']} as {sent['id']}")
 
 
 @app.command

@@ -10,7 +10,6 @@ from rich.text import Text
 from schemas.profiles import ProfileName
 from services.cli.access import Access, AdminOptions, admin_access
 from services.cli.errors import WrongUsage
-from services.cli.http import ask, client
 from services.cli.tables import print_table
 
 COLLECTIONS: Final[dict[ProfileName, str]] = {"integration": "integrations", "booking": "subscriptions"}
@@ -29,25 +28,9 @@ def one(admin: Access, integration: str) -> str:
     return f"{path_of(admin, profile)}/{quote(integration, safe='')}"
 
 
-def admin_client(admin: Access) -> Any:
-    """A client that shows the token."""
-    return client(admin.url, {"Authorization": f"Bearer {admin.credential}"})
-
-
 def path_of(admin: Access, profile: ProfileName) -> str:
     """The path of all integrations of a profile."""
     return f"/v1/apps/{quote(admin.app, safe='')}/{COLLECTIONS[profile]}"
-
-
-def every(http: Any, path: str) -> list[dict[str, Any]]:
-    """All pages."""
-    items: list[dict[str, Any]] = []
-    cursor: str | None = ""
-    while cursor is not None:
-        page = ask(http, "GET", path, params={"limit": 200, "cursor": cursor})
-        items += page["items"]
-        cursor = page["next"]
-    return items
 
 
 def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:

@@ -11,8 +11,8 @@ from rich.text import Text
 from schemas.profiles import Ordering, WhilePaused
 from services.cli.access import AdminOptions
 from services.cli.errors import WrongUsage
-from services.cli.http import ask
-from services.cli.integrations.shared import admin_client, files, one, pairs, template_of, with_ids
+from services.cli.http import admin_client, ask
+from services.cli.integrations.shared import files, one, pairs, template_of, with_ids
 from services.cli.tables import print_table
 
 Several = Annotated[tuple[str, ...], Parameter(consume_multiple=False, negative=(), show_default=False)]
