@@ -67,6 +67,8 @@ EARLY = """
 window.tenterhook ||= (...event) => (tenterhook.early ||= []).push(event);
 tenterhook("call_started", { early: true });
 """
+#: How often the page asks the network.
+COUNTED = "window.asked = 0; const ask = fetch; window.fetch = (...all) => { asked++; return ask(...all); };"
 #: No byte more goes into its storage.
 FULL = """
 () => {
@@ -220,6 +222,7 @@ async def test_every_event_of_a_page_that_closes_at_once_is_stored_once(browser,
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 @pytest.mark.kafka
 @pytest.mark.parametrize("way", WAYS)
 async def test_every_event_of_many_pages_that_close_at_once_is_stored_once(
@@ -355,7 +358,7 @@ async def test_nothing_is_thrown_into_the_page_whatever_it_passes_or_lacks(brows
     """What JSON cannot say; calls before the script; no storage, a full one, more than a hundred that wait."""
     page = await browser.new_page()
     said = Said(page)
-    await page.goto(stack.page(before=EARLY))
+    await page.goto(stack.page(before=EARLY + COUNTED))
     await page.wait_for_function("() => told.length === 1")
     odd = await page.evaluate(
         """() => {
@@ -368,9 +371,11 @@ async def test_nothing_is_thrown_into_the_page_whatever_it_passes_or_lacks(brows
     assert [each is None for each in odd] == [True, True, False, False]
     assert await page.evaluate("told.map((each) => each.status)") == [202, 400, 400]
 
-    # More than outlives a page at once goes out nevertheless.
+    # More than outlives a page at once goes out nevertheless, and without being tried in vain.
+    await page.evaluate("window.asked = 0")
     large = await page.evaluate("[1, 2, 3].map(() => tenterhook('call_started', 'x'.repeat(40000)))")
     await page.wait_for_function("() => told.length === 6")
+    assert await page.evaluate("asked") == 3
     assert await stack.share_stored(large) == 1
 
     await page.evaluate(FULL)

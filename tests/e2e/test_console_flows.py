@@ -287,7 +287,7 @@ async def test_settings_are_taken_back_and_signing_out_ends_it(chromium, running
         await expect(ada.page.get_by_role("heading", name="First name")).to_be_visible()
 
         await ada.follow("Audit log")
-        await ada.page.get_by_label("On").fill(path.rpartition("/")[2])
+        await ada.page.get_by_label("On", exact=True).fill(path.rpartition("/")[2])
         await ada.press("Filter")
         await expect(ada.rows).to_have_count(3)
 
