@@ -31,6 +31,8 @@ from services.ingest.keys import (
 )
 from services.ingest.metrics import ACCEPTED, APPEND_SECONDS, REFUSED, REPEATED
 from services.ingest.once import Accepted, Candidate, Once
+from services.ingest.page_script import PATH as PAGE_SCRIPT_PATH
+from services.ingest.page_script import page_script
 from services.ingest.rate import Rates
 from services.ingest.repeats import AcceptedIds
 from services.runtime.clock import now_ms
@@ -71,6 +73,7 @@ class Events:
         for path, post in ((PATH, self.post), (BATCH_PATH, self.post_batch)):
             http.router.add_post(path, post)
             http.router.add_route("OPTIONS", path, self.preflight)
+        http.router.add_get(PAGE_SCRIPT_PATH, page_script)
 
     def forget(self) -> None:
         """Forget what was accepted: the log that had it was replaced."""
