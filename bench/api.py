@@ -25,10 +25,11 @@ from services.admin.rules import wanted
 from services.runtime.settings import AdminSettings, Settings
 from services.vault.data_keys import Vault
 from services.vault.seal import Keyring
-from streams import codec
+from streams import codec, topics
 from streams.connection import Connection
 from streams.follower import Follower
 from streams.producer import open_producer
+from streams.records import Delivery, Result
 from streams.topics import APP_CONFIG, INTEGRATION_CONFIG, RESULTS, Partitions, ensure
 from streams.views import Apps
 
@@ -123,6 +124,10 @@ async def _delivered(connection: Connection, integration: str) -> str:
     outcomes = ["delivered"] * 18 + ["rejected", "exhausted"]
     made = None
     try:
+        newest = _delivery(result(DELIVERIES - 1, 0, "delivered", 1), integration)
+        there = await producer.send_and_wait(
+            connection.topic(topics.DELIVERIES), codec.encode(newest), key=integration.encode()
+        )
         sent = []
         for number in range(DELIVERIES):
             at_ms = began_ms + number * DAY_MS // DELIVERIES
@@ -130,6 +135,9 @@ async def _delivered(connection: Connection, integration: str) -> str:
                 result(number, 0, outcomes[number % len(outcomes)], 1),
                 app=KNOWN.app,
                 integration=integration,
+                config_version=1,
+                source_partition=there.partition,
+                source_offset=there.offset,
                 started_at_ms=at_ms,
                 finished_at_ms=at_ms + 40,
                 accepted_at_ms=at_ms - 5,
@@ -140,6 +148,25 @@ async def _delivered(connection: Connection, integration: str) -> str:
         await producer.stop()
     assert made is not None
     return made.delivery_id
+
+
+def _delivery(ended: Result, integration: str) -> Delivery:
+    """The one that this result is of, as fan-out writes it."""
+    return Delivery(
+        delivery_id=ended.delivery_id,
+        integration=integration,
+        app=KNOWN.app,
+        record_id=ended.record_id,
+        event_id=ended.event_id,
+        type=ended.type,
+        payload=b'{"callId":"call_1","durationS":42}',
+        occurred_at_ms=ended.accepted_at_ms,
+        accepted_at_ms=ended.accepted_at_ms,
+        config_offset=0,
+        source_partition=0,
+        source_offset=0,
+        source_generation=0,
+    )
 
 
 async def _pages(url: str, integration: str, delivery: str) -> dict[str, dict[str, float]]:

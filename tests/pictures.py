@@ -85,7 +85,7 @@ async def pictures(connection: Connection) -> None:
 async def shoot(url: str, paused: str, delivery: str) -> None:
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        wide, phone = {"width": 1000, "height": 640}, {"width": 375, "height": 720}
+        wide, phone = {"width": 1000, "height": 720}, {"width": 375, "height": 720}
         one = f"/apps/demo/integrations/{paused}"
         for name, scheme, size, path in (
             ("light", "light", wide, "/apps/demo"),

@@ -161,6 +161,8 @@ def state(integration: str, now_ms: int, **changes: Any) -> IntegrationState:
         "state": "active",
         "epoch": 1,
         "consecutive_failures": 0,
+        "delivered": 1,
+        "ended": 1,
         "last_delivery_id": "dlv_1",
         "last_outcome": "delivered",
         "last_event_type": "call_ended",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from schemas.catalogue import ALL_TYPES
-from services.console.words import utc
+from services.console.words import percent, utc
 from streams.records import Role
 
 #: `fault`: this is why; `doubt`: it may be; `fine`: it is not this; `unknown`: nothing is known of it yet.
@@ -259,4 +259,4 @@ def _rate(shown: Mapping[str, Any]) -> Check:
             Fix("Those that used up their attempts", "/deliveries?outcome=exhausted"),
         )
     )
-    return Check(question, verdict, f"{rate:.1%} of those that ended in the last 24 hours.", fixes)
+    return Check(question, verdict, f"{percent(rate)} of those that ended in the last 24 hours.", fixes)
