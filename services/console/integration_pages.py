@@ -174,7 +174,7 @@ class _Pages:
     async def _tried(self, at: At) -> dict[str, Any] | None:
         """The delivery that was begun last, with its attempts; None where none is known."""
         newest = await self._newest(at, 1)
-        return await self._api.deliveries.get(at.visit.app.app, newest[0]["id"]) if newest else None
+        return await unless_away(self._api.deliveries.get(at.config.app, newest[0]["id"]), None) if newest else None
 
     async def _emitted(self, at: At) -> Emitted:
         """Counts the last hour's events on the log."""
