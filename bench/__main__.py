@@ -111,7 +111,10 @@ def run_api(options: argparse.Namespace) -> list[dict[str, object]]:
         found = [api.measure(bootstrap, options.integrations, say) for _ in range(options.rounds)]
     if not options.json:
         for each in found:
+            pages = each.pop("pages_ms")
             print(each)
+            for name, took in pages.items():
+                print(f"  page: {name:22} {took}")
     return found
 
 

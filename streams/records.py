@@ -80,6 +80,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     finished_at_ms: int
     dns_us: int | None = None
     connect_us: int | None = None
+    tls_us: int | None = None
     wait_us: int | None = None
     read_us: int | None = None
     next_attempt: int | None = None

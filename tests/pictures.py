@@ -10,12 +10,9 @@ from pathlib import Path
 from playwright.async_api import async_playwright
 
 from services.cli.brokers.embedded import EmbeddedBroker
-from streams import codec
 from streams.connection import Connection
-from streams.producer import open_producer
-from streams.records import IntegrationState
-from streams.topics import INTEGRATION_STATE
 from tests.admins import KNOWN, admin_at, client_of, furnish
+from tests.tried import DELIVERED, EXHAUSTED, REJECTED, put_states, put_tried, sent_of, state, until_known
 
 TO = Path(__file__).parents[1] / "docs" / "console"
 CHROMIUM = "/usr/bin/chromium"
@@ -73,47 +70,27 @@ async def pictures(connection: Connection) -> None:
                 reason="4 attempts in a row failed, the last one with timeout",
             ),
         )
-        await shoot(admin.served.url, made[1])
-
-
-def state(integration: str, now_ms: int, **changes: object) -> IntegrationState:
-    fields = {
-        "integration": integration,
-        "app": "demo",
-        "state": "active",
-        "epoch": 1,
-        "consecutive_failures": 0,
-        "last_delivery_id": "dlv_1",
-        "last_outcome": "delivered",
-        "last_event_type": "call_ended",
-        "last_status": 200,
-        "last_attempt": 1,
-        "last_at_ms": now_ms - 4_000,
-        "applied_offset": 1,
-    }
-    return IntegrationState(**fields | changes)
-
-
-async def put_states(connection: Connection, *states: IntegrationState) -> None:
-    producer = await open_producer(connection, client_id="pictures")
-    try:
-        for each in states:
-            await producer.send_and_wait(
-                connection.topic(INTEGRATION_STATE), codec.encode(each), key=each.integration.encode()
+        tried = [
+            await put_tried(connection, sent_of(admin, each), kinds, now_ms)
+            for each, kinds in (
+                (made[0], [DELIVERED] * 5 + [REJECTED] + [DELIVERED] * 30),
+                (made[1], ([DELIVERED] * 3 + [EXHAUSTED]) * 8 + [EXHAUSTED] * 4),
+                (made[3], [DELIVERED] * 20),
             )
-    finally:
-        await producer.stop()
+        ]
+        await until_known(api, [ids[-1] for ids in tried])
+        await shoot(admin.served.url, made[1], tried[1][-1])
 
 
-async def shoot(url: str, paused: str) -> None:
+async def shoot(url: str, paused: str, delivery: str) -> None:
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        wide, phone = {"width": 1000, "height": 640}, {"width": 375, "height": 720}
-        why = f"/apps/demo/integrations/{paused}/why"
+        wide, phone = {"width": 1000, "height": 720}, {"width": 375, "height": 720}
+        one = f"/apps/demo/integrations/{paused}"
         for name, scheme, size, path in (
             ("light", "light", wide, "/apps/demo"),
-            ("dark", "dark", wide, "/apps/demo"),
-            ("phone", "light", phone, why),
+            ("dark", "dark", wide, f"{one}/deliveries/{delivery}"),
+            ("phone", "light", phone, f"{one}/why"),
         ):
             page = await (await chromium.new_context(base_url=url, color_scheme=scheme, viewport=size)).new_page()
             await page.goto("/sign-in")

@@ -27,13 +27,13 @@ from services.admin.config_log import ConfigLog
 from services.admin.differences import differences, version_json
 from services.admin.patch import patched
 from services.admin.rules import DRAIN, Choice, choice, quota_fault, version_wanted, wanted
-from services.admin.shown import integration_json
+from services.admin.shown import integration_json, status_of
 from services.admin.tokens import Caller
 from services.runtime.problems import Problem
 from services.runtime.times import iso
 from services.vault.opened import open_integration
 from services.vault.references import names
-from services.vault.seal import Context, Sealer
+from services.vault.seal import Context, Sealer, Unsealable
 from streams import codec
 from streams.records import AppConfig, Event, IntegrationConfig, Write
 from streams.topics import EVENTS
@@ -60,7 +60,8 @@ class Commands:
         self._log = log
         self._changes = changes
         self._vault = vault
-        self._brand = brand
+        #: What our own header names begin with.
+        self.brand = brand
         self._now_ms = now_ms
         self._random = random
         self._new_id = new_id
@@ -91,7 +92,7 @@ class Commands:
                     raise idempotency.gone(before)
                 return Unchanged(made)
             current = self._app(app)
-            plan = wanted(body, current, profile, self._brand)
+            plan = wanted(body, current, profile, self.brand)
             self._has_place(current, profile)
             config = new_integration(
                 plan,
@@ -125,7 +126,7 @@ class Commands:
             before = self.get(app.app, profile, integration)
             check_version(before, if_match)
             opened = open_integration(before, self._vault)
-            plan = wanted(patched(before, opened, body), self._app(app), profile, self._brand)
+            plan = wanted(patched(before, opened, body), self._app(app), profile, self.brand)
             is_new = plan.signing and not before.signing_secrets
             after = changed(
                 before,
@@ -321,6 +322,20 @@ class Commands:
             state=self._log.states.get(config.id),
             now_ms=self._now_ms(),
         )
+
+    def status(self, config: IntegrationConfig) -> str:
+        """`active`, `failing` or `paused`, as `shown` has it, for far less."""
+        return status_of(config, self._log.states.get(config.id))[0]
+
+    def signing_secrets(self, config: IntegrationConfig) -> list[str]:
+        """Its signing secrets in plain, newest first; none where they cannot be opened. Not for anybody to see."""
+        try:
+            return [
+                self._vault.open(each.sealed, Context.of_signing(config.app, config.id, each.version)).decode()
+                for each in config.signing_secrets
+            ]
+        except Unsealable:
+            return []
 
     def held(self, config: IntegrationConfig) -> int:
         """How many of its deliveries wait, as its row says; what a retry topic holds is not among them."""

@@ -1,7 +1,7 @@
 """What the admin API does with deliveries: list them, show one with its attempts, send again, send a sample event."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, get_args
 
@@ -14,6 +14,7 @@ from services.admin.fields import Fields, Refusal, kind, shortened
 from services.admin.kept_deliveries import kept_deliveries
 from services.admin.place import Place
 from services.admin.rules import Refused
+from services.admin.sent import Sent, sent
 from services.admin.tokens import Caller
 from services.history.query import Told, Wanted
 from services.history.read_model import History
@@ -84,6 +85,42 @@ class DeliveryCommands:
         """
         return delivery_json(await self._told(app, delivery))
 
+    async def get_as_sent(self, app: str, delivery: str) -> dict[str, Any]:
+        """
+        As `get`, and of each attempt also `requestBody`, as it went out, `bodyIsProven` by the signature that was
+        sent, and, in place of a body that cannot be made again, `bodyIsGone`: why, for people. Reads the log.
+
+        Raises:
+            Problem: 404 `delivery_unknown`, 503 `history_unavailable`.
+        """
+        told = await self._told(app, delivery)
+        shown = delivery_json(told)
+        requests = [each for each in told.results if each.attempt]
+        try:
+            # One record is enough: retries have the same event. The newest is kept longest.
+            kept = await kept_deliveries(self._connection, requests[-1:])
+        except Problem:
+            unread = "The log cannot be read now. Open the page again."
+            return shown | {"attempts": [each | _body_json(unread) for each in shown["attempts"]]}
+        attempts = [
+            attempt | _body_json(self._sent(result, kept.get(delivery)) if result.attempt else "Nothing was sent.")
+            for attempt, result in zip(shown["attempts"], told.results, strict=True)
+        ]
+        return shown | {"attempts": attempts}
+
+    def _sent(self, result: Result, delivery: Delivery | None) -> Sent | str:
+        now = self._log.integrations.get(result.integration)
+        then = self._log.versions.get(result.integration, result.config_version)
+        if then is None and now is not None and now.version == result.config_version:
+            then = now
+        return sent(
+            result,
+            delivery,
+            then,
+            brand=self._commands.brand,
+            secrets=[] if now is None else self._commands.signing_secrets(now),
+        )
+
     async def rates(self, place: Place) -> list[dict[str, Any]]:
         """
         How the integration's deliveries ended in each of the last 24 hours, oldest first.
@@ -92,8 +129,17 @@ class DeliveryCommands:
             Problem: 404 `integration_unknown`, 503 `history_unavailable`.
         """
         self._commands.get(place.app, place.profile, place.integration)
-        found = await self._history.rates(place.app, [place.integration])
-        return [bucket_json(each) for each in found[place.integration]]
+        return (await self.rates_of(place.app, [place.integration]))[place.integration]
+
+    async def rates_of(self, app: str, integrations: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """
+        The same of several integrations of an app, by id.
+
+        Raises:
+            Problem: 503 `history_unavailable`.
+        """
+        found = await self._history.rates(app, integrations)
+        return {integration: [bucket_json(each) for each in buckets] for integration, buckets in found.items()}
 
     # -- sending ---------------------------------------------------------------------------------------------
 
@@ -319,6 +365,12 @@ def _lots(chosen: list[tuple[Told, Delivery]]) -> Iterator[list[tuple[Told, Deli
         size += bytes_of_it
     if lot:
         yield lot
+
+
+def _body_json(found: Sent | str) -> dict[str, Any]:
+    if isinstance(found, str):
+        return {"requestBody": None, "bodyIsProven": False, "bodyIsGone": found}
+    return {"requestBody": found.body.decode(errors="replace"), "bodyIsProven": found.is_proven, "bodyIsGone": None}
 
 
 def _write(delivery: Delivery) -> Write:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
+from schemas.catalogue import ALL_TYPES
 from services.admin.changes import Change, Changes
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog, unavailable
@@ -89,9 +90,26 @@ class ReplayCommands:
         """
         body, sample = sample_of(body)
         row = self._asked(place, body, f"rpl_{self._new_id()}", caller)
+        return dry_run_json(await self._tried(place, row, sample=sample), row)
+
+    async def emitted(self, place: Place, since_ms: int, caller: Caller, *, most: int) -> tuple[dict[str, int], bool]:
+        """
+        How many events of each type the app has emitted since then, and whether that is all of them.
+
+        Args:
+            most: events of the log that are looked at, the oldest.
+
+        Raises:
+            Problem: 404 `integration_unknown`, 503 `broker_unavailable`.
+        """
+        row = self._asked(place, {"from": iso(since_ms), "types": [ALL_TYPES]}, f"rpl_{self._new_id()}", caller)
+        found = await self._tried(place, row, sample=0, most=most)
+        return dict(sorted(found.by_type.items())), found.seen < most
+
+    async def _tried(self, place: Place, row: Replay, *, sample: int, most: int | None = None) -> DryRun:
         app = self._log.apps.get(place.app)
         try:
-            found = await dry_run(
+            return await dry_run(
                 self._connection,
                 self._events_partitions,
                 row,
@@ -101,10 +119,10 @@ class ReplayCommands:
                 now_ms=self._now_ms(),
                 allow_http=app is not None and app.allow_http,
                 sample=sample,
+                most=most,
             )
         except (KafkaError, OSError, TimeoutError):
             raise unavailable("The broker does not answer, so nothing was counted. Repeat the request.") from None
-        return dry_run_json(found, row)
 
     async def cancel(self, place: Place, replay: str, caller: Caller) -> dict[str, Any]:
         """

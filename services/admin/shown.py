@@ -38,7 +38,7 @@ def integration_json(
         state: what the breaker says of it; None where nothing ended yet.
         now_ms: of the answer: what ended a day before it is in no success rate.
     """
-    status, reason = _status(config, state)
+    status, reason = status_of(config, state)
     is_current = state is not None and state.epoch >= config.epoch
     return {
         "id": config.id,
@@ -73,7 +73,7 @@ def integration_json(
     }
 
 
-def _status(config: IntegrationConfig, state: IntegrationState | None) -> tuple[str, str | None]:
+def status_of(config: IntegrationConfig, state: IntegrationState | None) -> tuple[str, str | None]:
     """Paused by a person, else what the breaker says of the epoch that it is in; and why."""
     if config.status == "paused":
         return "paused", config.status_reason

@@ -35,8 +35,8 @@ from services.cli.log_access import (
     reading,
     spans_of,
 )
-from services.cli.times import iso
 from services.runtime.process import load_settings
+from services.runtime.times import iso
 from streams import topics
 from streams.connection import Connection
 from streams.features import features_of

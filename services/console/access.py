@@ -9,7 +9,8 @@ from aiohttp import web
 from multidict import MultiDict
 
 from services.admin.client_ip import client_ip, is_trusted
-from services.admin.routes.route import Api
+from services.admin.routes.route import Api, refusal
+from services.admin.rules import Refused
 from services.admin.tokens import EVERY_APP, Caller, holder_of, require
 from services.console.rendering import html
 from services.console.session import ID_BYTES, NONCE_BYTES, SESSION_MS, Session, Sessions
@@ -231,7 +232,8 @@ def page(handler: Handler) -> Handler:
             if "HX-Request" in request.headers:
                 return web.Response(status=204, headers={"HX-Redirect": "/sign-in"})
             return seen("/sign-in")
-        except Problem as problem:
+        except (Problem, Refused) as error:
+            problem = refusal(error) if isinstance(error, Refused) else error
             response = html("problem.html", problem.status, problem=problem)
             response.headers.update({name: value for name, value in problem.headers.items() if name == "Retry-After"})
             return response

@@ -1,18 +1,19 @@
 """One integration: how it is doing, its settings, its versions, and why nothing arrives."""
 
 import secrets
-from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
 
-from schemas.catalogue import BOOKING_TYPES, CATALOGUE, OWN_TYPES
+from schemas.catalogue import ALL_TYPES
 from schemas.profiles import DEFAULT_TIMEOUT_MS, Profile
 from services.admin.routes.integrations import COLLECTIONS
-from services.admin.routes.route import Api, refusal
+from services.admin.routes.route import Api
 from services.admin.rules import Refused
 from services.console.access import Access, Handler, Visit, seen
-from services.console.at import COLLECTION, ONE, At, acted_on, looked_at
+from services.console.at import COLLECTION, ONE, At, acted_on, known_types, looked_at, unless_away
+from services.console.attempts import hours
+from services.console.delivery_pages import with_place
 from services.console.forms import (
     SECRET_ROWS,
     by_field,
@@ -25,13 +26,16 @@ from services.console.forms import (
     values_of,
 )
 from services.console.rendering import html
-from services.console.why import Emitted, checks
+from services.console.why import Emitted, checks, emits
+from services.history.query import Wanted
 from services.runtime.problems import Problem
-from services.runtime.times import iso
-from streams.records import AppConfig
 
-#: How far back "does the app emit them?" looks into the log.
+#: How far back "does the app emit them?" looks into the log, and at how many events: half a second's work.
 LOOK_MINUTES: Final = 60
+MOST_LOOKED_AT: Final = 20_000
+
+#: Deliveries that an integration's page shows.
+NEWEST: Final = 8
 
 _MINUTE_MS: Final = 60_000
 
@@ -54,6 +58,7 @@ def pages(access: Access, api: Api) -> list[tuple[str, str, Handler]]:
         ("GET", f"{ONE}/history", it.history),
         ("POST", f"{ONE}/rollback", it.roll_back),
         ("GET", f"{ONE}/why", it.why),
+        ("POST", f"{ONE}/select", it.select),
     ]
 
 
@@ -112,7 +117,7 @@ class _Pages:
         except Refused as refused:
             return _form(at.visit, at.collection, typed(at.form), by_field(refused.refusals), 400, at=at)
         if "signingSecret" not in after:
-            return seen(f"{at.path}?done=changed")
+            return at.done("changed")
         return _shown_once(at.visit, at.path, after)
 
     # -- how it is doing -------------------------------------------------------------------------------------
@@ -122,21 +127,26 @@ class _Pages:
         return at.html(
             "integration.html",
             held=self._commands.held(at.config),
+            hours=hours(await unless_away(self._api.deliveries.rates(at.place), []), height=40, step=12),
+            deliveries=[with_place(each, at.config) for each in await self._newest(at, NEWEST)],
             done=request.query.get("done", ""),
             here=request.path,
         )
 
+    async def _newest(self, at: At, limit: int) -> list[dict[str, Any]]:
+        wanted = Wanted(app=at.visit.app.app, integration=at.config.id)
+        found = await unless_away(self._api.deliveries.page(wanted, limit=limit, cursor=None), {"items": []})
+        return list(found["items"])
+
     async def pause(self, request: web.Request) -> web.Response:
         at = await acted_on(self._access, self._api, request, "operator")
         await self._commands.pause(at.visit.app.app, at.profile, at.config.id, at.visit.caller)
-        return seen(f"{at.path}?done=paused")
+        return at.done("paused")
 
     async def activate(self, request: web.Request) -> web.Response:
         at = await acted_on(self._access, self._api, request, "operator")
-        await _granted(
-            lambda: self._commands.activate(at.visit.app, at.profile, at.config.id, _choice(at.form), at.visit.caller)
-        )
-        return seen(f"{at.path}?done=activated")
+        await self._commands.activate(at.visit.app, at.profile, at.config.id, _choice(at.form), at.visit.caller)
+        return at.done("activated")
 
     async def ask_delete(self, request: web.Request) -> web.Response:
         at = await looked_at(self._access, self._api, request, "admin")
@@ -150,13 +160,38 @@ class _Pages:
     async def why(self, request: web.Request) -> web.Response:
         at = await looked_at(self._access, self._api, request)
         emitted = await self._emitted(at) if "look" in request.query else None
-        return at.html("why.html", checks=checks(at.shown, emitted))
+        found = checks(at.shown, self._commands.held(at.config), await self._tried(at))
+        emission = emits(at.config.events, emitted, known_types(at.visit.app, at.profile))
+        return at.html(
+            "why.html",
+            checks=found,
+            emission=emission,
+            is_looked=emitted is not None,
+            done=request.query.get("done", ""),
+            here=request.path,
+        )
+
+    async def _tried(self, at: At) -> dict[str, Any] | None:
+        """The delivery that was begun last, with its attempts; None where none is known."""
+        newest = await self._newest(at, 1)
+        return await unless_away(self._api.deliveries.get(at.config.app, newest[0]["id"]), None) if newest else None
 
     async def _emitted(self, at: At) -> Emitted:
-        """Counts the last hour's events on the log; a dry run of a replay of all types does just that."""
-        since = iso(self._api.now_ms() - LOOK_MINUTES * _MINUTE_MS)
-        found = await self._api.replays.dry_run(at.place, {"from": since, "types": ["*"], "sample": 0}, at.visit.caller)
-        return Emitted(LOOK_MINUTES, found["byType"])
+        """Counts the last hour's events on the log."""
+        since_ms = self._api.now_ms() - LOOK_MINUTES * _MINUTE_MS
+        by_type, is_all = await self._api.replays.emitted(at.place, since_ms, at.visit.caller, most=MOST_LOOKED_AT)
+        return Emitted(LOOK_MINUTES, by_type, is_all)
+
+    async def select(self, request: web.Request) -> web.Response:
+        """One event type more; `*`: all."""
+        at = await acted_on(self._access, self._api, request, "admin")
+        event_type = at.form.get("event", "").strip()
+        events = [ALL_TYPES] if event_type == ALL_TYPES else list(dict.fromkeys([*at.config.events, event_type]))
+        if_match = f'"{at.config.version}"'
+        await self._commands.patch(
+            at.visit.app, at.profile, at.config.id, {"events": events}, if_match, at.visit.caller
+        )
+        return at.done("selected")
 
     # -- versions --------------------------------------------------------------------------------------------
 
@@ -169,18 +204,8 @@ class _Pages:
         to = at.form.get("to", "")
         body = {"version": int(to) if to.isascii() and to.isdecimal() and len(to) < 10 else 0}  # noqa: PLR2004
         if_match = f'"{at.form.get("version", "")}"'
-        await _granted(
-            lambda: self._commands.roll_back(at.visit.app, at.profile, at.config.id, body, if_match, at.visit.caller)
-        )
-        return seen(f"{at.path}?done=rolled-back")
-
-
-async def _granted(ask: Callable[[], Any]) -> Any:
-    """The answer; a refusal of fields as a problem, where the page has no place beside each."""
-    try:
-        return await ask()
-    except Refused as refused:
-        raise refusal(refused) from None
+        await self._commands.roll_back(at.visit.app, at.profile, at.config.id, body, if_match, at.visit.caller)
+        return at.done("rolled-back")
 
 
 def _choice(form: Any) -> dict[str, Any] | None:
@@ -236,15 +261,10 @@ def _form(
         profile=profile,
         values=values,
         refusals=refusals,
-        offered=choices(_known(visit.app, profile), values["events"]),
+        offered=choices(known_types(visit.app, profile), values["events"]),
         key=key,
         secret_rows=range(SECRET_ROWS),
     )
-
-
-def _known(app: AppConfig, profile: Profile) -> frozenset[str]:
-    """Event types that can be selected."""
-    return BOOKING_TYPES if profile.name == "booking" else CATALOGUE | OWN_TYPES | set(app.event_types)
 
 
 def _shown_once(visit: Visit, path: str, shown: dict[str, Any]) -> web.Response:

@@ -12,11 +12,14 @@ from aiohttp import web
 
 from services.admin.routes.route import Api
 from services.console.access import Access, Handler
+from streams.records import LaneRow
 
 #: Between two looks: what is shown is some seconds old at most, and a look costs microseconds.
 LOOK_S: Final = 1.0
 #: A comment so often, to find out who has gone and to keep proxies from closing.
 COMMENT_EVERY: Final = 15
+#: An age on a page is that old at most.
+AGE_MS: Final = 15_000
 #: Pages that one process tells at once. Beyond it they are told to come again.
 MAX_STREAMS: Final = 500
 _AGAIN: Final = b"retry: 30000\n\n"
@@ -30,6 +33,16 @@ def stream(access: Access, api: Api, stopping: asyncio.Event) -> Handler:
         stopping: ends every stream, so that none holds up the end of the process.
     """
     open_now = 0
+    #: By app, the newest fingerprint and when it was taken: pages of one app share it.
+    taken: dict[str, tuple[float, Any]] = {}
+
+    def look(app: str) -> Any:
+        now_s = asyncio.get_running_loop().time()
+        at_s, found = taken.get(app, (0.0, None))
+        if now_s - at_s < LOOK_S / 2:
+            return found
+        taken[app] = now_s, fingerprint(api, app)
+        return taken[app][1]
 
     async def live(request: web.Request) -> web.StreamResponse:
         nonlocal open_now
@@ -43,11 +56,13 @@ def stream(access: Access, api: Api, stopping: asyncio.Event) -> Handler:
         try:
             with suppress(ConnectionError):
                 await response.write(b": open\n\n")
-                shown, looks = fingerprint(api, visit.app.app), 0
+                shown, looks, has_changed = look(visit.app.app), 0, False
                 while not await _is_set_within(stopping, LOOK_S) and access.is_still(request, visit):
                     looks += 1
-                    now = fingerprint(api, visit.app.app)
-                    if now != shown:
+                    now = look(visit.app.app)
+                    # Once more after a change: the history may have been a moment behind when the page asked.
+                    is_due, has_changed = has_changed or now != shown, now != shown
+                    if is_due:
                         shown = now
                         await response.write(b"event: changed\ndata:\n\n")
                     elif looks % COMMENT_EVERY == 0:
@@ -67,8 +82,13 @@ def fingerprint(api: Api, app: str) -> Any:
         told = None
         if state is not None:
             told = (state.epoch, state.state, state.consecutive_failures, state.ended, state.last_delivery_id)
-        found.append((config.id, config.version, told, None if row is None else (row.held, row.oldest_at_ms)))
+        found.append((config.id, config.version, told, None if row is None else (row.held, _age(row, api.now_ms()))))
     return found
+
+
+def _age(row: LaneRow, now_ms: int) -> int | None:
+    """How long the oldest has waited, as coarsely as pages that wait for nothing else show it again."""
+    return None if row.oldest_at_ms is None else (now_ms - row.oldest_at_ms) // AGE_MS
 
 
 async def _is_set_within(event: asyncio.Event, timeout_s: float) -> bool:

@@ -4,6 +4,7 @@ Templates into pages, and static files out of memory: all is read once at start,
 Everything that goes into a page is escaped by Jinja2; no template marks anything as safe.
 """
 
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ import msgspec
 from aiohttp import web
 from jinja2 import DictLoader, Environment, StrictUndefined
 
-from services.console.forms import seconds
+from services.console.words import percent, span, utc
 
 _HERE: Final = Path(__file__).parent
 
@@ -50,29 +51,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters |= {"utc": utc, "span": span, "percent": percent, "json": as_json}
+    environment.filters |= {"utc": utc, "span": span, "percent": percent, "json": as_json, "pairs": pairs}
     environment.globals["release"] = _RELEASE
     return environment
 
 
-def utc(iso: str) -> str:
-    """A time of the API's JSON for people: `2026-01-02 03:04:05 UTC`."""
-    return f"{iso[:10]} {iso[11:19]} UTC"
-
-
-def span(ms: int) -> str:
-    """A duration in its largest unit that still tells something: `250 ms`, `5 s`, `3 min`, `2 h`, `4 d`."""
-    if ms < 1_000:  # noqa: PLR2004
-        return f"{ms} ms"
-    for unit_ms, most, unit in ((1_000, 120, "s"), (60_000, 120, "min"), (3_600_000, 48, "h")):
-        if ms < unit_ms * most:
-            return f"{ms // unit_ms} {unit}" if unit != "s" else f"{seconds(ms // 100 * 100)} s"
-    return f"{ms // 86_400_000} d"
-
-
-def percent(share: float) -> str:
-    """A share from 0 to 1 as `98.3 %`; never `100 %` of what is less."""
-    return f"{int(share * 1000 + 1e-6) / 10:g} %"
+def pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Names of a choice, each with itself as what is shown."""
+    return [(each, each) for each in names]
 
 
 def as_json(value: Any) -> str:

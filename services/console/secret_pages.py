@@ -3,9 +3,9 @@
 from aiohttp import web
 
 from services.admin.named_secrets import secret_of
-from services.admin.routes.route import Api, refusal
+from services.admin.routes.route import Api
 from services.admin.rules import Refused
-from services.console.access import Access, Handler, seen
+from services.console.access import Access, Handler
 from services.console.at import ONE, acted_on, looked_at
 from services.console.rendering import html
 
@@ -44,12 +44,12 @@ class _Pages:
         except Refused as refused:
             listed = self._secrets.listed(at.place)
             return at.html("secrets.html", 400, secrets=listed, fault=str(refused), name=name, done="")
-        return seen(f"{at.path}/secrets?done=stored")
+        return at.done("stored", "/secrets")
 
     async def delete(self, request: web.Request) -> web.Response:
         at = await acted_on(self._access, self._api, request, "admin")
         await self._secrets.delete(at.place, request.match_info["name"], at.visit.caller)
-        return seen(f"{at.path}/secrets?done=deleted")
+        return at.done("deleted", "/secrets")
 
     async def ask_reveal(self, request: web.Request) -> web.Response:
         at = await looked_at(self._access, self._api, request, "admin")
@@ -73,10 +73,7 @@ class _Pages:
     async def rotate(self, request: web.Request) -> web.Response:
         at = await acted_on(self._access, self._api, request, "admin")
         body = {"now": True} if at.form.get("overlap") == "now" else None
-        try:
-            new = await self._secrets.rotate(at.place, body, at.visit.caller)
-        except Refused as refused:
-            raise refusal(refused) from None
+        new = await self._secrets.rotate(at.place, body, at.visit.caller)
         until = new["previousValidUntil"]
         old = "The one before is not used any more." if until is None else f"The one before stays valid until {until}."
         return html(

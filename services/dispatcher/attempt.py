@@ -277,6 +277,7 @@ class Attempts:
             finished_at_ms=finished_ms,
             dns_us=answer.dns_us if answer else None,
             connect_us=answer.connect_us if answer else None,
+            tls_us=answer.tls_us if answer else None,
             wait_us=answer.wait_us if answer else None,
             read_us=answer.read_us if answer else None,
             next_attempt=follows.attempt if follows else None,

@@ -1,11 +1,10 @@
 """The aiohttp sender: one session, with everything off that a browser would want and a webhook must not have."""
 
 import asyncio
-import socket
 import ssl
 from functools import lru_cache
 from time import perf_counter_ns
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from aiohttp.http_exceptions import LineTooLong
@@ -57,7 +56,7 @@ class AiohttpSender:
                 limit=0,  # lanes bound what is in flight; a common limit would let one endpoint hold up the others
                 resolver=Resolver(self._dialler),
                 use_dns_cache=False,
-                socket_factory=self._open_socket,
+                socket_factory=self._dialler.open_socket,
                 keepalive_timeout=keep_idle_s,
                 ssl=ssl_context or ssl.create_default_context(),
             ),
@@ -102,6 +101,7 @@ class AiohttpSender:
             truncated=is_truncated,
             dns_us=phases.dns_us,
             connect_us=phases.connect_us,
+            tls_us=phases.tls_us,
             wait_us=(phases.head_ns - phases.ready_ns) // 1000,
             read_us=(now_ns - phases.head_ns) // 1000,
         )
@@ -109,10 +109,6 @@ class AiohttpSender:
     async def close(self) -> None:
         """See `Sender`."""
         await self._session.close()
-
-    def _open_socket(self, info: Any) -> socket.socket:
-        current_phases.get().has_dialled = True
-        return self._dialler.open_socket(info)
 
 
 @lru_cache(maxsize=_REMEMBERED_URLS)
@@ -162,6 +158,7 @@ def _failure(
         body=b"".join(read)[:MAX_RESPONSE_BYTES],
         dns_us=phases.dns_us,
         connect_us=phases.connect_us,
+        tls_us=phases.tls_us,
         wait_us=((phases.head_ns or now_ns) - phases.ready_ns) // 1000 if phases.ready_ns else None,
         read_us=(now_ns - phases.head_ns) // 1000 if phases.head_ns else None,
     )

@@ -8,7 +8,6 @@ the resolver; the resolver only leaves out what the guard would refuse anyway.
 import socket
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from time import perf_counter_ns
 from typing import Any, Final
 
@@ -27,10 +26,19 @@ class Phases:
     """What the hooks learn about one request on its way."""
 
     dns_us: int | None = None
-    connect_us: int | None = None
-    has_dialled: bool = False
+    tls_us: int | None = None
+    #: When a connection was asked for, and when a new one had its TCP; 0 before.
+    began_ns: int = 0
+    connected_ns: int = 0
     ready_ns: int = 0
     head_ns: int = 0
+
+    @property
+    def connect_us(self) -> int | None:
+        """TCP of a new connection; None where one was used again, or none came about."""
+        if not self.connected_ns:
+            return None
+        return (self.connected_ns - self.began_ns) // 1000 - (self.dns_us or 0)
 
 
 current_phases: ContextVar[Phases] = ContextVar("phases")
@@ -85,21 +93,26 @@ class BoundedProtocol(ResponseHandler):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Notes how long a new connection took."""
+    """Notes how long a new connection took, TCP and TLS apart."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory = partial(BoundedProtocol, loop=self._loop)  # type: ignore[assignment]  # a kind of what it was
+        self._factory = self._protocol  # type: ignore[assignment]  # makes a kind of what it made
+
+    def _protocol(self) -> BoundedProtocol:
+        """Asked for by the event loop when TCP stands, before the handshake of TLS."""
+        current_phases.get().connected_ns = perf_counter_ns()
+        return BoundedProtocol(loop=self._loop)
 
     async def connect(self, req: aiohttp.ClientRequest, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:  # noqa: ASYNC109  # aiohttp's signature
-        started_ns = perf_counter_ns()
+        phases = current_phases.get()
+        phases.began_ns = perf_counter_ns()
         connection = await super().connect(req, traces, timeout)
         while connection.protocol is not None and connection.protocol.should_close:
             # Something came on it while it was idle: it must not become the answer to this request.
             connection.close()
             connection = await super().connect(req, traces, timeout)
-        phases = current_phases.get()
         phases.ready_ns = perf_counter_ns()
-        if phases.has_dialled:
-            phases.connect_us = (phases.ready_ns - started_ns) // 1000 - (phases.dns_us or 0)
+        if phases.connected_ns and req.url.scheme == "https":
+            phases.tls_us = (phases.ready_ns - phases.connected_ns) // 1000
         return connection

@@ -79,6 +79,7 @@ async def dry_run(
     now_ms: int,
     allow_http: bool,
     sample: int = SAMPLE,
+    most: int | None = None,
 ) -> DryRun:
     """
     Read the replay's range, and count what it would take; sends and writes nothing.
@@ -90,6 +91,7 @@ async def dry_run(
         brand: what our own header names begin with.
         allow_http: whether the app may deliver to `http://` URLs.
         sample: so many requests are shown.
+        most: stop when so many events were looked at; None: never.
 
     Raises:
         KafkaError: the broker does not answer.
@@ -106,7 +108,7 @@ async def dry_run(
         since_ms=replay.from_ms,
         patience_s=_PATIENCE_S,
     ) as past:
-        while not past.is_over:
+        while not past.is_over and (most is None or past.seen < most):
             each = await past.next()
             if each is None:
                 continue

@@ -62,8 +62,10 @@ class Answer:
     truncated: bool = False
     #: Name look-up, in microseconds; None where a connection was reused or the URL holds an address.
     dns_us: int | None = None
-    #: TCP and TLS, in microseconds; None where a connection was reused.
+    #: TCP, in microseconds; None where a connection was reused.
     connect_us: int | None = None
+    #: The handshake of TLS, in microseconds; None where a connection was reused or the URL is http.
+    tls_us: int | None = None
     #: From the request written to the answer's head, in microseconds.
     wait_us: int | None = None
     #: From the head to the body's end or cut, in microseconds.
@@ -82,6 +84,7 @@ class Failure:
     body: bytes = field(default=b"", repr=False)
     dns_us: int | None = None
     connect_us: int | None = None
+    tls_us: int | None = None
     wait_us: int | None = None
     read_us: int | None = None
 

@@ -7,6 +7,7 @@ long as common servers keep them, and are looked at before they are used again.
 """
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from contextlib import suppress
@@ -127,7 +128,7 @@ class WireSender:
     async def _open(self, target: _Target, timeout_s: float) -> Connection | Failure:
         """A new connection, or why there is none."""
         started_ns = perf_counter_ns()
-        dns_us = None
+        dns_us = connect_us = None
         doing = "looking up the host's name"
         try:
             async with asyncio.timeout(timeout_s):
@@ -135,22 +136,25 @@ class WireSender:
                 if not is_address(target.host):
                     dns_us = (perf_counter_ns() - started_ns) // 1000
                 doing = "connecting"
-                connection = await self._connect(target, addresses)
+                opened = await self._dialler.connect(addresses, target.port)
+                connected_ns = perf_counter_ns()
+                connect_us = (connected_ns - started_ns) // 1000 - (dns_us or 0)
+                doing = "agreeing on TLS"
+                connection = await self._connection(target, opened)
         except TimeoutError:
-            return Failure(
-                code="timeout", detail=f"no answer within the timeout: it ran out while {doing}", dns_us=dns_us
-            )
+            detail = f"no answer within the timeout: it ran out while {doing}"
+            return Failure(code="timeout", detail=detail, dns_us=dns_us, connect_us=connect_us)
         except OSError as error:
             code, detail = failure_of(error)
-            return Failure(code=code, detail=detail, dns_us=dns_us)
-        connection.dns_us = dns_us
-        connection.connect_us = (perf_counter_ns() - started_ns) // 1000 - (dns_us or 0)
+            return Failure(code=code, detail=detail, dns_us=dns_us, connect_us=connect_us)
+        connection.dns_us, connection.connect_us = dns_us, connect_us
+        connection.tls_us = (perf_counter_ns() - connected_ns) // 1000 if target.is_tls else None
         if self._is_closed:
             connection.abort()
         return connection
 
-    async def _connect(self, target: _Target, addresses: list[str]) -> Connection:
-        opened = await self._dialler.connect(addresses, target.port)
+    async def _connection(self, target: _Target, opened: socket.socket) -> Connection:
+        """The connection over this socket, with TLS where the URL says so."""
         try:
             _, connection = await self._loop.create_connection(
                 lambda: Connection(target.endpoint, self._freed, self._gone),

@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
         #: Microseconds that this connection took to open, until its first request has told them.
         self.dns_us: int | None = None
         self.connect_us: int | None = None
+        self.tls_us: int | None = None
         self._on_free = on_free
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
@@ -150,6 +151,7 @@ class Connection(asyncio.Protocol):
                 truncated=reader.is_truncated,
                 dns_us=self.dns_us,
                 connect_us=self.connect_us,
+                tls_us=self.tls_us,
                 wait_us=(self._head_at_ns - self._sent_at_ns) // 1000,
                 read_us=(now_ns - self._head_at_ns) // 1000,
             )
@@ -174,6 +176,7 @@ class Connection(asyncio.Protocol):
                 body=reader.body,
                 dns_us=self.dns_us,
                 connect_us=self.connect_us,
+                tls_us=self.tls_us,
                 wait_us=((self._head_at_ns or now_ns) - self._sent_at_ns) // 1000,
                 read_us=(now_ns - self._head_at_ns) // 1000 if self._head_at_ns else None,
             )
@@ -182,7 +185,7 @@ class Connection(asyncio.Protocol):
 
     def _settle(self, happened: Answer | Failure) -> None:
         waiter, self._waiter = self._waiter, None
-        self.dns_us = self.connect_us = None
+        self.dns_us = self.connect_us = self.tls_us = None
         if self._timer is not None:
             self._timer.cancel()
         if waiter is not None and not waiter.done():

@@ -81,6 +81,7 @@ def attempt_json(result: Result, *, is_repeat: bool = False) -> dict[str, Any]:
         "timing": {
             "dnsMs": _ms(result.dns_us),
             "connectMs": _ms(result.connect_us),
+            "tlsMs": _ms(result.tls_us),
             "waitMs": _ms(result.wait_us),
             "readMs": _ms(result.read_us),
             "totalMs": result.finished_at_ms - result.started_at_ms,

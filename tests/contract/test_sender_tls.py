@@ -1,6 +1,7 @@
 """Certificates are always verified, for every sender."""
 
 import asyncio
+import socket
 import ssl
 import time
 from datetime import UTC, datetime, timedelta
@@ -48,7 +49,16 @@ async def test_a_valid_certificate_is_accepted_and_the_connection_used_again(tls
     async with endpoint(tls=server_context(ca.issue_cert(HOST))) as there:
         answers = [await tls_sender.send(request(f"https://{HOST}:{there.port}/x")) for _ in range(2)]
     assert ([each.status for each in answers], there.connections) == ([200, 200], 1)
-    assert answers[0].connect_us > 0
+    assert min(answers[0].connect_us, answers[0].tls_us) > 0
+    assert (answers[1].connect_us, answers[1].tls_us) == (None, None)
+
+
+async def test_a_handshake_s_time_is_not_counted_as_connecting(tls_sender):
+    """The system takes the connection; nobody there answers the handshake."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        given_up = await tls_sender.send(request(f"https://{HOST}:{deaf.getsockname()[1]}/", timeout_ms=100))
+    assert (given_up.code, given_up.tls_us) == ("timeout", None)
+    assert 0 < given_up.connect_us < 80_000
 
 
 async def test_a_connection_that_was_idle_for_a_while_is_used_again(tls_sender, ca):

@@ -3,12 +3,13 @@ The console in a real browser.
 
 Claims:
     1. A person signs in, creates, pauses, activates and looks at the history, by keyboard where that matters.
-    2. What changes meanwhile shows without a reload, and so does a search.
+    2. What changes meanwhile shows without a reload, and so does a search; a new delivery, and what the app emits, too.
     3. No page breaks its own security policy, asks another origin for anything, or complains in the browser's console.
     4. axe finds nothing serious on any page, light, dark or on a phone, and a phone never scrolls sideways.
 """
 
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.admins import KNOWN, admin_at, client_of, furnish
 from tests.brokers import lacking
+from tests.tried import DELIVERED, EXHAUSTED, REJECTED, put_states, put_tried, sent_of, state, until_known
 
 CHROMIUM = Path("/usr/bin/chromium")
 HAS_CHROMIUM = CHROMIUM.exists()
@@ -97,8 +99,9 @@ async def test_a_person_creates_pauses_activates_and_looks_back(browser, admin):
     await page.get_by_role("button", name="Pause").press("Enter")
     await expect(now).to_contain_text("Paused")
     await page.get_by_role("link", name="Why is nothing arriving?").click()
-    await page.get_by_role("link", name="Activate").click()
-    await page.get_by_role("button", name="Activate").click()
+    await page.get_by_role("button", name="Activate it").press("Enter")
+    await expect(page.get_by_role("status")).to_have_text("Activated.")
+    await page.get_by_role("link", name="Status").click()
     await expect(now).to_contain_text("Active")
     await page.get_by_role("link", name="History").click()
     await expect(page.get_by_role("heading", name=re.compile("Version"))).to_have_count(3)
@@ -118,18 +121,68 @@ async def test_a_person_creates_pauses_activates_and_looks_back(browser, admin):
     assert watched.elsewhere == []
 
 
-async def test_axe_finds_nothing_serious_light_dark_or_on_a_phone(browser, admin):
+async def test_a_failing_delivery_is_understood_from_its_pages(browser, admin, kafka_connection):
+    context = await browser.new_context(base_url=admin.served.url, permissions=["clipboard-read", "clipboard-write"])
+    page = await context.new_page()
+    watched = Watched(page, admin.served.url)
+    now_ms = int(time.time() * 1_000)
+    async with client_of(admin) as api:
+        body = {"name": "CRM", "url": "https://crm.example/", "events": ["call_ended"]}
+        one = (await api.post("/v1/apps/demo/integrations", json=body)).json()["id"]
+        rejected, exhausted = await put_tried(kafka_connection, sent_of(admin, one), [REJECTED, EXHAUSTED], now_ms)
+        await until_known(api, [rejected, exhausted])
+        await sign_in(page)
+
+        await expect(page.get_by_role("img", name="The last 24 hours: 0 delivered, 2 not")).to_be_visible()
+        await page.get_by_role("link", name="Deliveries", exact=True).click()
+        await page.get_by_label("Outcome").select_option("exhausted")
+        await page.get_by_role("button", name="Filter").press("Enter")
+        await page.locator(f"[id='{exhausted}']").click()
+        await expect(
+            page.get_by_role("img", name=re.compile("DNS 12.4 ms, connect 21.7 ms, TLS 38.2 ms"))
+        ).to_have_count(2)
+        await page.get_by_text("The same as a curl command").last.click()
+        await page.get_by_role("button", name="Copy").last.press("Enter")
+        await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        copied = await page.evaluate("navigator.clipboard.readText()")
+        assert copied.startswith("curl -i https://crm.example/ ")
+        assert '"payload":{"callId":"call_1"' in copied
+
+        await page.get_by_role("link", name="Why is nothing arriving?").click()
+        await expect(page.locator("#emission")).to_contain_text("The app has emitted no event at all")
+        await expect(page.locator("#checks")).to_contain_text("answered 503 to the last of 3 attempts")
+        await page.evaluate("window.isTheSame = true")
+        [delivered] = await put_tried(kafka_connection, sent_of(admin, one), [DELIVERED], now_ms + 86_400_000, start=7)
+        await until_known(api, [delivered])
+        await put_states(kafka_connection, state(one, now_ms, last_delivery_id=delivered))
+        await expect(page.locator("#checks")).to_contain_text("It arrived")
+        # Not looked for again, which would read the log.
+        await expect(page.locator("#emission")).to_contain_text("The app has emitted no event at all")
+        assert await page.evaluate("window.isTheSame")
+    await context.close()
+
+    assert watched.said == []
+    assert watched.elsewhere == []
+
+
+async def test_axe_finds_nothing_serious_light_dark_or_on_a_phone(browser, admin, kafka_connection):
     async with client_of(admin) as api:
         body = {"name": "CRM", "url": "https://crm.example/", "events": ["call_ended"], "secrets": {"token": "t"}}
         path = (await api.post("/v1/apps/demo/integrations", json=body)).headers["Location"].removeprefix("/v1")
         await api.patch(f"/v1{path}", json={"name": "CRM, a very long name that has to find its place on a phone"})
         await api.post("/v1/apps/demo/subscriptions", json={"name": "Bookings", "url": "https://x.example/"})
         await api.post(f"/v1{path}/pause")
+        config = sent_of(admin, path.rpartition("/")[2])
+        tried = await put_tried(kafka_connection, config, [DELIVERED, REJECTED, EXHAUSTED], int(time.time() * 1_000))
+        await until_known(api, tried)
     parts = ("", "/deliveries", "/edit", "/why", "/secrets", "/secrets/token/reveal", "/replays", "/history", "/delete")
     new = "/apps/demo/integrations/new"
     pages = [
         "/apps/demo",
         "/apps/demo/audit",
+        "/apps/demo/deliveries",
+        f"{path}/deliveries/{tried[-1]}",
+        f"{path}/why?look=1",
         new,
         "/apps/demo/integrations/int_none",
         *(path + part for part in parts),

@@ -47,7 +47,7 @@ async def send(browser, page: str, to: str, /, **fields) -> httpx.Response:
 
 async def test_nobody_sees_a_page_without_signing_in_and_no_other_site_can_act(admin):
     async with browser_of(admin) as browser:
-        for path in ("/", LIST, f"{LIST}/integrations/new", f"{LIST}/audit", f"{LIST}/live"):
+        for path in ("/", LIST, *(f"{LIST}/{name}" for name in ("integrations/new", "deliveries", "audit", "live"))):
             answer = await browser.get(path)
             assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in"), path
         refused = await browser.post("/sign-in", data={"token": f"tok_{SCRIPT}"})
@@ -70,6 +70,8 @@ async def test_nobody_sees_a_page_without_signing_in_and_no_other_site_can_act(a
         assert "default-src 'self'" in policy
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
+        assert page.headers["X-Frame-Options"] == "DENY"
+        assert page.headers["X-Content-Type-Options"] == "nosniff"
         new = f"{LIST}/integrations/new"
         token = form_token(await browser.get(new))
         for fields in ({"name": "x"}, {"form_token": ""}, {"form_token": token[::-1]}):
@@ -220,6 +222,10 @@ async def test_roles_and_apps_hold_and_a_token_that_is_taken_away_ends_its_sessi
         assert "Pause" not in re.search(r"<main.*</main>", (await viewer.get(one)).text, re.DOTALL)[0]
         assert (await send(operator, one, f"{one}/pause")).status_code == 303
         assert (await send(operator, one, f"{one}/delete")).status_code == 403
+        assert (await send(operator, one, f"{one}/select", event="scheduled.created")).status_code == 403
+        why = (await operator.get(f"{one}/why")).text
+        assert "Select all events: needs the role admin." in why
+        assert "Activate it" in why
 
         async with operator.stream("GET", "/apps/third/live") as live:
             lines = live.aiter_lines()

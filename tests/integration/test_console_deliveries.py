@@ -1,4 +1,6 @@
-"""Deliveries on the console's pages: listed, shown with attempts and masked requests, sent again, samples."""
+"""Deliveries on the pages: found, understood with the exact request, sent again; why nothing arrives, and mended."""
+
+import html
 
 from services.admin.bootstrap import bootstrap
 from services.runtime.settings import PartitionSettings
@@ -9,8 +11,10 @@ from tests.integration.test_console import browser_of, send, signed_in
 from tests.logs import log_of, make_event
 from tests.receiving import after, receiver
 
+APP = "/apps/demo"
 
-async def test_a_rejected_delivery_is_found_understood_and_sent_again(kafka_connection):
+
+async def test_what_was_rejected_is_found_understood_and_mended_from_its_pages(kafka_connection):  # noqa: PLR0915  # one stack
     async with log_of(kafka_connection) as log, receiver() as to:
         await bootstrap(kafka_connection, now_ms=1_000, random=bytes, known=KNOWN)
         async with (
@@ -26,29 +30,67 @@ async def test_a_rejected_delivery_is_found_understood_and_sent_again(kafka_conn
                 "events": ["call_ended"],
                 "headers": {"Authorization": "Bearer {secret.token}"},
                 "secrets": {"token": "PLAIN-TOKEN-VALUE"},
+                "signing": True,
             }
             one = (await api.post("/v1/apps/demo/integrations", json=body)).headers["Location"].removeprefix("/v1")
-            await log.events(make_event(0))
+            await log.events(make_event(0), make_event(1, type="call_started"))
             [rejected] = await listed(api, 1, outcome="rejected")
             await signed_in(browser)
 
-            page = await browser.get(f"{one}/deliveries", params={"outcome": "rejected", "type": "call_ended"})
-            assert rejected["id"] in page.text
-            assert "1 not" in page.text
-            assert "None like that" in (await browser.get(f"{one}/deliveries", params={"outcome": "blocked"})).text
-            shown = await browser.get(f"{one}/deliveries/{rejected['id']}")
-            assert "Attempt 1: 400" in shown.text
-            assert "curl -i" in shown.text
-            assert "PLAIN-TOKEN-VALUE" not in shown.text
+            # Found, of the app and of the integration.
+            delivery = f"{one}/deliveries/{rejected['id']}"
+            for where in (f"{APP}/deliveries", f"{one}/deliveries"):
+                page = await browser.get(where, params={"outcome": "rejected", "type": "call_ended"})
+                assert f'href="{delivery}"' in page.text
+                by_event = await browser.get(where, params={"event": rejected["eventId"]})
+                assert delivery in by_event.text
+                assert "None like that" in (await browser.get(where, params={"outcome": "blocked"})).text
+                later = await browser.get(where, params={"since": "2999-01-01T00:00"})
+                assert "None like that" in later.text
+                assert (await browser.get(where, params={"cause": "none"})).status_code == 400
+            assert "1 not" in (await browser.get(one)).text
+            assert "0 delivered, 1 not" in (await browser.get(APP)).text
+            assert delivery in (await browser.get(one)).text
+            assert f'href="{APP}/deliveries"' in page.text
+
+            # Understood: the request as it was sent, to the byte, but for secrets.
+            shown = html.unescape((await browser.get(delivery)).text)
+            sent = to.arrivals["int_1"][0].request
+            assert "Attempt 1: 400" in shown
+            assert f"\n\n{sent.body.decode()}</pre>" in shown
+            assert f"--data-raw '{sent.body.decode()}'" in shown
+            assert "the signature that was sent is of exactly these bytes" in shown
+            masked = {"authorization", "host", "content-length"}
+            for name, value in sent.headers:
+                assert name.lower() in masked or f"{name}: {value}\n" in shown, name
+            assert "PLAIN-TOKEN-VALUE" not in shown
             assert (await browser.get(f"{one}/deliveries/dlv_none")).status_code == 404
 
+            # Mended: each fault of the page has its button.
+            why = (await browser.get(f"{one}/why?look=1")).text
+            assert "rejected it with 400" in why
+            assert "call_ended (1), call_started (1)" in why
+            added = await send(browser, f"{one}/why?look=1", f"{one}/select", event="call_started", back="why")
+            assert added.headers["Location"] == f"{one}/why?done=selected"
+            assert (await api.get(f"/v1{one}")).json()["events"] == ["call_ended", "call_started"]
             to.policies.clear()
-            again = await send(
-                browser, f"{one}/deliveries/{rejected['id']}", f"{one}/deliveries/{rejected['id']}/retry"
-            )
-            assert again.headers["Location"] == f"{one}/deliveries"
+            again = await send(browser, f"{one}/why", f"{delivery}/retry", back="why")
+            assert again.headers["Location"] == f"{one}/why?done=sent-again"
             await listed(api, 1, outcome="delivered", cause="retry")
-            assert "Sent again as" in (await browser.get(f"{one}/deliveries/{rejected['id']}")).text
-            assert (await send(browser, f"{one}/deliveries", f"{one}/test", type="nope")).status_code == 400
-            assert (await send(browser, f"{one}/deliveries", f"{one}/test")).status_code == 303
+            assert "Sent again as" in (await browser.get(delivery)).text
+            assert "It arrived" in (await browser.get(f"{one}/why")).text
+            assert (await send(browser, one, f"{one}/pause")).headers["Location"] == f"{one}?done=paused"
+            assert 'action="' + one + '/activate"' in (await browser.get(f"{one}/why")).text
+            active = await send(browser, f"{one}/why", f"{one}/activate", held="drain", back="why")
+            assert active.headers["Location"] == f"{one}/why?done=activated"
+
+            assert (await send(browser, one, f"{one}/test", type="nope")).status_code == 400
+            tested = await send(browser, one, f"{one}/test")
+            assert tested.headers["Location"] == f"{one}/deliveries?done=tested"
             await listed(api, 1, cause="test")
+
+            # Of what is deleted, the list still tells.
+            await api.delete(f"/v1{one}")
+            gone = await browser.get(f"{APP}/deliveries")
+            assert "(deleted)" in gone.text
+            assert delivery not in gone.text

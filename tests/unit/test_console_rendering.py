@@ -5,7 +5,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from services.console import rendering
-from services.console.overview import is_wanted
+from services.console.overview import is_wanted, page_number
+from services.console.words import percent, span, utc
+from tests.records import make_integration
 
 CONSOLE = Path(rendering.__file__).parent
 VENDOR = CONSOLE / "static" / "vendor"
@@ -45,23 +47,24 @@ def test_what_comes_from_outside_is_escaped():
 
 
 def test_values_for_people():
-    assert [rendering.span(each) for each in (0, 999, 5_000, 1_250, 180_000, 7_200_000, 500_000_000)] == [
+    assert [span(each) for each in (0, 999, 5_000, 1_250, 180_000, 7_200_000, 500_000_000)] == [
         *("0 ms", "999 ms", "5 s", "1.2 s", "3 min", "2 h", "5 d")
     ]
-    assert [rendering.percent(each) for each in (1.0, 0.9999, 0.983, 0.07, 0.0)] == [
+    assert [percent(each) for each in (1.0, 0.9999, 0.983, 0.07, 0.0)] == [
         "100 %",
         "99.9 %",
         "98.3 %",
         "7 %",
         "0 %",
     ]
-    assert rendering.utc("2026-01-02T03:04:05.678Z") == "2026-01-02 03:04:05 UTC"
+    assert utc("2026-01-02T03:04:05.678Z") == "2026-01-02 03:04:05 UTC"
 
 
 def test_search_looks_at_name_address_events_and_status():
-    one = {"name": "CRM", "url": "https://x.example", "id": "int_1", "events": ["call_ended"], "status": "paused"}
+    one = make_integration(events=["call_ended"], url="https://x.example")
 
-    assert is_wanted(one, "", "")
-    assert is_wanted(one, "crm ENDED", "paused")
-    assert not is_wanted(one, "crm started", "")
-    assert not is_wanted(one, "crm", "active")
+    assert is_wanted(one, "paused", "", "")
+    assert is_wanted(one, "paused", "crm ENDED x.example", "paused")
+    assert not is_wanted(one, "paused", "crm started", "")
+    assert not is_wanted(one, "paused", "crm", "active")
+    assert [page_number(each) for each in ("", "2", "0", "-1", "٣", "9" * 9)] == [1, 2, 1, 1, 1, 1]

@@ -74,7 +74,7 @@ def test_an_attempt_is_shown_with_request_answer_and_timing():
         "responseBody": "busy",
         "responseBodyIsBase64": False,
         "truncated": False,
-        "timing": {"dnsMs": 1.5, "connectMs": None, "waitMs": 20.25, "readMs": None, "totalMs": 20},
+        "timing": {"dnsMs": 1.5, "connectMs": None, "tlsMs": None, "waitMs": 20.25, "readMs": None, "totalMs": 20},
         "nextDueAt": "2026-01-02T12:00:06.000Z",
         "configVersion": 1,
         "epoch": 1,

@@ -84,6 +84,7 @@ SCHEMAS: Final[dict[str, Any]] = {
                 {
                     "dnsMs": _TOOK,
                     "connectMs": _TOOK,
+                    "tlsMs": _TOOK,
                     "waitMs": _TOOK,
                     "readMs": _TOOK,
                     "totalMs": {"type": "integer"},
