@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
 
-.PHONY: help setup kafka npm chromium languages up test failed fast long chaos lint types imports check lock openapi bench clean
+.PHONY: help setup kafka npm chromium languages up test failed fast long chaos lint types imports check lock openapi asyncapi bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ deploy/kafka/jars/.ready: deploy/kafka/pom.xml | $(VENV)/.ready
 	@touch $@
 	@echo "Apache Kafka is in deploy/kafka/jars: $$(ls deploy/kafka/jars/*.jar | wc -l) jars"
 
-npm: tests/receivers/node_modules/.ready ## Install the npm packages that tests verify deliveries with
+npm: tests/receivers/node_modules/.ready ## Install the npm packages that tests use: a verifier, AsyncAPI's schema
 
 tests/receivers/node_modules/.ready: tests/receivers/package-lock.json
 	@if command -v npm >/dev/null; then cd tests/receivers && npm ci --silent --no-audit --no-fund && touch node_modules/.ready; \
@@ -51,7 +51,7 @@ LANGUAGES := php:php-cli ruby:ruby go:golang-go kcat:kcat
 languages: ## Install what the page for receivers is tested with, from Debian's packages, where that is possible
 	@lacking() { for each in $(LANGUAGES); do command -v "$${each%:*}" >/dev/null || echo "$${each#*:}"; done; }; \
 	if [ -n "$$(lacking)" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$(lacking) >/dev/null; fi; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq $$(lacking) >/dev/null; fi; \
 	for each in $$(lacking); do echo "no $$each here: the tests that need it are skipped (Debian: apt-get install $$each)"; done
 
 up: setup ## Start everything on this machine; Ctrl-C drains and stops
@@ -92,6 +92,9 @@ lock: setup ## Resolve requirements/*.in again
 
 openapi: setup ## Write docs/openapi.json: what the admin API's routes and their schemas say
 	$(BIN)/python -m services.admin.openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+
+asyncapi: setup ## Write docs/asyncapi.json: what the topics and their schemas say
+	$(BIN)/python -m streams.asyncapi > docs/asyncapi.json.new && mv docs/asyncapi.json.new docs/asyncapi.json
 
 bench: setup kafka ## Measure: see bench/README.md
 	$(BIN)/python -m bench $(ARGS)
