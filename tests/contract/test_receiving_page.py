@@ -11,6 +11,7 @@ import secrets
 import shutil
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
@@ -142,17 +143,16 @@ def aged(request: Request, by_s: int) -> Request:
     )
 
 
-async def status_of(request: Request) -> int | None:
-    sender = WireSender(allow_private=True)
-    try:
-        answer = await sender.send(request)
-    finally:
-        await sender.close()
-    return answer.status if isinstance(answer, Answer) else None
-
-
 async def statuses(requests: dict[str, Request]) -> dict[str, int | None]:
-    return {name: await status_of(request) for name, request in requests.items()}
+    """What each is answered."""
+    # No authorities: reading those of the system takes 30 ms, and nothing here is https.
+    sender = WireSender(allow_private=True, ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    found = {}
+    for name, request in requests.items():
+        answer = await sender.send(request)
+        found[name] = answer.status if isinstance(answer, Answer) else None
+    await sender.close()
+    return found
 
 
 async def test_genuine_deliveries_are_accepted_during_a_rotation_too(listening):
