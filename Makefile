@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
 
-.PHONY: help setup kafka npm chromium languages up test failed fast long chaos lint types imports check lock openapi asyncapi bench clean
+.PHONY: help setup kafka npm chromium languages registry up test failed fast long chaos lint types imports check lock openapi asyncapi bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,13 @@ chromium: ## Install Debian's chromium for the browser tests, where that is poss
 	if command -v chromium >/dev/null; then chromium --version 2>/dev/null || true; \
 	else echo "no chromium here: the browser tests are skipped (Debian: apt-get install chromium)"; fi
 
+registry: tests/registry/apicurio/.ready ## Fetch a schema registry for the tests with Maven (needs Java 17 to run)
+
+tests/registry/apicurio/.ready: tests/registry/pom.xml
+	@if command -v mvn >/dev/null; then rm -rf tests/registry/apicurio; \
+		cd tests/registry && mvn --quiet --batch-mode dependency:unpack-dependencies && touch apicurio/.ready; \
+	else echo "no mvn here: the tests with a real schema registry are skipped (Debian: apt-get install maven)"; fi
+
 #: A command, and the Debian package that has it.
 LANGUAGES := php:php-cli ruby:ruby go:golang-go kcat:kcat
 
@@ -53,11 +60,12 @@ languages: ## Install what the page for receivers is tested with, from Debian's 
 	if [ -n "$$(lacking)" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq $$(lacking) >/dev/null; fi; \
 	for each in $$(lacking); do echo "no $$each here: the tests that need it are skipped (Debian: apt-get install $$each)"; done
+	@! command -v go >/dev/null || go build net/http  # Go compiles its library once, for a minute
 
 up: setup ## Start everything on this machine; Ctrl-C drains and stops
 	$(BIN)/tenterhook up $(ARGS)
 
-test: setup kafka npm chromium languages ## Set up and run the tests
+test: setup kafka npm chromium languages registry ## Set up and run the tests
 	$(BIN)/pytest $(ARGS)
 
 failed: setup kafka ## Run again, alone, the tests that failed last time
