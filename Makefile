@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
 
-.PHONY: help setup kafka npm chromium shells up test failed fast long chaos lint types imports check lock openapi bench clean
+.PHONY: help setup kafka npm chromium shells languages registry up test failed fast long chaos lint types imports check lock openapi asyncapi bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ deploy/kafka/jars/.ready: deploy/kafka/pom.xml | $(VENV)/.ready
 	@touch $@
 	@echo "Apache Kafka is in deploy/kafka/jars: $$(ls deploy/kafka/jars/*.jar | wc -l) jars"
 
-npm: tests/receivers/node_modules/.ready ## Install the npm packages that tests verify deliveries with
+npm: tests/receivers/node_modules/.ready ## Install the npm packages that tests use: a verifier, AsyncAPI's schema
 
 tests/receivers/node_modules/.ready: tests/receivers/package-lock.json
 	@if command -v npm >/dev/null; then cd tests/receivers && npm ci --silent --no-audit --no-fund && touch node_modules/.ready; \
@@ -49,11 +49,27 @@ shells: ## Install Debian's zsh and fish for the tests of completion, where that
 	@if ! { command -v zsh && command -v fish; } >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq zsh fish >/dev/null; fi; \
 	for shell in zsh fish; do command -v $$shell >/dev/null || echo "no $$shell here: its completion is not tried"; done
+registry: tests/registry/apicurio/.ready ## Fetch a schema registry for the tests with Maven (needs Java 17 to run)
+
+tests/registry/apicurio/.ready: tests/registry/pom.xml
+	@if command -v mvn >/dev/null; then rm -rf tests/registry/apicurio; \
+		cd tests/registry && mvn --quiet --batch-mode dependency:unpack-dependencies && touch apicurio/.ready; \
+	else echo "no mvn here: the tests with a real schema registry are skipped (Debian: apt-get install maven)"; fi
+
+#: A command, and the Debian package that has it.
+LANGUAGES := php:php-cli ruby:ruby go:golang-go kcat:kcat
+
+languages: ## Install what the page for receivers is tested with, from Debian's packages, where that is possible
+	@lacking() { for each in $(LANGUAGES); do command -v "$${each%:*}" >/dev/null || echo "$${each#*:}"; done; }; \
+	if [ -n "$$(lacking)" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq $$(lacking) >/dev/null; fi; \
+	for each in $$(lacking); do echo "no $$each here: the tests that need it are skipped (Debian: apt-get install $$each)"; done
+	@! command -v go >/dev/null || go build net/http  # Go compiles its library once, for a minute
 
 up: setup ## Start everything on this machine; Ctrl-C drains and stops
 	$(BIN)/tenterhook up $(ARGS)
 
-test: setup kafka npm chromium shells ## Set up and run the tests
+test: setup kafka npm chromium shells languages registry ## Set up and run the tests
 	$(BIN)/pytest $(ARGS)
 
 failed: setup kafka ## Run again, alone, the tests that failed last time
@@ -88,6 +104,9 @@ lock: setup ## Resolve requirements/*.in again
 
 openapi: setup ## Write docs/openapi.json: what the admin API's routes and their schemas say
 	$(BIN)/python -m services.admin.openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+
+asyncapi: setup ## Write docs/asyncapi.json: what the topics and their schemas say
+	$(BIN)/python -m streams.asyncapi > docs/asyncapi.json.new && mv docs/asyncapi.json.new docs/asyncapi.json
 
 bench: setup kafka ## Measure: see bench/README.md
 	$(BIN)/python -m bench $(ARGS)

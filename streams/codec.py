@@ -2,13 +2,15 @@
 Records to bytes and back: Avro in the Confluent wire format (0, 4-byte schema id, body).
 
 Pure. Every schema that was ever released stays in `schemas/released`, named by its id, so that what
-was written once stays readable for ever; the newest id of a name is the one that is written.
+was written once stays readable for ever; the newest id of a name is the one that is written. Where a schema
+registry is used (`streams.registry`), its ids are written instead, and any id of it is read beside the committed ones.
 fastavro does the work; `tests/unit/test_codec.py` holds its bytes against those of `avro`.
 """
 
 import io
 import json
 import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -35,10 +37,12 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class WireSchema:
-    """One released schema: its id on the wire, its name (the file's), its parsed form and its struct."""
+    """One schema: its id on the wire, its name (the file's), its text, its parsed form and its struct."""
 
     id: int
     name: str
+    #: JSON.
+    text: str
     parsed: dict[str, Any]
     struct: type[Record]
     #: Whether values of its fields are structs themselves, which costs a deep conversion.
@@ -65,6 +69,7 @@ _STRUCTS: Final[dict[str, type[Record]]] = {
     "command_reply": records.CommandReply,
     "replay": records.Replay,
 }
+_BY_FULL_NAME: Final = {f"tenterhook.{kind.__name__}": name for name, kind in _STRUCTS.items()}
 _NESTED: Final = {"integration_config", "app_config", "quarantined", "lane_row", "command"}
 
 
@@ -84,21 +89,91 @@ def released() -> dict[int, tuple[str, str]]:
 
 @cache
 def _by_id() -> dict[int, WireSchema]:
-    return {
-        number: WireSchema(
-            id=number,
-            name=name,
-            parsed=cast("dict[str, Any]", fastavro.parse_schema(json.loads(text))),
-            struct=_STRUCTS[name],
-            nested=name in _NESTED,
-        )
-        for number, (name, text) in sorted(released().items())
-    }
+    return {number: _parsed(number, name, text) for number, (name, text) in sorted(released().items())}
+
+
+def _parsed(number: int, name: str, text: str) -> WireSchema:
+    return WireSchema(
+        id=number,
+        name=name,
+        text=text,
+        parsed=cast("dict[str, Any]", fastavro.parse_schema(json.loads(text))),
+        struct=_STRUCTS[name],
+        nested=name in _NESTED,
+    )
 
 
 @cache
 def _newest() -> dict[type[Record], WireSchema]:
     return {schema.struct: schema for schema in _by_id().values()}
+
+
+@dataclass(slots=True)
+class _Registry:
+    """What is known of the registry that this process uses; nothing where it uses none."""
+
+    #: The registry's id by the committed one: what is written instead.
+    ids: dict[int, int]
+    #: By the registry's id.
+    schemas: dict[int, WireSchema]
+    #: The text of what it has under an id; None where it has nothing.
+    ask: Callable[[int], str | None]
+
+
+_registry = _Registry({}, {}, lambda _: None)
+
+
+def use_registry(ids: Mapping[int, int], ask: Callable[[int], str | None]) -> None:
+    """
+    Write with a registry's ids from now on, and read any of its ids.
+
+    Args:
+        ids: the registry's id of each released schema, by the committed one.
+        ask: for the text of an id that is not among them, once for each that it knows. It may raise LookupError where
+            it cannot tell; the record is unreadable then, and the next one asks again.
+    """
+    _registry.ids = dict(ids)
+    _registry.schemas = {number: _by_id()[committed] for committed, number in ids.items()}
+    _registry.ask = ask
+
+
+def use_no_registry() -> None:
+    """Write with the committed ids again, as at the beginning."""
+    use_registry({}, lambda _: None)
+
+
+def text_of(number: int) -> str | None:
+    """The schema of that id as JSON text, be it a committed id or one that is known of the registry."""
+    known = _by_id().get(number) or _registry.schemas.get(number)
+    return None if known is None else known.text
+
+
+def _of_registry(number: int) -> WireSchema:
+    """The schema that the registry has under this id."""
+    known = _registry.schemas.get(number)
+    if known is not None:
+        return known
+    try:
+        text = _registry.ask(number)
+    except LookupError as error:
+        raise Unreadable(f"schema id {number} is unknown, and {error}") from error
+    if text is None:
+        raise Unreadable(f"schema id {number} is unknown: written by a newer release, or not by tenterhook")
+    asked = _registry.schemas[number] = _asked(number, text)
+    return asked
+
+
+def _asked(number: int, text: str) -> WireSchema:
+    try:
+        return _parsed(number, _BY_FULL_NAME[full_name(text)], text)
+    except (ValueError, KeyError, TypeError, fastavro.schema.SchemaParseException) as error:
+        raise Unreadable(f"schema id {number} is in the registry, and of no record of ours") from error
+
+
+def full_name(text: str) -> str:
+    """A schema's name with its namespace: `tenterhook.Result`. *text*: JSON."""
+    schema = json.loads(text)
+    return cast("str", schema["name"] if "." in schema["name"] else f"{schema['namespace']}.{schema['name']}")
 
 
 def encode(record: Record) -> bytes:
@@ -108,7 +183,7 @@ def encode(record: Record) -> bytes:
         msgspec.to_builtins(record, builtin_types=(bytes,)) if schema.nested else msgspec.structs.asdict(record)
     )
     out = io.BytesIO()
-    out.write(_HEADER.pack(_MAGIC, schema.id))
+    out.write(_HEADER.pack(_MAGIC, _registry.ids.get(schema.id, schema.id)))
     fastavro.schemaless_writer(out, schema.parsed, fields)
     return out.getvalue()
 
@@ -125,14 +200,12 @@ def decode(data: bytes | None) -> Record:
     magic, schema_id = _HEADER.unpack_from(data)
     if magic != _MAGIC:
         raise Unreadable(f"first byte is {magic}, not 0: not in the Confluent wire format")
-    schema = _by_id().get(schema_id)
-    if schema is None:
-        raise Unreadable(f"schema id {schema_id} is unknown: written by a newer release, or not by tenterhook")
+    schema = _by_id().get(schema_id) or _of_registry(schema_id)
     body = io.BytesIO(data)
     body.seek(_HEADER.size)
     newest = _newest()[schema.struct]
     try:
-        fields: Any = fastavro.schemaless_reader(body, schema.parsed, None if newest.id == schema_id else newest.parsed)
+        fields: Any = fastavro.schemaless_reader(body, schema.parsed, None if newest is schema else newest.parsed)
         record: Record = (
             msgspec.convert(fields, schema.struct, builtin_types=(bytes,)) if schema.nested else schema.struct(**fields)
         )

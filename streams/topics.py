@@ -8,7 +8,7 @@ The topics, as data in one place, and their creation.
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, Literal
 
 import structlog
@@ -39,6 +39,17 @@ class Topic:
     partitioned_by: Literal["app", "integration", "one", "slot"]
     #: Size of a segment where that matters: only what is not in the newest one is compacted.
     segment_bytes: int | None = None
+    _: KW_ONLY
+    #: What it is about, for people.
+    what: str
+    #: Names of the schemas of its values, the one that it is for first.
+    values: tuple[str, ...]
+    #: Record headers, name and meaning.
+    headers: tuple[tuple[str, str], ...] = ()
+    #: When a record without a value comes; None: never.
+    tombstone: str | None = None
+    #: Of no use to anybody but us, and free to change.
+    is_internal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +66,84 @@ class Partitions:
 #: the default of 1 GiB a takeover would read days of rows that have been replaced long since.
 SMALL_SEGMENT_BYTES: Final = 1_048_576
 
-EVENTS: Final = Topic("events", "app", "delete", 7 * DAY_MS, "app")
-FAN_OUT: Final = Topic("fan-out", "app", "delete", 30 * DAY_MS, "app")
-DELIVERIES: Final = Topic("deliveries", "integration", "delete", 7 * DAY_MS, "integration")
-RESULTS: Final = Topic("delivery-results", "integration", "delete", 30 * DAY_MS, "integration")
-INTEGRATION_CONFIG: Final = Topic("integration-config", "integration", "compact", None, "one")
-INTEGRATION_STATE: Final = Topic("integration-state", "integration", "compact", None, "one", SMALL_SEGMENT_BYTES)
-APP_CONFIG: Final = Topic("app-config", "app", "compact", None, "one")
-AUDIT: Final = Topic("audit", "app", "delete", 400 * DAY_MS, "one")
-QUARANTINE: Final = Topic("quarantine", "none", "delete", 30 * DAY_MS, "one")
+EVENTS: Final = Topic(
+    "events", "app", "delete", 7 * DAY_MS, "app", what="accepted events, the log of record", values=("event",)
+)
+FAN_OUT: Final = Topic(
+    "fan-out",
+    "app",
+    "delete",
+    30 * DAY_MS,
+    "app",
+    what="who an event was fanned out to, under which configuration, or whose repeat it is; the first one by offset "
+    "counts",
+    values=("fan_out_receipt", "marker"),
+)
+DELIVERIES: Final = Topic(
+    "deliveries",
+    "integration",
+    "delete",
+    7 * DAY_MS,
+    "integration",
+    what="one event for one integration",
+    values=("delivery", "marker"),
+    headers=(
+        (
+            "tenterhook-retry",
+            "Of one that was put back for its next attempt: line/partition/offset/generation of what waited.",
+        ),
+    ),
+)
+RESULTS: Final = Topic(
+    "delivery-results",
+    "integration",
+    "delete",
+    30 * DAY_MS,
+    "integration",
+    what="every attempt and every outcome",
+    values=("result", "hand_over", "marker"),
+)
+INTEGRATION_CONFIG: Final = Topic(
+    "integration-config",
+    "integration",
+    "compact",
+    None,
+    "one",
+    what="configuration, secrets as ciphertext",
+    values=("integration_config",),
+    tombstone="where the integration was deleted",
+)
+INTEGRATION_STATE: Final = Topic(
+    "integration-state",
+    "integration",
+    "compact",
+    None,
+    "one",
+    SMALL_SEGMENT_BYTES,
+    what="breaker and health",
+    values=("integration_state",),
+    tombstone="where the integration was deleted",
+)
+APP_CONFIG: Final = Topic(
+    "app-config",
+    "app",
+    "compact",
+    None,
+    "one",
+    what="keys and tokens (hashed), origins, catalogue, data keys (sealed); the record under key * holds tokens of the "
+    "whole installation",
+    values=("app_config",),
+)
+AUDIT: Final = Topic("audit", "app", "delete", 400 * DAY_MS, "one", what="who did what", values=("audit_record",))
+QUARANTINE: Final = Topic(
+    "quarantine",
+    "none",
+    "delete",
+    30 * DAY_MS,
+    "one",
+    what="records no code could read or finish, as they were, with the reason",
+    values=("quarantined",),
+)
 
 #: Jitter of a retry is a slot: slot s of a retry topic waits exactly so many tenths of the topic's delay. With a random
 #: due time a record, each would wait for the latest one before it (docs/why/delay-lines.md).
@@ -74,39 +154,124 @@ RETRY_DELAYS_S: Final = (1, 5, 20, 80, 320, 1_280, 5_120, 20_480)
 
 RETRIES: Final = tuple(
     # A week more than the delay: what waits must outlive an outage of everybody who reads it.
-    Topic(f"retry.{delay_s}s", "slot", "delete", 7 * DAY_MS + delay_s * 1_000, "slot")
+    Topic(
+        f"retry.{delay_s}s",
+        "slot",
+        "delete",
+        7 * DAY_MS + delay_s * 1_000,
+        "slot",
+        what=f"waits for its next attempt, {delay_s} s times 0.8, 0.9, 1.0, 1.1 or 1.2 by partition",
+        values=("delivery",),
+    )
     for delay_s in RETRY_DELAYS_S
 )
 
 #: Ids that clients supplied, and who won them: see `services.dispatcher.event_ids`. Internal. An event may be fanned
 #: out 7 days late, and repeat an id of the day before it.
-EVENT_IDS: Final = Topic("event-ids", "none", "delete", 9 * DAY_MS, "app")
+EVENT_IDS: Final = Topic(
+    "event-ids",
+    "none",
+    "delete",
+    9 * DAY_MS,
+    "app",
+    what="ids that clients supplied and the records that won them, packed, in the partition of the events",
+    values=("won_ids", "marker"),
+    is_internal=True,
+)
 
 #: What the topics were when the installation began: see `streams.installation`. Internal.
-INSTALLATION: Final = Topic("installation", "constant", "compact", None, "one")
+INSTALLATION: Final = Topic(
+    "installation",
+    "constant",
+    "compact",
+    None,
+    "one",
+    what="ids and partition counts of the topics that are chosen once, as they were at the first start",
+    values=("installation",),
+    is_internal=True,
+)
 
 #: Those whose records others name by their offsets, or whose keys may not move.
 CHOSEN_ONCE: Final = (EVENTS, FAN_OUT, DELIVERIES, RESULTS)
 
 #: How far the integrations are whose deliveries wait on the log: see `services.dispatcher.rows`. Internal.
-LANE_ROWS: Final = Topic("lane-rows", "integration/generation", "compact", None, "integration", SMALL_SEGMENT_BYTES)
+LANE_ROWS: Final = Topic(
+    "lane-rows",
+    "integration/generation",
+    "compact",
+    None,
+    "integration",
+    SMALL_SEGMENT_BYTES,
+    what="how far an integration is whose deliveries wait on the log",
+    values=("lane_row", "marker"),
+    tombstone="where none wait any more, or another owner has written the row as its own",
+    is_internal=True,
+)
 
 #: Changes of the configuration that API processes ask for, and what became of them: see `services.admin.owner`. One
 #: partition, as `integration-config` has: one owner at a time. Nobody waits for either for longer than some seconds.
 #: Internal.
-COMMANDS: Final = Topic("commands", "app", "delete", DAY_MS, "one")
-COMMAND_REPLIES: Final = Topic("command-replies", "process", "delete", DAY_MS, "one")
+COMMANDS: Final = Topic(
+    "commands",
+    "app",
+    "delete",
+    DAY_MS,
+    "one",
+    what="a change of the configuration that an API process asks its owner for",
+    values=("command",),
+    is_internal=True,
+)
+COMMAND_REPLIES: Final = Topic(
+    "command-replies",
+    "process",
+    "delete",
+    DAY_MS,
+    "one",
+    what="what became of a command",
+    values=("command_reply",),
+    is_internal=True,
+)
 
 #: Every version of every integration, as it was written: what history, diff and roll back read. Internal.
-CONFIG_HISTORY: Final = Topic("config-history", "integration", "delete", 400 * DAY_MS, "one")
+CONFIG_HISTORY: Final = Topic(
+    "config-history",
+    "integration",
+    "delete",
+    400 * DAY_MS,
+    "one",
+    what="every version of every integration as it was written, secrets as ciphertext",
+    values=("integration_config",),
+    tombstone="where the integration was deleted",
+    is_internal=True,
+)
 
 #: Replays: what was asked for, and how far each is; see `streams.replays`. One partition: one worker carries them out.
 #: Internal.
-REPLAYS: Final = Topic("replays", "replay/generation", "compact", None, "one", SMALL_SEGMENT_BYTES)
+REPLAYS: Final = Topic(
+    "replays",
+    "replay/generation",
+    "compact",
+    None,
+    "one",
+    SMALL_SEGMENT_BYTES,
+    what="what was asked for, under the replay's id alone, and how far it is",
+    values=("replay",),
+    tombstone="where the replay has long ended, or another owner has written the row as its own",
+    is_internal=True,
+)
 
 #: The breaker's table, as Faust names it: `<group>-<table>-changelog`. See `services.breaker`. Internal.
 BREAKER_ROWS: Final = Topic(
-    "breaker-rows-changelog", "integration", "compact", None, "integration", SMALL_SEGMENT_BYTES
+    "breaker-rows-changelog",
+    "integration",
+    "compact",
+    None,
+    "integration",
+    SMALL_SEGMENT_BYTES,
+    what="the breaker's table, one row an integration",
+    values=("breaker_row",),
+    tombstone="where the integration was deleted",
+    is_internal=True,
 )
 
 TOPICS: Final = (

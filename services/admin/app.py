@@ -28,6 +28,7 @@ from services.admin.owner import AGENT, GIVE_UP_MS, GROUP, Owner
 from services.admin.replay_commands import ReplayCommands
 from services.admin.routes import add_routes
 from services.admin.routes.route import MAX_BODY_BYTES, Api
+from services.admin.schemas import serve_schemas
 from services.admin.secret_commands import SecretCommands
 from services.console.app import add_console
 from services.history.read_model import History
@@ -129,6 +130,7 @@ class Admin:
         self.opened = asyncio.ensure_future(self._open())
         self.served: Served
         serve_description(self.http, described())
+        serve_schemas(self.http)
 
     async def _open(self) -> None:
         settings = self._settings

@@ -19,6 +19,7 @@ from services.cli.tables import print_table
 from services.runtime.connection import connection_of
 from services.runtime.logs import configure_logs
 from services.runtime.process import load_settings
+from services.runtime.registry import use_schema_registry
 from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
 from services.runtime.times import iso
@@ -59,6 +60,7 @@ def breaker(
         settings = load_settings()
         # To stderr: stdout is for the outcome.
         configure_logs(settings.model_copy(update={"log_level": "warning"}), "breaker")
+        use_schema_registry(settings)
         found = asyncio.run(_rebuilt(settings, verify=verify))
     except (StartupError, BrokerAway) as error:
         raise Failed(str(error)) from None

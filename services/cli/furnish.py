@@ -4,6 +4,7 @@ What a broker needs before the first event: the topics, an app, its keys and a t
 Apart from the rest of `up`, because its imports take as long as a broker does to start: `life` loads it meanwhile.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from services.cli.data_dir import DataDir
 from services.cli.errors import Failed
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
+from services.runtime.registry import use_schema_registry
+from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
 from services.vault.keks import load_keyring
 from streams.topics import Partitions, TopicMismatch, ensure
@@ -26,10 +29,15 @@ async def furnish(settings: Settings, folder: DataDir, say: Callable[[str], None
     Whatever of them the log does not know is written to it, so that they fit a broker that forgot as well.
 
     Raises:
-        Failed: the broker has other topics than these services want, or the folder's keys cannot be read.
+        Failed: the broker has other topics than these services want, the folder's keys cannot be read, or the schema
+            registry does not answer.
     """
     started_at = time.monotonic()
     connection = connection_of(settings)
+    try:
+        await asyncio.to_thread(use_schema_registry, settings)
+    except StartupError as error:
+        raise Failed(str(error)) from None
     partitions = Partitions(settings.partitions.by_app, settings.partitions.by_integration)
     try:
         await ensure(connection, partitions, replication=settings.replication)

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from services.cli.access import READY_FILE, running_up
 from services.cli.errors import Failed, WrongUsage
 from services.runtime.process import load_settings
+from services.runtime.registry import use_schema_registry
 from services.runtime.serving import StartupError
 from services.runtime.times import read_ms
 from streams import takeover
@@ -54,10 +55,11 @@ def log_connection(options: LogOptions, ready_file: Path = READY_FILE) -> Connec
     The log that a command reads.
 
     Raises:
-        Failed: the settings or the ready file cannot be read.
+        Failed: the settings or the ready file cannot be read, or the schema registry does not answer.
     """
     try:
         settings = load_settings()
+        use_schema_registry(settings)
     except StartupError as error:
         raise Failed(str(error)) from None
     broker = options.broker or running_up(ready_file).get("broker") or settings.broker

@@ -16,6 +16,7 @@ import uvloop
 from pydantic import ValidationError
 
 from services.runtime.logs import configure_logs
+from services.runtime.registry import PATIENCE_S, use_schema_registry
 from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
 
@@ -43,6 +44,9 @@ def run_service(main: Main, settings: Settings | None = None) -> int:
     try:
         settings = settings or load_settings()
         configure_logs(settings, service)
+        use_schema_registry(settings, patience_s=PATIENCE_S)
+        if settings.schema_registry_url is not None:
+            log.info("registry.used", url=settings.schema_registry_url)
         uvloop.run(_until_signalled(main, settings))
     except StartupError as error:
         print(f"tenterhook {service}: {error}", file=sys.stderr)  # noqa: T201

@@ -128,6 +128,12 @@ class Settings(BaseSettings):
     idempotence: Literal["auto", "on", "off"] = Field(
         "auto", description="Idempotent producers; auto takes them where the broker has them."
     )
+    schema_registry_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^@\s]+$",
+        description="Schema registry (Confluent's API) whose ids are written; none: those of the committed schemas.",
+    )
+    schema_registry_credentials: SecretStr | None = Field(None, description="For it, as USER:PASSWORD.")
     kek: SecretStr | None = Field(None, description="Key-encryption key: 32 bytes as base64. Required.")
     kek_file: Path | None = Field(None, description="File that holds it, instead.")
     kek_previous: SecretStr | None = Field(

@@ -24,6 +24,9 @@ from services.cli.bench.stack import Stack
 from services.cli.bench.stages import stages
 from services.cli.bench.targets import targets
 from services.cli.errors import Failed
+from services.runtime.process import load_settings
+from services.runtime.registry import use_schema_registry
+from services.runtime.serving import StartupError
 from streams.connection import Connection
 from streams.topics import DELIVERIES, EVENTS, FAN_OUT, RESULTS
 
@@ -59,6 +62,10 @@ def run(plan: Plan, stack: Stack, progress: Progress) -> Outcome:
         Failed: it cannot be measured; the message says what, why and what to do.
     """
     log = Connection(stack.broker, plan.topic_prefix) if stack.broker else None
+    try:
+        use_schema_registry(load_settings())
+    except StartupError as error:
+        raise Failed(str(error)) from None
     with ExitStack() as open_, tempfile.TemporaryDirectory(prefix="tenterhook-bench-") as name:
         folder = Path(name)
         receiving = None
