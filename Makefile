@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
 
-.PHONY: help setup kafka npm chromium up test failed fast long chaos lint types imports check lock openapi bench clean
+.PHONY: help setup kafka npm chromium prometheus up test failed fast long chaos lint types imports check lock openapi dashboards bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,10 +45,17 @@ chromium: ## Install Debian's chromium for the browser tests, where that is poss
 	if command -v chromium >/dev/null; then chromium --version 2>/dev/null || true; \
 	else echo "no chromium here: the browser tests are skipped (Debian: apt-get install chromium)"; fi
 
+prometheus: ## Install Debian's prometheus for the tests of alerts, where that is possible
+	@if ! command -v promtool >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends prometheus >/dev/null; fi; \
+	if command -v promtool >/dev/null; then promtool --version 2>&1 | head -1; \
+	else echo "no prometheus here: the tests of alerts are skipped (Debian: apt-get install prometheus)"; fi
+
 up: setup ## Start everything on this machine; Ctrl-C drains and stops
 	$(BIN)/tenterhook up $(ARGS)
 
-test: setup kafka npm chromium ## Set up and run the tests
+test: setup kafka npm chromium prometheus ## Set up and run the tests
 	$(BIN)/pytest $(ARGS)
 
 failed: setup kafka ## Run again, alone, the tests that failed last time
@@ -83,6 +90,9 @@ lock: setup ## Resolve requirements/*.in again
 
 openapi: setup ## Write docs/openapi.json: what the admin API's routes and their schemas say
 	$(BIN)/python -m services.admin.openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+
+dashboards: setup ## Write Grafana's dashboards, deploy/grafana/*.json
+	$(BIN)/python deploy/grafana/make_dashboards.py
 
 bench: setup kafka ## Measure: see bench/README.md
 	$(BIN)/python -m bench $(ARGS)

@@ -21,7 +21,7 @@ from playwright.async_api import BrowserContext, Page, async_playwright
 
 from schemas.catalogue import WIDGET_TYPES
 from services.ingest.app import Ingest, running
-from services.ingest.metrics import REFUSED
+from services.runtime.metrics import REFUSED
 from services.runtime.serving import Served, serve
 from tests.apps import PUBLIC_KEY, make_app
 from tests.brokers import lacking
@@ -186,14 +186,13 @@ async def test_a_page_hears_what_became_of_its_events_and_nothing_complains(brow
 
 @pytest.mark.parametrize("way", ["fetch", "beacon"])
 async def test_a_page_of_another_origin_stores_nothing(browser, site, log, way):
-    refused = REFUSED.labels("origin_not_allowed")._value
-    before = refused.get()
+    before = REFUSED.value("origin_not_allowed")
 
     async with (
         ingesting(log, apps=(make_app(origins=["https://shop.example"]),)) as ingest,
         widget(browser, site, ingest, way) as page,
     ):
         await page.evaluate("() => widget.emit('call_started').id")
-        await eventually(lambda: refused.get() > before)
+        await eventually(lambda: REFUSED.value("origin_not_allowed") > before)
 
     assert await stored_ids(log) == []
