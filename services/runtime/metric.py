@@ -6,28 +6,27 @@ A process shows the metrics of the services that it runs, from the start and wit
 closed set of values, and what is not among them is `other`; or it is open, and only the largest few are shown.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import nlargest
-from itertools import product
+from itertools import accumulate, product
 from typing import Final, Literal
 
-import prometheus_client
 import structlog
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import REGISTRY, Collector
+from prometheus_client.utils import floatToGoString
 
 Service = Literal["ingest", "dispatcher", "breaker", "admin"]
+Kind = Literal["counter", "gauge", "histogram"]
 
 #: As which a label shows what is not among its values.
 OTHER: Final = "other"
 
 log = structlog.get_logger(__name__)
-
-# When each series began is a second series of it, which nobody asks for.
-prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class Metric:
     labels: tuple[Label, ...] = ()
 
     @property
-    def kind(self) -> Literal["counter", "gauge", "histogram"]:
+    def kind(self) -> Kind:
         """As Prometheus calls it."""
         raise NotImplementedError
 
@@ -87,6 +86,10 @@ class Metric:
         """These label values, each one of its label's."""
         return tuple(label.bounded(value) for label, value in zip(self.labels, values, strict=True))
 
+    def _beginning(self, service: Service) -> Iterator[tuple[str, ...]]:
+        """The label values that a process of the service shows from its start."""
+        return product(*((service,) if label.name == "service" else label.values for label in self.labels))
+
     @property
     def _names(self) -> list[str]:
         return [label.name for label in self.labels]
@@ -94,16 +97,16 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counter(Metric):
-    """Counted where it happens."""
+    """Counted where it happens, on the event loop's thread: 0.2 µs, where one that locks takes 1."""
 
     _counted: dict[tuple[str, ...], float] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def kind(self) -> Literal["counter", "gauge", "histogram"]:
+    def kind(self) -> Kind:
         return "counter"
 
     def inc(self, *labels: str, by: float = 1) -> None:
-        """So many more. From the event loop's thread alone."""
+        """So many more."""
         key = self.bounded(labels) if labels else labels
         self._counted[key] = self._counted.get(key, 0) + by
 
@@ -112,8 +115,7 @@ class Counter(Metric):
         return self._counted.get(labels, 0)
 
     def begin(self, service: Service) -> None:
-        values = [(service,) if label.name == "service" else label.values for label in self.labels]
-        for each in product(*values):
+        for each in self._beginning(service):
             self._counted.setdefault(each, 0)
 
     def family(self) -> Family:
@@ -125,28 +127,37 @@ class Counter(Metric):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram(Metric):
-    """Observed where it happens. Buckets in its unit."""
+    """Observed where it happens, on the event loop's thread."""
 
+    #: Upper bounds, in the metric's unit.
     buckets: tuple[float, ...]
-    _made: list[prometheus_client.Histogram] = field(default_factory=list, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        histogram = prometheus_client.Histogram(
-            self.name, self.meaning, labelnames=self._names, registry=None, buckets=self.buckets
-        )
-        self._made.append(histogram)
+    #: Of each bucket and of what is beyond the last, how many; then their sum.
+    _observed: dict[tuple[str, ...], list[float]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def kind(self) -> Literal["counter", "gauge", "histogram"]:
+    def kind(self) -> Kind:
         return "histogram"
 
     def observe(self, value: float, *labels: str) -> None:
         """One more, of this size."""
-        made = self._made[0]
-        (made.labels(*self.bounded(labels)) if labels else made).observe(value)
+        key = self.bounded(labels) if labels else labels
+        counts = self._observed.get(key) or self._begun(key)
+        counts[bisect_left(self.buckets, value)] += 1
+        counts[-1] += value
+
+    def begin(self, service: Service) -> None:
+        for each in self._beginning(service):
+            self._begun(each)
 
     def family(self) -> Family:
-        return next(iter(self._made[0].collect()))
+        found = HistogramMetricFamily(self.name, self.meaning, labels=self._names)
+        bounds = [*map(floatToGoString, self.buckets), "+Inf"]
+        for labels, counts in self._observed.items():
+            found.add_metric(labels, list(zip(bounds, accumulate(counts[:-1]), strict=True)), counts[-1])
+        return found
+
+    def _begun(self, key: tuple[str, ...]) -> list[float]:
+        return self._observed.setdefault(key, [0.0] * (len(self.buckets) + 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +168,7 @@ class Asked(Metric):
     is_counter: bool = False
 
     @property
-    def kind(self) -> Literal["counter", "gauge", "histogram"]:
+    def kind(self) -> Kind:
         return "counter" if self.is_counter else "gauge"
 
     def of(self, value: float, *labels: str) -> "Sample":

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
 
+import prometheus_client
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -174,6 +175,21 @@ def test_of_an_open_label_the_ten_largest_are_shown_and_others_are_gone(values):
 
     assert sorted(each.value for each in family.samples) == sorted(values.values())[-10:]
     assert all(values[each.labels["integration"]] == each.value for each in family.samples)
+
+
+@given(st.lists(st.floats(0, 20) | st.sampled_from(metrics.ATTEMPT_SECONDS.buckets)))
+def test_a_histogram_is_as_the_client_library_makes_it(values):
+    ours = fresh()[metrics.ATTEMPT_SECONDS.name]
+    ours.begin("dispatcher")
+    theirs = prometheus_client.Histogram(ours.name, ours.meaning, registry=None, buckets=ours.buckets)
+    for value in values:
+        ours.observe(value)
+        theirs.observe(value)
+
+    [expected] = theirs.collect()
+
+    kept = [(each.name, each.labels, each.value) for each in expected.samples if not each.name.endswith("_created")]
+    assert [(each.name, each.labels, each.value) for each in ours.family().samples] == kept
 
 
 def test_a_process_shows_its_own_metrics_from_the_start_with_zeros():
