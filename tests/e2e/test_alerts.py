@@ -315,7 +315,7 @@ async def installation(folder: Path) -> AsyncIterator[Installation]:
 
 async def _scraped(prometheus: Prometheus) -> bool:
     """Whether every service has been read often enough for rates, and sends."""
-    ups = await prometheus.value("sum(min_over_time(up[3s]) * (count_over_time(up[5s]) >= 4))")
+    ups = await prometheus.value("sum(min_over_time(up[3s]) * (count_over_time(up[5s]) >= bool 4))")
     sent = await prometheus.value("sum(rate(tenterhook_attempts_total[5s])) > 0")
     return bool(ups and ups[0][1] == 4 and sent) and not await prometheus.alerts()
 
