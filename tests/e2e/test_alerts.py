@@ -38,8 +38,8 @@ SHORTER: dict[str, dict[str, str]] = {
     "tenterhook:no_answers": {"[15m]": "[6s]"},
     "TenterhookDown": {"1m": "5s"},
     "TenterhookBrokerUnreachable": {"1m": "1s"},
-    "TenterhookAcceptingFails": {"2m": "1s", "[5m]": "[5s]"},
-    "TenterhookNotReady": {"5m": "3s"},
+    "TenterhookAcceptingFails": {"2m": "1s", "[5m]": "[5s]", "[6m]": "[8s]"},
+    "TenterhookNotReady": {"5m": "6s"},
     "TenterhookDeliveriesLate": {"5m": "2s", "> 60": "> 4", "> 10000": "> 500"},
     "TenterhookRetriesOverdue": {"5m": "1s", "> 60": "> 2"},
     "TenterhookNoAnswers": {"10m": "1s"},
@@ -168,11 +168,14 @@ class Installation:
 
 
 async def down(it: Installation) -> None:
-    it.fleet.services["breaker"].signal(signal.SIGSTOP)
-    try:
-        await it.fires("TenterhookDown")
-    finally:
-        it.fleet.services["breaker"].signal(signal.SIGCONT)
+    breaker = it.fleet.services["breaker"]
+    async with it.quiet():
+        breaker.signal(signal.SIGSTOP)
+        try:
+            await it.fires("TenterhookDown")
+        finally:
+            breaker.signal(signal.SIGCONT)
+        await it.silent()
 
 
 async def accepting_fails(it: Installation) -> None:
