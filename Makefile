@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
 
-.PHONY: help setup kafka npm chromium shells languages registry up test failed fast long chaos lint types imports check lock openapi asyncapi bench clean
+.PHONY: help setup kafka npm chromium shells languages registry prometheus up test failed fast long chaos lint types imports check lock openapi asyncapi dashboards bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,7 @@ shells: ## Install Debian's zsh and fish for the tests of completion, where that
 	@if ! { command -v zsh && command -v fish; } >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq zsh fish >/dev/null; fi; \
 	for shell in zsh fish; do command -v $$shell >/dev/null || echo "no $$shell here: its completion is not tried"; done
+
 registry: tests/registry/apicurio/.ready ## Fetch a schema registry for the tests with Maven (needs Java 17 to run)
 
 tests/registry/apicurio/.ready: tests/registry/pom.xml
@@ -66,10 +67,17 @@ languages: ## Install what the page for receivers is tested with, from Debian's 
 	for each in $$(lacking); do echo "no $$each here: the tests that need it are skipped (Debian: apt-get install $$each)"; done
 	@! command -v go >/dev/null || go build net/http  # Go compiles its library once, for a minute
 
+prometheus: ## Install Debian's prometheus for the tests of alerts, where that is possible
+	@if ! command -v promtool >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends prometheus >/dev/null; fi; \
+	if command -v promtool >/dev/null; then promtool --version 2>&1 | head -1; \
+	else echo "no prometheus here: the tests of alerts are skipped (Debian: apt-get install prometheus)"; fi
+
 up: setup ## Start everything on this machine; Ctrl-C drains and stops
 	$(BIN)/tenterhook up $(ARGS)
 
-test: setup kafka npm chromium shells languages registry ## Set up and run the tests
+test: setup kafka npm chromium shells languages registry prometheus ## Set up and run the tests
 	$(BIN)/pytest $(ARGS)
 
 failed: setup kafka ## Run again, alone, the tests that failed last time
@@ -107,6 +115,9 @@ openapi: setup ## Write docs/openapi.json: what the admin API's routes and their
 
 asyncapi: setup ## Write docs/asyncapi.json: what the topics and their schemas say
 	$(BIN)/python -m streams.asyncapi > docs/asyncapi.json.new && mv docs/asyncapi.json.new docs/asyncapi.json
+
+dashboards: setup ## Write Grafana's dashboards, deploy/grafana/*.json
+	$(BIN)/python deploy/grafana/make_dashboards.py
 
 bench: setup kafka ## Measure: see bench/README.md
 	$(BIN)/python -m bench $(ARGS)

@@ -15,6 +15,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from streams.answers import ANSWERS
 from streams.connection import Connection
 from streams.ends import EndOffset
 from streams.features import features_of
@@ -150,6 +151,7 @@ class Follower:
             isolation_level=features.isolation,
             fetch_max_wait_ms=features.fetch_wait_ms,
         )
+        ANSWERS.watch(consumer._client)  # noqa: SLF001
         try:
             await consumer.start()
             consumer.assign([self.partition])

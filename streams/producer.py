@@ -7,6 +7,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
+from streams.answers import ANSWERS
 from streams.connection import Connection
 from streams.features import features_of
 from streams.topics import MAX_MESSAGE_BYTES
@@ -50,6 +51,7 @@ async def open_producer(connection: Connection, *, client_id: str, **overrides: 
         "max_request_size": MAX_REQUEST_BYTES,
     }
     producer = AIOKafkaProducer(bootstrap_servers=connection.bootstrap, client_id=client_id, **options | overrides)
+    ANSWERS.watch(producer.client)
     try:
         await producer.start()
     except BaseException:

@@ -1,6 +1,7 @@
 """Puts records aside that no code could read or finish: as they were, with the reason, so that they can be put back."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ from streams.records import Header, Quarantined
 from streams.topics import QUARANTINE
 
 log = structlog.get_logger(__name__)
+
+#: Records that this process has put aside, by code, for metrics.
+PUT_ASIDE: Final[Counter[str]] = Counter()
 
 #: For people: a sentence or two. A reason made from an exception could be of any length.
 _MAX_REASON_CHARS: Final = 1_000
@@ -54,6 +58,7 @@ class Quarantine:
                 self._quarantined(record, code, f"{reason[:900]} (its {size} bytes fit in no record)", bare=True)
             )
         self.count += 1
+        PUT_ASIDE[code] += 1
         log.error(
             "record.quarantined",
             agent=self._agent,

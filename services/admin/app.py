@@ -7,7 +7,7 @@ these processes may run: each answers requests, one of them at a time owns the c
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any, Final
@@ -32,8 +32,11 @@ from services.admin.schemas import serve_schemas
 from services.admin.secret_commands import SecretCommands
 from services.console.app import add_console
 from services.history.read_model import History
+from services.runtime import metrics
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
+from services.runtime.membership import membership
+from services.runtime.metric import Sample
 from services.runtime.serving import Served, StartupError, application, serve, serve_description
 from services.runtime.settings import Settings
 from services.vault.data_keys import Vault
@@ -67,7 +70,9 @@ class Admin:
         self._keyring = keyring_of(settings)
         self._connection = connection_of(settings)
         self.config = ConfigLog(self._connection)
-        self.http = application(self._not_live, lambda: self.config.trouble, max_body_bytes=MAX_BODY_BYTES)
+        self.http = application(
+            self._not_live, lambda: self.config.trouble, service="admin", max_body_bytes=MAX_BODY_BYTES
+        )
         self.changes = Changes(
             self._connection, self.config, process=f"admin-{uuid7().hex}", now_ms=now_ms, new_id=lambda: uuid7().hex
         )
@@ -125,6 +130,7 @@ class Admin:
         add_console(self.http, api, load_kek(settings))
         self._owning: SafeApp | None = None
         self._stack = AsyncExitStack()
+        self._stack.enter_context(metrics.answering(self._gauges))
         self._stack.push_async_callback(self.history.stop)
         #: Done when the configuration is read; fails when this process can never read it.
         self.opened = asyncio.ensure_future(self._open())
@@ -164,6 +170,11 @@ class Admin:
         # Before it has started: a stop in between has to end what runs by then.
         self._stack.push_async_callback(app.stop)
         await app.start()
+
+    def _gauges(self) -> Iterator[Sample]:
+        yield from self.history.gauges()
+        if self._owning is not None:
+            yield from membership(self._owning, "admin")
 
     def _not_live(self) -> str | None:
         app = self._owning

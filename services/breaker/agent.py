@@ -24,6 +24,7 @@ from uuid_utils import uuid7
 
 from services.breaker.announce import event_of, turned
 from services.breaker.fold import fold, has_turned, rules_of, state_of
+from services.runtime import metrics
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch
@@ -318,6 +319,8 @@ class Breaker:
         if sending:
             await asyncio.gather(*sending)
         for state in states:
+            if state.state in metrics.TURN.values:
+                metrics.TURNED.inc(state.state)
             log.info("integration.turned", integration=state.integration, state=state.state, epoch=state.epoch)
 
     def _warn(self, error: Exception) -> None:

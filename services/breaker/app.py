@@ -7,11 +7,10 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from prometheus_client import REGISTRY
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from services.breaker.agent import Breaker, rank
+from services.breaker.gauges import Gauges
+from services.runtime import metrics
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.serving import StartupError, application, serve
@@ -58,7 +57,9 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
             health = _Health()
             own = settings.breaker
-            server = await serve(application(live=health.live, ready=health.ready), own.host, own.port)
+            server = await serve(
+                application(live=health.live, ready=health.ready, service="breaker"), own.host, own.port
+            )
             stack.push_async_callback(server.stop)
             log.info("breaker.listening", url=server.url)
             await wait_for_broker(connection, say=log.info, stop=stop)
@@ -108,11 +109,9 @@ async def _run(
         commit_interval_ms=own.commit_interval_ms,
         linger_s=LINGER_S,
     )
-    breaker = await _followed(connection, partitions, producer, app, stack)
+    breaker, gauges = await _followed(connection, partitions, producer, app, stack)
     app.add_processor(connection.topic(topics.RESULTS), breaker, name=AGENT)
-    gauges = _Gauges(app, breaker)
-    REGISTRY.register(gauges)
-    stack.callback(REGISTRY.unregister, gauges)
+    stack.enter_context(metrics.answering(gauges))
     health.app = app
     breaker.start()
     stack.push_async_callback(breaker.stop)
@@ -129,8 +128,8 @@ async def _followed(
     producer: AIOKafkaProducer,
     app: SafeApp,
     stack: AsyncExitStack,
-) -> Breaker:
-    """The agent, with what it follows."""
+) -> tuple[Breaker, Gauges]:
+    """The agent, with what it follows; and what it tells of itself."""
     integrations, states = Integrations(), States()
     table = app.add_rows(TABLE, partitions.by_integration, rank, producer)
     made: list[Breaker] = []
@@ -164,7 +163,7 @@ async def _followed(
         turn=lambda: app.turn,
     )
     made.append(breaker)
-    return breaker
+    return breaker, Gauges(app, breaker, integrations, states)
 
 
 def _partitions(settings: Settings) -> Partitions:
@@ -185,21 +184,3 @@ async def _first(*waits: Callable[[], Awaitable[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class _Gauges(Collector):
-    """What a worker holds right now, asked when Prometheus asks."""
-
-    def __init__(self, app: SafeApp, breaker: Breaker) -> None:
-        self._app = app
-        self._breaker = breaker
-
-    def collect(self) -> list[Metric]:
-        records, size = self._app.unfinished
-        return [
-            GaugeMetricFamily("tenterhook_breaker_rows", "Integrations that this worker counts.", self._breaker.rows),
-            GaugeMetricFamily("tenterhook_breaker_unfinished_records", "Results taken, not finished.", records),
-            GaugeMetricFamily("tenterhook_breaker_unfinished_bytes", "Their bytes.", size),
-            CounterMetricFamily("tenterhook_breaker_results", "Results folded.", self._breaker.folded),
-            CounterMetricFamily("tenterhook_breaker_unreadable", "Records passed over.", self._breaker.unreadable),
-        ]

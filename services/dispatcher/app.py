@@ -8,17 +8,16 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from prometheus_client import REGISTRY
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from services.dispatcher.attempt import Attempts
 from services.dispatcher.fan_out import FanOut
+from services.dispatcher.gauges import Gauges
 from services.dispatcher.lanes import Lanes
 from services.dispatcher.replays import ReplayAgent
 from services.dispatcher.retries import DeliveryEnds, Retries
 from services.dispatcher.retry_reader import RetryReader
 from services.dispatcher.wire import WireSender
+from services.runtime import metrics
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.serving import StartupError, application, serve
@@ -68,7 +67,9 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
             health = _Health()
             own = settings.dispatcher
-            server = await serve(application(live=health.live, ready=health.ready), own.host, own.port)
+            server = await serve(
+                application(live=health.live, ready=health.ready, service="dispatcher"), own.host, own.port
+            )
             stack.push_async_callback(server.stop)
             log.info("dispatcher.listening", url=server.url)
             await wait_for_broker(connection, say=log.info, stop=stop)
@@ -205,9 +206,17 @@ async def _run(
     changes.tell, replay_changes.tell, health.lanes = lanes.wake, replaying.changed, lanes
     readers = _add_retry_readers(app, retries, shared)
 
-    gauges = _Gauges(app, lanes, readers, replaying)
-    REGISTRY.register(gauges)
-    stack.callback(REGISTRY.unregister, gauges)
+    gauges = Gauges(
+        app=app,
+        lanes=lanes,
+        readers=readers,
+        replaying=replaying,
+        integrations=integrations,
+        states=states,
+        partitions=_partitions(settings).by_integration,
+        now_ms=now_ms,
+    )
+    stack.enter_context(metrics.answering(gauges))
     stack.push_async_callback(lanes.finish_leaving, LEAVING_S)
     await app.start()
     stack.push_async_callback(app.stop)
@@ -257,30 +266,3 @@ async def _first(*waits: Callable[[], Awaitable[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class _Gauges(Collector):
-    """What a worker holds right now, asked when Prometheus asks."""
-
-    def __init__(self, app: SafeApp, lanes: Lanes, readers: list[RetryReader], replaying: ReplayAgent) -> None:
-        self._app = app
-        self._replaying = replaying
-        self._lanes = lanes
-        self._readers = readers
-
-    def collect(self) -> list[GaugeMetricFamily]:
-        records, size = self._app.unfinished
-        overdue = GaugeMetricFamily(
-            "tenterhook_dispatcher_retry_overdue_seconds", "Lateness of what should go back first.", labels=["line"]
-        )
-        for reader in self._readers:
-            overdue.add_metric([reader.line], reader.overdue_ms / 1_000)
-        return [
-            overdue,
-            GaugeMetricFamily("tenterhook_dispatcher_in_flight", "Requests under way.", self._lanes.in_flight),
-            GaugeMetricFamily(
-                "tenterhook_dispatcher_replays", "Replays that this worker runs.", self._replaying.running
-            ),
-            GaugeMetricFamily("tenterhook_dispatcher_unfinished_records", "Taken, not finished.", records),
-            GaugeMetricFamily("tenterhook_dispatcher_unfinished_bytes", "Their bytes.", size),
-        ]

@@ -22,6 +22,7 @@ from aiokafka.structs import RecordMetadata
 from services.dispatcher.appended import Appended, Floor, ReadBack
 from services.dispatcher.event_ids import EventIds
 from services.dispatcher.match import selected
+from services.runtime import metrics
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.delivery_ids import LIVE_RUN, delivery_id
@@ -208,9 +209,18 @@ class FanOut:
             log.exception("fan_out.unrecordable", partition=batch.partition, events=len(events))
             self._on_fatal(error)
             return
+        self._count([event for _, event in events], receipts)
         for offset, _ in events:
             self._appended.finish((batch.partition, offset))
             batch.finish(offset)
+
+    def _count(self, events: list[Event], receipts: list[FanOutReceipt]) -> None:
+        now_ms = self._now_ms()
+        metrics.FANNED_OUT.inc(by=len(receipts))
+        metrics.FANNED_OUT_REPEATS.inc(by=sum(receipt.repeat_of is not None for receipt in receipts))
+        metrics.FANNED_OUT_DELIVERIES.inc(by=sum(len(receipt.integrations) for receipt in receipts))
+        for event in events:
+            metrics.FAN_OUT_AGE.observe(max(0, now_ms - event.accepted_at_ms) / 1_000)
 
     async def _readable(self, batch: Batch) -> list[tuple[int, Event]]:
         events = []

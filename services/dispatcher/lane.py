@@ -274,6 +274,13 @@ class Lane:
             firsts.append(self._queue[0].taken_s)
         return min(firsts, default=None)
 
+    def oldest_at_ms(self) -> int | None:
+        """When the oldest of those came onto the log, in milliseconds since 1970 UTC; None where that is not known."""
+        firsts = [parked[0].at_ms for parked in self._parked.values()]
+        if self._queue:
+            firsts.append(self._queue[0].at_ms)
+        return min((at_ms for at_ms in firsts if at_ms), default=None)
+
     def open_deliveries(self) -> list[OpenDelivery]:
         """Those below the frontier that a lane row answers for, by offset."""
         parked = (entry for entries in self._parked.values() for entry in entries)

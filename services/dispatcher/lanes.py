@@ -10,7 +10,8 @@ from there (`line.py`, `catch_up.py`). So neither memory nor the committed posit
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import structlog
@@ -22,6 +23,7 @@ from services.dispatcher.handed import HandedOver
 from services.dispatcher.lane import ONE_AT_A_TIME, Entry, Found, key_of
 from services.dispatcher.line import Line, Reason, share_of
 from services.dispatcher.pacing import Pacing
+from services.dispatcher.queues import Queue
 from services.dispatcher.recorded import Recorded
 from services.dispatcher.rows import Rows
 from services.dispatcher.runs import Deliverer, RetryTopics, Runs
@@ -262,6 +264,22 @@ class Lanes:
     def detached_lines(self) -> int:
         """Integrations whose deliveries wait on the log."""
         return sum(map(len, self._detached.values()))
+
+    @property
+    def partitions(self) -> AbstractSet[int]:
+        """Those that are ours."""
+        return self._live.keys() if self._is_open else frozenset()
+
+    def queues(self) -> Iterator[Queue]:
+        """Each line as it stands."""
+        for line in self._lines.values():
+            yield Queue(
+                line.integration,
+                line.waiting,
+                line.waits_since_ms(),
+                self._deliverer.standing(line.integration) == "hold",
+                line.reason if line.is_detached else None,
+            )
 
     # -- deliveries as they come -----------------------------------------------------------------------------
 

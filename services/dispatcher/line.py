@@ -244,6 +244,16 @@ class Line:
             ages.append(self.held_since_ms)
         return min(ages, default=None)
 
+    @property
+    def waiting(self) -> int:
+        """How many have not started, here and on the log."""
+        return self.lane.queued + self.lane.parked + self.held
+
+    def waits_since_ms(self) -> int | None:
+        """When the oldest of those came onto the log; None where that is not known."""
+        known = (at_ms for at_ms in (self.lane.oldest_at_ms(), self.held_since_ms) if at_ms)
+        return min(known, default=None)
+
     # -- the row ---------------------------------------------------------------------------------------------
 
     def frontier(self) -> int:

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.profiles import MAX_TIMEOUT_MS
 from services.dispatcher.catch_up import CatchUp
+from services.dispatcher.counted import count_result
 from services.dispatcher.handed import ALLOWANCE_MS, HandedOver
 from services.dispatcher.lane import ENDED, Entry, Found, Pace
 from services.dispatcher.line import Line
@@ -347,6 +348,7 @@ class Runs:
         )
         self._ends.saw(target, (await future).offset)
         run.is_sent = False
+        count_result(result)
         return found_of(result)
 
     def _is_locked(self, line: Line, entry: Entry) -> bool:

@@ -16,8 +16,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from services.history.metrics import FOLDED, LAG, UNREADABLE
 from services.history.store import Raw, Store
+from services.runtime.metrics import HISTORY_FOLDED, HISTORY_UNREADABLE
 from streams.connection import Connection
 from streams.features import Features, features_of
 from streams.reading import started
@@ -172,10 +172,9 @@ class ResultsFollower:
             moved = {each.partition: position for each, position in positions.items()}
             unreadable = self._store.unreadable
             await self._on_thread(self._store.fold, batch, moved)
-            UNREADABLE.inc(self._store.unreadable - unreadable)
-            FOLDED.inc(len(batch))
+            HISTORY_UNREADABLE.inc(by=self._store.unreadable - unreadable)
+            HISTORY_FOLDED.inc(by=len(batch))
         self._positions = positions
-        LAG.set(self.lag or 0)
         if 0 < len(batch) < _SMALL and self.has_caught_up.is_set():
             await asyncio.sleep(_LINGER_S)
 

@@ -22,6 +22,8 @@ from services.history.cursor import BadCursor
 from services.history.follow import ResultsFollower
 from services.history.query import Bucket, Page, Told, Wanted
 from services.history.store import Store
+from services.runtime import metrics
+from services.runtime.metric import Sample
 from services.runtime.problems import Problem
 from services.runtime.settings import HistorySettings
 from streams.connection import Connection
@@ -92,6 +94,13 @@ class History:
     def lag(self) -> int | None:
         """Records of the log that are not in it, as of some seconds ago; None while that is not known."""
         return self._follower.lag
+
+    def gauges(self) -> list[Sample]:
+        """What Prometheus is told when it asks."""
+        return [
+            metrics.HISTORY_LAG.of(self.lag or 0),
+            metrics.HISTORY_FOLLOWING.of(self._follower.trouble is None),
+        ]
 
     @property
     def trouble(self) -> str | None:

@@ -14,7 +14,9 @@ import structlog
 
 from services.ingest.append import EventLog
 from services.ingest.handlers import Events
+from services.runtime import metrics
 from services.runtime.connection import connection_of
+from services.runtime.metric import Sample
 from services.runtime.serving import Served, StartupError, application, serve
 from services.runtime.settings import Settings
 from streams import topics
@@ -52,7 +54,7 @@ class Ingest:
         self._follower = Follower(connection, topics.APP_CONFIG, self._apps.apply, clear=self._log_replaced)
         self._log = EventLog(connection, partitions, replication=settings.replication)
         self._events = Events(self._apps, self._follower, self._log)
-        self.http = application(lambda: None, self.trouble)
+        self.http = application(lambda: None, self.trouble, service="ingest")
         self._events.add_to(self.http)
         #: Ends only when this process can never take events.
         self.work: asyncio.Future[None] = asyncio.ensure_future(self._run())
@@ -67,6 +69,10 @@ class Ingest:
         if not self._follower.is_live:
             return "the apps and their keys cannot be followed: the broker does not answer"
         return self._log.trouble
+
+    def gauges(self) -> list[Sample]:
+        """What Prometheus is told when it asks."""
+        return [metrics.UNACKNOWLEDGED.of(self._log.unacknowledged_bytes)]
 
     async def _run(self) -> None:
         tasks = [asyncio.ensure_future(self._log.keep_open()), asyncio.ensure_future(self._follow())]
@@ -112,6 +118,7 @@ async def running(settings: Settings) -> AsyncIterator[Ingest]:
         raise
     log.info("ingest.listening", url=ingest.served.url)
     try:
-        yield ingest
+        with metrics.answering(ingest.gauges):
+            yield ingest
     finally:
         await ingest.stop()

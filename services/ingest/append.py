@@ -66,6 +66,11 @@ class EventLog:
         self._failed_last_s = 0.0
 
     @property
+    def unacknowledged_bytes(self) -> int:
+        """Bytes of events that the broker was given and has not acknowledged."""
+        return self._unacknowledged_bytes
+
+    @property
     def trouble(self) -> str | None:
         """Why an event would not be stored now; None while all is well."""
         if self._producer is None or not self.opened.is_set():

@@ -29,13 +29,13 @@ from services.ingest.keys import (
     origin_not_allowed,
     presented_key,
 )
-from services.ingest.metrics import ACCEPTED, APPEND_SECONDS, REFUSED, REPEATED
 from services.ingest.once import Accepted, Candidate, Once
 from services.ingest.page_script import PATH as PAGE_SCRIPT_PATH
 from services.ingest.page_script import page_script
 from services.ingest.rate import Rates
 from services.ingest.repeats import AcceptedIds
 from services.runtime.clock import now_ms
+from services.runtime.metrics import ACCEPTED, APPEND_SECONDS, REFUSED, REPEATED
 from services.runtime.problems import Problem, problem_response
 from streams.follower import Follower
 from streams.records import AppConfig, KeyKind
@@ -95,7 +95,7 @@ class Events:
         try:
             response = await take(request)
         except Problem as problem:
-            REFUSED.labels(problem.code).inc()
+            REFUSED.inc(problem.code)
             response = problem_response(problem)
         if (origin := request.headers.get("Origin")) is not None:
             response.headers.update(cors_headers(origin, self._apps.get(request.match_info["app"])))
@@ -255,5 +255,5 @@ def _told_or_counted(outcome: Accepted | Problem) -> bytes | Problem:
     """What `answer_batch` takes, counted."""
     if isinstance(outcome, Accepted):
         return _told(outcome)
-    REFUSED.labels(outcome.code).inc()
+    REFUSED.inc(outcome.code)
     return outcome

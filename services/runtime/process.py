@@ -16,6 +16,7 @@ import uvloop
 from pydantic import ValidationError
 
 from services.runtime.logs import configure_logs
+from services.runtime.loop_lag import watch_loop_lag
 from services.runtime.registry import PATIENCE_S, use_schema_registry
 from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
@@ -85,6 +86,7 @@ async def _until_signalled(main: Main, settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     running = asyncio.ensure_future(main(settings, stop))
+    watching = asyncio.ensure_future(watch_loop_lag())
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
@@ -97,4 +99,7 @@ async def _until_signalled(main: Main, settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    await running
+    try:
+        await running
+    finally:
+        watching.cancel()

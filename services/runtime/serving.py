@@ -7,7 +7,8 @@ HTTP servers of a service: what every one of them has (problems, health, metrics
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -16,9 +17,12 @@ import msgspec
 import prometheus_client
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from aiohttp.web_protocol import _ErrInfo
 
-from services.runtime.problems import Problem, problem_response, problems
+from services.runtime import metrics
+from services.runtime.metric import Sample, Service
+from services.runtime.problems import Handler, Problem, problem_response, problems
 
 #: None while all is well, else why it is not, for people.
 Probe = Callable[[], str | None]
@@ -35,13 +39,62 @@ class StartupError(Exception):
     """The service cannot start. The message says what is wrong and what to do."""
 
 
-def application(live: Probe, ready: Probe, *, max_body_bytes: int = 65_536) -> web.Application:
-    """An aiohttp application with problem+json errors, health and metrics; add routes to it."""
-    app = web.Application(middlewares=[problems], client_max_size=max_body_bytes)
-    app.router.add_get("/health/live", _health("live", live))
-    app.router.add_get("/health/ready", _health("ready", ready))
-    app.router.add_get("/metrics", _metrics)
+#: Where requests are not counted: those who ask there are machines, all the time.
+_OWN: Final = ("/health/live", "/health/ready", "/metrics")
+
+
+def application(
+    live: Probe, ready: Probe, *, service: Service | None = None, max_body_bytes: int = 65_536
+) -> web.Application:
+    """
+    An aiohttp application with problem+json errors, health and metrics; add routes to it.
+
+    Args:
+        service: whose metrics are shown; none of ours where None.
+    """
+    counted = [] if service is None else [_counted(service)]
+    app = web.Application(middlewares=[*counted, problems], client_max_size=max_body_bytes)
+    live_path, ready_path, metrics_path = _OWN
+    app.router.add_get(live_path, _health("live", live))
+    app.router.add_get(ready_path, _health("ready", ready))
+    app.router.add_get(metrics_path, _metrics)
+    if service is not None:
+        app.cleanup_ctx.append(_told(service, live, ready))
     return app
+
+
+def _counted(service: Service) -> Middleware:
+    """Counts the service's requests."""
+
+    @web.middleware
+    async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in _OWN:
+            return await handler(request)
+        started_s = time.perf_counter()
+        try:
+            response = await handler(request)
+        except web.HTTPException as answer:  # a redirect
+            metrics.HTTP_REQUESTS.inc(service, f"{answer.status // 100}xx")
+            raise
+        metrics.HTTP_REQUESTS.inc(service, f"{response.status // 100}xx")
+        metrics.HTTP_SECONDS.observe(time.perf_counter() - started_s, service)
+        return response
+
+    return counted
+
+
+def _told(service: Service, live: Probe, ready: Probe) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Tells Prometheus what the probes tell others, as long as the application runs."""
+    metrics.begin(service)
+
+    def probed() -> list[Sample]:
+        return [metrics.LIVE.of(live() is None, service), metrics.READY.of(ready() is None, service)]
+
+    async def telling(_app: web.Application) -> AsyncIterator[None]:
+        with metrics.answering(probed):
+            yield
+
+    return telling
 
 
 def serve_description(app: web.Application, description: Mapping[str, Any]) -> None:

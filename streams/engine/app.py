@@ -18,7 +18,7 @@ from faust.transport.drivers import aiokafka as driver
 from streams.connection import Connection
 from streams.engine import pinned
 from streams.engine.alarm import WINDOW, Alarm
-from streams.engine.consumer import LedgerConsumer
+from streams.engine.consumer import Behind, LedgerConsumer
 from streams.engine.processor import Assignment, Batch, KeepsFloors, Processor, PutAside, Waits
 from streams.engine.rows import Rank, RowTable, row_table
 
@@ -192,6 +192,27 @@ class SafeApp(faust.App):
     def unfinished(self) -> tuple[int, int]:
         """Records and bytes that this worker has taken and not finished."""
         return self._consumer.unfinished if isinstance(self._consumer, LedgerConsumer) else (0, 0)
+
+    @property
+    def behind(self) -> dict[str, Behind]:
+        """How far this worker is behind the end, by topic without prefix."""
+        found = self._consumer.behind if isinstance(self._consumer, LedgerConsumer) else {}
+        return {topic.removeprefix(self.connection.prefix): behind for topic, behind in found.items()}
+
+    @property
+    def stuck_partitions(self) -> int:
+        """How many `stuck` tells of."""
+        return len(self._consumer.stuck) if isinstance(self._consumer, LedgerConsumer) else 0
+
+    @property
+    def stopped_partitions(self) -> int:
+        """How many `stopped` tells of."""
+        return sum(len(lines.stopped) for lines in self.processors.values() if isinstance(lines, _Lines))
+
+    @property
+    def rebalances(self) -> int:
+        """How often its group has begun to assign partitions anew, in this process."""
+        return int(self.rebalancing_count)
 
 
 class _Lines:

@@ -15,7 +15,7 @@ Faust calls it from its own services; everything here runs in one event loop, wi
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import aiokafka
 import aiokafka.abc
@@ -27,6 +27,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from faust.transport.consumer import Consumer, ensure_TP, ensure_TPset
 from faust.types import TP, ConsumerMessage
 
+from streams.answers import ANSWERS
 from streams.engine.processor import Assignment, Batch, Processor, PutAside, floor_of
 from streams.engine.progress import LOOK_S, Progress, Seen
 from streams.engine.standing import ALONE, FATAL, Standing, read, written
@@ -75,6 +76,17 @@ ALONE_RECORDS: Final = 1_000
 
 #: What stands for a partition that was never committed.
 _NEVER: Final = OffsetAndMetadata(-1, "")
+
+
+class Behind(NamedTuple):
+    """What a worker has of a topic."""
+
+    #: Partitions of it that are being read.
+    partitions: int
+    #: Records on those that were not taken yet, as of some seconds ago.
+    not_taken: int
+    #: And that were taken and are not finished.
+    unfinished: int
 
 
 class _Listener(aiokafka.abc.ConsumerRebalanceListener):  # type: ignore[misc]
@@ -133,6 +145,8 @@ class LedgerConsumer(Consumer):
         #: Everything in flight has ended, and this worker will hand nothing more over in this generation.
         self._has_settled = False
         self._progress: Progress[TP] = Progress()
+        #: Where partitions end, as of some seconds ago: one that is full is not fetched, so a fetch does not tell.
+        self._ends: dict[TP, int] = {}
         #: Partitions that have had work for too long without moving, and for how long in seconds.
         self.stuck: dict[TP, float] = {}
         self._room = asyncio.Event()
@@ -146,9 +160,11 @@ class LedgerConsumer(Consumer):
     async def on_start(self) -> None:
         features = await features_of(cast("Any", self.app).connection.bootstrap)
         self._kafka = self._open(features)
+        ANSWERS.watch(self._kafka._client)
         await self._kafka.start()
         self._note_heartbeats()
         self.add_future(self._watch_progress())
+        self.add_future(self._watch_ends())
 
     def _note_heartbeats(self) -> None:
         coordinator = self.kafka._coordinator
@@ -249,6 +265,30 @@ class LedgerConsumer(Consumer):
                 log.warning("partition.moves", topic=tp.topic, partition=tp.partition)
             self.stuck = stuck
             await self.sleep(LOOK_S)
+
+    async def _watch_ends(self) -> None:
+        while not self.should_stop:
+            live = [TopicPartition(*tp) for tp in self._live]
+            try:
+                # Only where the broker is there: the question would wait for it.
+                found = await self.kafka.end_offsets(live) if live and self.is_confirmed else {}
+            except (KafkaError, *self.consumer_stopped_errors) as error:
+                log.debug("ends.unknown", reason=repr(error))
+            else:
+                self._ends = {ensure_TP(tp): end for tp, end in found.items()}
+            await self.sleep(LOOK_S)
+
+    @property
+    def behind(self) -> dict[str, Behind]:
+        """How far this worker is behind the end, by topic."""
+        found: dict[str, Behind] = {}
+        for tp in self._live:
+            ledger, before = self._ledgers[tp], found.get(tp.topic, Behind(0, 0, 0))
+            end = max(self.highwater(tp), self._ends.get(tp, 0))
+            not_taken = max(0, end - max(ledger.position, self._position(tp)))
+            unfinished = before.unfinished + ledger.unfinished_records
+            found[tp.topic] = Behind(before.partitions + 1, before.not_taken + not_taken, unfinished)
+        return found
 
     def _watched(self) -> set[TP]:
         """Partitions that ought to move: not where records wait by nature, or where an alarm has stopped the work."""

@@ -34,7 +34,8 @@ async def refuse(request):
 @asynccontextmanager
 async def served(**options):
     reasons = Reasons()
-    app = application(lambda: reasons.live, lambda: reasons.ready, max_body_bytes=100)
+    service = options.pop("service", None)
+    app = application(lambda: reasons.live, lambda: reasons.ready, service=service, max_body_bytes=100)
     app.router.add_post("/echo", echo)
     app.router.add_get("/crash/{id}", crash)
     app.router.add_get("/refuse", refuse)
@@ -166,6 +167,22 @@ async def test_health_tells_the_reason_and_metrics_are_there():
         )
         assert (live.status, stuck.status) == (200, 503)
         assert "python_info" in metrics
+
+
+async def test_a_service_tells_prometheus_what_its_probes_say_and_counts_its_answers():
+    async with served(service="breaker") as (_, client, reasons):
+        reasons.ready = "the log is not read yet"
+        await client.get("/health/live")
+        for path in ("/refuse", "/crash/1", "/nowhere"):
+            await client.get(path)
+        lines = (await (await client.get("/metrics")).text()).splitlines()
+    shown = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    assert shown['tenterhook_live{service="breaker"}'] == 1
+    assert shown['tenterhook_ready{service="breaker"}'] == 0
+    assert shown['tenterhook_http_requests_total{service="breaker",status="4xx"}'] == 2
+    assert shown['tenterhook_http_requests_total{service="breaker",status="5xx"}'] == 1
+    assert shown['tenterhook_http_request_seconds_count{service="breaker"}'] == 3
 
 
 async def test_a_compressed_body_is_not_unfolded():

@@ -1,0 +1,67 @@
+"""What a worker holds right now, told when Prometheus asks."""
+
+from collections.abc import Callable, Iterator
+
+from services.dispatcher.lanes import Lanes
+from services.dispatcher.queues import samples
+from services.dispatcher.replays import ReplayAgent
+from services.dispatcher.retry_reader import RetryReader
+from services.runtime import metrics
+from services.runtime.membership import membership
+from services.runtime.metric import Sample
+from streams.engine.app import SafeApp
+from streams.producer import partition_of
+from streams.states import States
+from streams.views import Integrations
+
+
+class Gauges:
+    """Asks the parts of a dispatcher."""
+
+    def __init__(
+        self,
+        *,
+        app: SafeApp,
+        lanes: Lanes,
+        readers: list[RetryReader],
+        replaying: ReplayAgent,
+        integrations: Integrations,
+        states: States,
+        partitions: int,
+        now_ms: Callable[[], int],
+    ) -> None:
+        """
+        Args:
+            partitions: of `deliveries`.
+        """
+        self._app = app
+        self._lanes = lanes
+        self._readers = readers
+        self._replaying = replaying
+        self._integrations = integrations
+        self._states = states
+        self._partitions = list(range(partitions))
+        self._now_ms = now_ms
+
+    def __call__(self) -> Iterator[Sample]:
+        records, size = self._app.unfinished
+        yield metrics.IN_FLIGHT.of(self._lanes.in_flight)
+        yield metrics.REPLAYS.of(self._replaying.running)
+        yield metrics.DISPATCHER_RECORDS.of(records)
+        yield metrics.DISPATCHER_BYTES.of(size)
+        yield from membership(self._app, "dispatcher")
+        behind = self._app.behind
+        for reader in self._readers:
+            yield metrics.RETRY_OVERDUE.of(reader.overdue_ms / 1_000, reader.line)
+            if (own := behind.get(reader.line)) is not None:
+                yield metrics.RETRIES_WAITING.of(own.not_taken + own.unfinished, reader.line)
+        yield from samples(self._lanes.queues(), self._sending(), self._now_ms())
+
+    def _sending(self) -> int:
+        """Integrations of our partitions that are not paused."""
+        ours = self._lanes.partitions
+        return sum(
+            partition_of(config.id.encode(), self._partitions, self._partitions) in ours
+            and not self._states.is_paused(config)
+            for config in self._integrations.all()
+        )

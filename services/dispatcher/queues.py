@@ -1,0 +1,80 @@
+"""
+What waits, over all lines: by percentile, the worst few, what is held, what is behind a cursor.
+
+Pure: lines in, numbers out.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import ceil
+from typing import Final, NamedTuple
+
+from services.dispatcher.line import Reason
+from services.runtime import metrics
+from services.runtime.metric import Sample
+
+_PERCENTILES: Final = tuple((name, int(name)) for name in metrics.PERCENTILE.values)
+_REASONS: Final[tuple[Reason, ...]] = ("paused", "behind", "blocked", "other")
+
+
+class Queue(NamedTuple):
+    """The line of one integration at one moment."""
+
+    integration: str
+    #: Deliveries that have not started.
+    waiting: int
+    #: When the oldest of them came onto the log, in milliseconds since 1970 UTC; None where that is not known.
+    since_ms: int | None
+    #: Whether the integration is paused, and holds them.
+    is_held: bool
+    #: Why it is detached; None where it is not.
+    detached: Reason | None
+
+
+def samples(queues: Iterable[Queue], sending: int, now_ms: int) -> Iterator[Sample]:
+    """
+    The metrics of all lines of a worker.
+
+    Args:
+        sending: integrations of this worker that are not paused, with lines or without.
+    """
+    waiting: dict[str, tuple[float, int]] = {}
+    held, oldest_s, backlog = [], 0.0, 0
+    detached: dict[Reason, int] = dict.fromkeys(_REASONS, 0)
+    for queue in queues:
+        age_s = max(0, now_ms - queue.since_ms) / 1_000 if queue.since_ms and queue.waiting else 0.0
+        if queue.detached is not None:
+            detached[queue.detached] += 1
+        if queue.is_held:
+            held += [queue.waiting] if queue.waiting else []
+            oldest_s = max(oldest_s, age_s)
+        elif queue.waiting:
+            waiting[queue.integration] = age_s, queue.waiting
+            backlog += queue.waiting if queue.detached is not None else 0
+    ages = sorted(age_s for age_s, _ in waiting.values())
+    depths = sorted(float(depth) for _, depth in waiting.values())
+    yield metrics.QUEUED.of(sum(depths))
+    for name, percent in _PERCENTILES:
+        yield metrics.QUEUE_AGE.of(percentile(ages, sending, percent), name)
+        yield metrics.QUEUE_DEPTH.of(percentile(depths, sending, percent), name)
+    for integration, (age_s, depth) in waiting.items():
+        yield metrics.WORST_AGE.of(age_s, integration)
+        yield metrics.WORST_DEPTH.of(depth, integration)
+    yield metrics.HELD.of(sum(held))
+    yield metrics.HELD_INTEGRATIONS.of(len(held))
+    yield metrics.HELD_OLDEST.of(oldest_s)
+    for reason, count in detached.items():
+        yield metrics.DETACHED.of(count, reason)
+    yield metrics.BACKLOG.of(backlog)
+
+
+def percentile(ascending: Sequence[float], of: int, percent: int) -> float:
+    """
+    The smallest value that *percent* of all values do not exceed; those that are not listed are 0.
+
+    Args:
+        ascending: values above 0, sorted.
+        of: how many there are with the zeros; at least as many as are listed counts.
+    """
+    count = max(of, len(ascending))
+    rank = ceil(count * percent / 100) - 1 - (count - len(ascending))
+    return ascending[rank] if rank >= 0 else 0.0

@@ -1,0 +1,145 @@
+"""docs/metrics.md says of every metric and label what the code says, and dashboards and alerts ask for no others."""
+
+import json
+import re
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+import yaml
+
+from services.runtime import metrics
+from services.runtime.metric import Label
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+ALERTS = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8"))
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+DASHBOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
+
+#: Said by Prometheus itself, and by prometheus-client of every process.
+OTHERS = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
+
+
+def row(metric):
+    labels = ", ".join(f"`{label.name}`" for label in metric.labels) or "none"
+    whose = "all" if metric.services == metrics.ALL else ", ".join(metric.services)
+    return f"| `{metric.name}` | {metric.kind} | {metric.unit} | {labels} | {whose} | {metric.meaning} |"
+
+
+def label_row(label):
+    values = ", ".join(f"`{value}`" for value in label.values) or f"at most {label.at_most} at a time"
+    where = ", ".join(f"`{metric.name}`" for metric in metrics.DECLARED if label in metric.labels)
+    return f"| `{label.name}` | {values} | {label.meaning} | {where} |"
+
+
+def rows_of(heading):
+    part = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return [line for line in part.splitlines() if line.startswith("| `")]
+
+
+def test_every_metric_has_its_row():
+    assert rows_of("All metrics") == [row(metric) for metric in metrics.DECLARED]
+
+
+def test_every_label_has_its_row():
+    labels = [found for found in vars(metrics).values() if isinstance(found, Label)]
+
+    assert rows_of("Labels") == [label_row(label) for label in labels]
+
+
+def asked(expression):
+    """Metrics that a query asks for."""
+    without_texts = re.sub(r'"[^"]*"|\{[^}]*\}', "", expression)
+    without_groups = re.sub(r"\b(by|on|ignoring|without|group_left|group_right) *\([^)]*\)", "", without_texts)
+    words = re.findall(r"[a-zA-Z_:][\w:]*(?! *\()", without_groups)
+    return {
+        re.sub(r"_(bucket|sum|count)$", "", word) if "tenterhook" in word else word
+        for word in words
+        if re.match(r"tenterhook[_:]|process_|up$", word)
+    }
+
+
+def known():
+    recorded = {rule["record"] for rule in RULES if "record" in rule}
+    return {metric.name for metric in metrics.DECLARED} | recorded | OTHERS
+
+
+def label_values(expression):
+    """Metric, label, and the text that it is compared with."""
+    for name, selector in re.findall(r"(tenterhook\w+)\{([^}]*)\}", expression):
+        for label, texts in re.findall(r'(\w+) *(?:=|=~|!=|!~) *"([^"]*)"', selector):
+            yield re.sub(r"_(bucket|sum|count)$", "", name), label, texts.split("|")
+
+
+def queries():
+    for rule in RULES:
+        yield rule.get("alert") or rule["record"], rule["expr"]
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
+            for target in panel.get("targets", []):
+                yield f"{path.name}: {panel['title']}", target["expr"]
+
+
+@pytest.mark.parametrize(("where", "expression"), list(queries()))
+def test_queries_ask_for_declared_metrics_and_values_alone(where, expression):
+    declared = {metric.name: {label.name: label for label in metric.labels} for metric in metrics.DECLARED}
+
+    assert asked(expression)
+    assert asked(expression) - known() == set()
+    for name, label, texts in label_values(expression):
+        if name in declared and label not in {"job", "instance"}:
+            assert label in declared[name]
+            assert set(texts) <= set(declared[name][label].values)
+
+
+def test_there_is_a_dashboard():
+    assert DASHBOARDS
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if "alert" in rule], ids=lambda rule: rule["alert"])
+def test_every_alert_has_its_page(rule):
+    page = ROOT / rule["annotations"]["runbook_url"]
+
+    assert page == ROOT / "docs" / "runbooks" / f"{rule['alert']}.md"
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"# {rule['alert']}\n")
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings == ["What it means", "What to look at", "What to do"]
+    assert rule["annotations"]["summary"].endswith(".")
+    assert rule["labels"]["severity"] in {"page", "ticket"}
+    assert asked(" ".join(re.findall(r"`([^`]*)`", text))) - known() == set()
+
+
+def test_no_page_is_without_its_alert():
+    pages = {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")}
+
+    assert pages == {rule["alert"] for rule in RULES if "alert" in rule}
+    assert set(re.findall(r"\(runbooks/(\w+)\.md\)", PAGE)) == pages
+
+
+def test_the_dashboards_are_as_written():
+    spec = spec_from_file_location("make_dashboards", ROOT / "deploy" / "grafana" / "make_dashboards.py")
+    made = module_from_spec(spec)
+    spec.loader.exec_module(made)
+
+    assert {path: path.read_text(encoding="utf-8") for path in DASHBOARDS} == made.texts()
+
+
+def test_every_metric_is_on_a_dashboard():
+    shown = {name for where, expression in queries() if ".json" in where for name in asked(expression)}
+
+    assert {metric.name for metric in metrics.DECLARED} - shown == set()
+
+
+def test_the_page_says_how_many_series_a_process_shows():
+    def most(service):
+        mine = [metric for metric in metrics.DECLARED if service in metric.services]
+        return sum(
+            metric.series * (len(getattr(metric, "buckets", ())) + 3 if metric.kind == "histogram" else 1)
+            for metric in mine
+        )
+
+    said = dict(re.findall(r"an? (dispatcher|ingest|admin|breaker)(?: shows at most)? (\d+)", PAGE))
+
+    assert said == {service: str(most(service)) for service in metrics.ALL}
