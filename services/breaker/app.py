@@ -102,6 +102,7 @@ async def _run(
         bounds=Bounds(own.max_unfinished_records, own.max_unfinished_bytes),
         session_timeout_ms=own.session_timeout_ms,
         commit_interval_ms=own.commit_interval_ms,
+        instance_id=own.instance_id,
     )
     breaker = await _followed(connection, partitions, producer, app, stack)
     app.add_processor(connection.topic(topics.RESULTS), breaker, name=AGENT)

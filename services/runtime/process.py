@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from services.runtime.logs import configure_logs
 from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
+from streams.security import SecurityUnusable
 
 __all__ = ["Main", "StartupError", "load_settings", "run_service"]
 
@@ -44,7 +45,7 @@ def run_service(main: Main, settings: Settings | None = None) -> int:
         settings = settings or load_settings()
         configure_logs(settings, service)
         uvloop.run(_until_signalled(main, settings))
-    except StartupError as error:
+    except (StartupError, SecurityUnusable) as error:
         print(f"tenterhook {service}: {error}", file=sys.stderr)  # noqa: T201
         return FAILED
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -21,6 +21,7 @@ from streams.engine.alarm import WINDOW, Alarm
 from streams.engine.consumer import LedgerConsumer
 from streams.engine.processor import Assignment, Batch, KeepsFloors, Processor, PutAside, Waits
 from streams.engine.rows import Rank, RowTable, row_table
+from streams.security import Security
 
 log = structlog.get_logger("streams.app")
 
@@ -52,6 +53,16 @@ class _BatchSchema(faust.Schema[Any, Any]):
         return message.value
 
 
+def _credentials(security: Security) -> Any:
+    """The same for the clients that Faust opens by itself."""
+    if security.sasl is not None:
+        sasl = security.sasl
+        return faust.SASLCredentials(
+            username=sasl.user, password=sasl.password, ssl_context=security.tls, mechanism=sasl.mechanism
+        )
+    return faust.SSLCredentials(security.tls) if security.tls is not None else None
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What a worker holds of one partition at most; above it, the partition pauses."""
@@ -73,6 +84,7 @@ class SafeApp(faust.App):
         session_timeout_ms: int = 6_000,
         commit_interval_ms: int = 250,
         settle_timeout_s: float = SETTLE_TIMEOUT_S,
+        instance_id: str | None = None,
         **faust_settings: Any,
     ) -> None:
         """
@@ -81,6 +93,7 @@ class SafeApp(faust.App):
             put_aside: called with (record, code, reason) for a record that no attempt could finish; returns when
                 it is on the log. `Quarantine.put` as a rule.
             settle_timeout_s: how long giving up partitions may wait for what is in flight.
+            instance_id: a name in the group that outlives this process; see `streams.engine.membership`.
 
         Raises:
             FaustChanged: Faust is not the one this was written against.
@@ -99,6 +112,8 @@ class SafeApp(faust.App):
             f"{connection.prefix}{name}",
             **{
                 "broker": [f"kafka://{host}" for host in connection.bootstrap.split(",")],
+                "broker_credentials": _credentials(connection.security),
+                "consumer_group_instance_id": instance_id,
                 "broker_session_timeout": session_timeout_ms / 1000,
                 "broker_heartbeat_interval": HEARTBEAT_S,
                 # Longer than settling may take, or the group goes on without what was in flight.
