@@ -6,8 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
+COMPOSE_GO := github.com/compose-spec/compose-go/v2
+COMPOSE_GO_VERSION := v2.9.1
 
-.PHONY: help setup kafka npm chromium up test failed fast long chaos lint types imports check lock openapi bench clean
+.PHONY: help setup kafka npm chromium go manifests up test failed fast long chaos lint types imports check lock openapi bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,10 +47,19 @@ chromium: ## Install Debian's chromium for the browser tests, where that is poss
 	if command -v chromium >/dev/null; then chromium --version 2>/dev/null || true; \
 	else echo "no chromium here: the browser tests are skipped (Debian: apt-get install chromium)"; fi
 
+go: setup ## Install compose-go, which reads compose files as Docker does, where there is Go
+	@if test -x $(BIN)/compose-go; then :; \
+	elif command -v go >/dev/null && GOBIN=$(CURDIR)/$(VENV)/go go install $(COMPOSE_GO)/cmd@$(COMPOSE_GO_VERSION); then \
+		mv $(VENV)/go/cmd $(BIN)/compose-go; \
+	else echo "no Go here: deploy/compose is read where docker compose is, or not at all"; fi
+
+manifests: setup ## Write the manifests that follow from topics, grants and the guard: deploy/manifests.py
+	$(BIN)/python -m deploy.manifests
+
 up: setup ## Start everything on this machine; Ctrl-C drains and stops
 	$(BIN)/tenterhook up $(ARGS)
 
-test: setup kafka npm chromium ## Set up and run the tests
+test: setup kafka npm chromium go ## Set up and run the tests
 	$(BIN)/pytest $(ARGS)
 
 failed: setup kafka ## Run again, alone, the tests that failed last time

@@ -67,14 +67,16 @@ GRANTS: Final[Mapping[str, tuple[Grant, ...]]] = {
     "admin": (
         *_EVERYONE,
         *_on(("Read",), topics.RESULTS, topics.INTEGRATION_STATE, topics.LANE_ROWS),
+        # A dry run of a replay reads what there was.
+        *_on(("Read",), topics.FAN_OUT),
         *_on(
             ("Read", "Write"),
             *(topics.INTEGRATION_CONFIG, topics.APP_CONFIG, topics.CONFIG_HISTORY, topics.AUDIT, topics.REPLAYS),
             *(topics.COMMANDS, topics.COMMAND_REPLIES),
             # What is sent again, and sample events.
-            topics.DELIVERIES,
+            *(topics.DELIVERIES, topics.EVENTS),
         ),
-        *_on(("Write",), topics.EVENTS, topics.QUARANTINE),
+        *_on(("Write",), topics.QUARANTINE),
         Grant("group", "admin", ("Read",)),
         Grant("transactional_id", "admin", ("Describe", "Write")),
     ),
