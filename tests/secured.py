@@ -35,14 +35,13 @@ class SecuredKafka(KafkaBroker):
         self.files = data / "files"
         self.files.mkdir(parents=True)
         self._make_certificates()
-        self.passwords = {user: f"{user}-pa55=,word" for user in (BROKER, *GRANTS)}
+        self.passwords = {user: f"{user}-pa55word" for user in (BROKER, *GRANTS)}
         for user, password in self.passwords.items():
             (self.files / f"{user}.password").write_text(f"{password}\n")
         self.format_options = tuple(
             part
             for user, password in self.passwords.items()
-            # Its own parser wants quotes around what has commas.
-            for part in ("--add-scram", f'{MECHANISM}=[name={user},password="{password}"]')
+            for part in ("--add-scram", f"{MECHANISM}=[name={user},password={password}]")
         )
         self.security = security_of(self.settings(BROKER))
 

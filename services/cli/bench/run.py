@@ -24,6 +24,7 @@ from services.cli.bench.stack import Stack
 from services.cli.bench.stages import stages
 from services.cli.bench.targets import targets
 from services.cli.errors import Failed
+from services.cli.log_access import LogOptions, log_connection
 from streams.connection import Connection
 from streams.topics import DELIVERIES, EVENTS, FAN_OUT, RESULTS
 
@@ -58,7 +59,7 @@ def run(plan: Plan, stack: Stack, progress: Progress) -> Outcome:
     Raises:
         Failed: it cannot be measured; the message says what, why and what to do.
     """
-    log = Connection(stack.broker, plan.topic_prefix) if stack.broker else None
+    log = log_connection(LogOptions(broker=stack.broker, topic_prefix=plan.topic_prefix)) if stack.broker else None
     with ExitStack() as open_, tempfile.TemporaryDirectory(prefix="tenterhook-bench-") as name:
         folder = Path(name)
         receiving = None
