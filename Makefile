@@ -6,8 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
+COMPOSE_GO := github.com/compose-spec/compose-go/v2
+COMPOSE_GO_VERSION := v2.9.1
 
-.PHONY: help setup kafka npm chromium shells languages registry prometheus up test failed fast long chaos lint types imports check lock openapi asyncapi dashboards bench clean
+.PHONY: help setup kafka npm chromium shells languages registry prometheus go up test failed fast long chaos lint types imports check lock openapi asyncapi dashboards manifests bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,10 +76,19 @@ prometheus: ## Install Debian's prometheus for the tests of alerts, where that i
 	if command -v promtool >/dev/null; then promtool --version 2>&1 | head -1; \
 	else echo "no prometheus here: the tests of alerts are skipped (Debian: apt-get install prometheus)"; fi
 
+go: setup ## Install compose-go, which reads compose files as Docker does, where there is Go
+	@if test -x $(BIN)/compose-go; then :; \
+	elif command -v go >/dev/null && GOBIN=$(CURDIR)/$(VENV)/go go install $(COMPOSE_GO)/cmd@$(COMPOSE_GO_VERSION); then \
+		mv $(VENV)/go/cmd $(BIN)/compose-go; \
+	else echo "no Go here: deploy/compose is read where docker compose is, or not at all"; fi
+
+manifests: setup ## Write the manifests that follow from topics, grants and the guard: deploy/manifests.py
+	$(BIN)/python -m deploy.manifests
+
 up: setup ## Start everything on this machine; Ctrl-C drains and stops
 	$(BIN)/tenterhook up $(ARGS)
 
-test: setup kafka npm chromium shells languages registry prometheus ## Set up and run the tests
+test: setup kafka npm chromium shells languages registry prometheus go ## Set up and run the tests
 	$(BIN)/pytest $(ARGS)
 
 failed: setup kafka ## Run again, alone, the tests that failed last time

@@ -1,14 +1,22 @@
 """Where the log is: its brokers and the prefix of our topics. Waiting for a broker that is not there yet."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import collect_hosts
-from aiokafka.errors import KafkaError
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+
+from streams.security import OPEN, Security
 
 if TYPE_CHECKING:
     from streams.topics import Topic
@@ -32,6 +40,12 @@ class Connection:
     prefix: str = "tenterhook."
     #: Whether producers are idempotent; `auto` asks the broker.
     idempotence: Literal["auto", "on", "off"] = "auto"
+    security: Security = OPEN
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """Options of every client of aiokafka: where the brokers are, and how they are spoken to."""
+        return {"bootstrap_servers": self.bootstrap, **self.security.client_options}
 
     def topic(self, topic: "Topic") -> str:
         """The topic's name on the broker."""
@@ -42,6 +56,25 @@ class BrokerAway(ConnectionError):
     """No broker answers there; the message says why, for people."""
 
     code = "broker.away"
+    #: What to do, a sentence.
+    remedy = "Start it, or set TENTERHOOK_BROKER to where it is."
+
+
+class BrokerUntrusted(BrokerAway):
+    """One answers, and TLS does not come about: its certificate or ours is not what the other side wants."""
+
+    code = "broker.untrusted"
+    remedy = (
+        "Set TENTERHOOK_KAFKA__CA_FILE to the CA that signed the brokers' certificates, and TENTERHOOK_BROKER to names "
+        "that stand in them."
+    )
+
+
+class BrokerRefused(BrokerAway):
+    """One answers, and does not take our user, password or mechanism."""
+
+    code = "broker.refused"
+    remedy = "Correct TENTERHOOK_KAFKA__USER, its password, or TENTERHOOK_KAFKA__SASL_MECHANISM."
 
 
 async def wait_for_broker(
@@ -58,14 +91,11 @@ async def wait_for_broker(
     pause_s, longest_s = _PAUSES_S
     while stop is None or not stop.is_set():
         try:
-            await brokers_at(connection.bootstrap)
+            await brokers_at(connection)
         except BrokerAway as away:
             now = time.monotonic()
             if said is None or said[0] != str(away) or now - said[1] >= _SAY_AGAIN_S:
-                say(
-                    f"waiting for a broker at {connection.bootstrap}: {away}. "
-                    "Start it, or set TENTERHOOK_BROKER to where it is."
-                )
+                say(f"waiting for a broker at {connection.bootstrap}: {away}. {away.remedy}")
                 said = str(away), now
         else:
             if said is not None:
@@ -75,19 +105,25 @@ async def wait_for_broker(
         pause_s = min(2 * pause_s, longest_s)
 
 
-async def brokers_at(bootstrap: str) -> int:
+async def brokers_at(connection: Connection) -> int:
     """
     How many brokers the cluster there has in service now: one or more.
 
     Raises:
+        BrokerUntrusted, BrokerRefused: one answers, and does not let us in.
         BrokerAway: none of the addresses answers, or none speaks Kafka, or the cluster is not ready yet.
     """
-    client = AIOKafkaClient(bootstrap_servers=await _reachable(bootstrap), request_timeout_ms=int(_ANSWER_S * 1000))
+    host, port = await _reachable(connection)
+    security = connection.security.client_options
+    if connection.security != OPEN:
+        # Asked for by itself, since its reason is clear: the client below says only that it could not.
+        await _let_in(host, port, security)
+    client = AIOKafkaClient(bootstrap_servers=f"{host}:{port}", request_timeout_ms=int(_ANSWER_S * 1000), **security)
     try:
         await asyncio.wait_for(client.bootstrap(), 2 * _ANSWER_S)
         count = len(client.cluster.brokers())
     except (KafkaError, OSError, TimeoutError) as error:
-        raise BrokerAway("something listens there, but it does not answer as a Kafka broker") from error
+        raise _no_broker(connection.security.protocol) from error
     finally:
         await client.close()
     if count == 0:
@@ -95,14 +131,49 @@ async def brokers_at(bootstrap: str) -> int:
     return count
 
 
-async def _reachable(bootstrap: str) -> str:
+def _no_broker(protocol: str) -> BrokerAway:
+    return BrokerAway(
+        f"something listens there, but it does not answer as a Kafka broker over {protocol} "
+        "(TENTERHOOK_KAFKA__SECURITY_PROTOCOL)"
+    )
+
+
+async def _let_in(host: str, port: int, security: dict[str, Any]) -> None:
+    """Open a connection as every client does, and close it."""
+    where = f"{host}:{port}"
+    try:
+        connection = await create_conn(host, port, request_timeout_ms=int(_ANSWER_S * 1000), **security)
+    except ssl.SSLCertVerificationError as error:
+        raise BrokerUntrusted(
+            f"broker.untrusted: {where} shows a certificate that is not to be trusted ({error.verify_message})"
+        ) from None
+    except ssl.SSLError as error:
+        raise BrokerUntrusted(
+            f"broker.untrusted: no TLS with {where} ({error.reason}); it may want a client certificate, or speak none"
+        ) from None
+    except UnsupportedSaslMechanismError:
+        raise BrokerRefused(
+            f"broker.refused: {where} does not take {security['sasl_mechanism']} from its users"
+        ) from None
+    except (SaslAuthenticationFailed, AuthenticationFailedError, ValueError):
+        # Of Kafka's own message nothing is repeated; ValueError is what a wrong SCRAM answer ends in.
+        raise BrokerRefused(
+            f"broker.refused: {where} does not let the user {security.get('sasl_plain_username')!r} in "
+            f"({security.get('sasl_mechanism')})"
+        ) from None
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise _no_broker(security["security_protocol"]) from error
+    await asyncio.wait((connection.close(),), timeout=_ANSWER_S)
+
+
+async def _reachable(connection: Connection) -> tuple[str, int]:
     """
     The first of the addresses that somebody listens at.
 
     Plain TCP, since its reason is clearer, and aiokafka logs each failed try as an error of its own.
     """
     reasons = []
-    for host, port, _ in collect_hosts(bootstrap):
+    for host, port, _ in collect_hosts(connection.bootstrap):
         try:
             _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _ANSWER_S)
         except TimeoutError:
@@ -111,7 +182,7 @@ async def _reachable(bootstrap: str) -> str:
             reasons.append(f"{host}:{port}: {error.strerror or error}")
         else:
             writer.close()
-            return f"{host}:{port}"
+            return host, port
     raise BrokerAway("; ".join(sorted(reasons)))
 
 

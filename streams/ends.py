@@ -25,7 +25,7 @@ class _Asker:
     """
 
     def __init__(self, connection: Connection, partitions: Sequence[TopicPartition], *, with_open: bool) -> None:
-        self._bootstrap = connection.bootstrap
+        self._connection = connection
         self._partitions = list(partitions)
         self._with_open = with_open
         self._consumer: AIOKafkaConsumer | None = None
@@ -58,7 +58,7 @@ class _Asker:
             try:
                 consumer = await self._opened()
                 ends: dict[TopicPartition, int] = await consumer.end_offsets(self._partitions)
-                if not (await features_of(self._bootstrap)).exact_ends:
+                if not (await features_of(self._connection)).exact_ends:
                     for partition, end in ends.items():
                         if end > 0:
                             ends[partition] = await self._after_the_batch_at(consumer, partition, end - 1)
@@ -86,9 +86,9 @@ class _Asker:
 
     async def _opened(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            isolation = "read_uncommitted" if self._with_open else (await features_of(self._bootstrap)).isolation
+            isolation = "read_uncommitted" if self._with_open else (await features_of(self._connection)).isolation
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap,
+                **self._connection.client_options,
                 group_id=None,
                 enable_auto_commit=False,
                 isolation_level=isolation,

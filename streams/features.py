@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import IncompatibleBrokerVersion, NoError, for_code
+from aiokafka.errors import ClusterAuthorizationFailedError, IncompatibleBrokerVersion, NoError, for_code
 from aiokafka.protocol.transaction import InitProducerIdRequest
+
+from streams.connection import Connection
 
 #: Apache Kafka holds a fetch until a record comes and answers at once then (measured: 2.5 ms from send to applied
 #: with waits of 5 s), so a long wait costs nothing and saves requests.
@@ -59,7 +61,7 @@ EMBEDDED: Final = Features(
 _known: dict[str, Features] = {}
 
 
-async def features_of(bootstrap: str) -> Features:
+async def features_of(connection: Connection) -> Features:
     """
     What the broker there can do. Asked once: a broker does not change its kind while a process lives.
 
@@ -68,14 +70,15 @@ async def features_of(bootstrap: str) -> Features:
     Raises:
         KafkaError: it did not answer.
     """
-    if bootstrap not in _known:
-        _known[bootstrap] = APACHE_KAFKA if await _gives_producer_ids(bootstrap) else EMBEDDED
-    return _known[bootstrap]
+    known = _known.get(connection.bootstrap)
+    if known is None:
+        known = _known[connection.bootstrap] = APACHE_KAFKA if await _gives_producer_ids(connection) else EMBEDDED
+    return known
 
 
-async def _gives_producer_ids(bootstrap: str) -> bool:
+async def _gives_producer_ids(connection: Connection) -> bool:
     """Asks for a producer id, as every idempotent producer does first. The embedded broker answers with an error."""
-    client = AIOKafkaClient(bootstrap_servers=bootstrap)
+    client = AIOKafkaClient(**connection.client_options)
     request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS)
     try:
         await client.bootstrap()
@@ -83,7 +86,8 @@ async def _gives_producer_ids(bootstrap: str) -> bool:
             answer = await client.send(client.get_random_node(), request)
             error = for_code(answer.error_code)
             if error is NoError or not error.retriable:
-                return error is NoError
+                # Whoever may write nothing gets none, and only a broker that has them says so.
+                return error in (NoError, ClusterAuthorizationFailedError)
             await asyncio.sleep(_PAUSE_S)
     except IncompatibleBrokerVersion:
         return False

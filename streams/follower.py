@@ -61,7 +61,7 @@ class Follower:
         self.topic = topic
         #: Every record below this offset is applied.
         self.position = 0
-        self._bootstrap = connection.bootstrap
+        self._connection = connection
         #: What it reads.
         self.partition = TopicPartition(connection.topic(topic), 0)
         self._apply = apply
@@ -142,9 +142,9 @@ class Follower:
             await asyncio.sleep(pause_s)
 
     async def _read_on_a_connection(self) -> None:
-        features = await features_of(self._bootstrap)
+        features = await features_of(self._connection)
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **self._connection.client_options,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",

@@ -30,7 +30,7 @@ async def differences(connection: Connection, record_topic: str, counts: Mapping
     Raises:
         KafkaError: the broker did not answer.
     """
-    told = await topic_ids(connection.bootstrap, sorted(counts))
+    told = await topic_ids(connection, sorted(counts))
     if set(told) != set(counts):
         return []
     now = Installation(
@@ -90,7 +90,7 @@ async def _end(connection: Connection, partition: TopicPartition) -> int:
 
 
 async def _record(connection: Connection, record_topic: str, now: Installation) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=connection.bootstrap, acks="all")
+    producer = AIOKafkaProducer(**connection.client_options, acks="all")
     await producer.start()
     try:
         await producer.send_and_wait(record_topic, codec.encode(now), key=_KEY, partition=0)

@@ -80,7 +80,7 @@ class PartitionsFollower:
 
     async def _read_on_a_connection(self) -> None:
         consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-            bootstrap_servers=self._connection.bootstrap,
+            **self._connection.client_options,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -123,7 +123,7 @@ class PartitionsFollower:
         """
         beginnings = await consumer.beginning_offsets(self._partitions)
         ends: dict[TopicPartition, int] = await consumer.end_offsets(self._partitions)
-        exact = (await features_of(self._connection.bootstrap)).exact_ends
+        exact = (await features_of(self._connection)).exact_ends
         for partition in self._partitions:
             position = self._positions.get(partition)
             is_replaced = position is not None and (

@@ -40,7 +40,7 @@ async def open_producer(connection: Connection, *, client_id: str, **overrides: 
         KafkaError: the broker does not answer; see `wait_for_broker`.
     """
     idempotent = connection.idempotence == "on" or (
-        connection.idempotence == "auto" and (await features_of(connection.bootstrap)).idempotence
+        connection.idempotence == "auto" and (await features_of(connection)).idempotence
     )
     options: dict[str, Any] = {
         "partitioner": partition_of,
@@ -50,7 +50,7 @@ async def open_producer(connection: Connection, *, client_id: str, **overrides: 
         "linger_ms": 0,
         "max_request_size": MAX_REQUEST_BYTES,
     }
-    producer = AIOKafkaProducer(bootstrap_servers=connection.bootstrap, client_id=client_id, **options | overrides)
+    producer = AIOKafkaProducer(**connection.client_options, client_id=client_id, **options | overrides)
     ANSWERS.watch(producer.client)
     try:
         await producer.start()

@@ -146,7 +146,7 @@ async def read_back(
     if not wanted:
         return
     reader: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-        bootstrap_servers=connection.bootstrap,
+        **connection.client_options,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=_READ_BACK_BYTES,

@@ -11,6 +11,8 @@ from aiokafka.errors import IncompatibleBrokerVersion
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
+from streams.connection import Connection
+
 
 class _Uuid:
     """16 bytes."""
@@ -95,14 +97,14 @@ class _Request(Request[_RequestStruct]):  # type: ignore[misc]
         return request_struct_class([(_UNKNOWN, name, {}) for name in self._names], False, False, {})
 
 
-async def topic_ids(bootstrap: str, names: list[str]) -> dict[str, str]:
+async def topic_ids(connection: Connection, names: list[str]) -> dict[str, str]:
     """
     The ids of those topics that have one, as hex digits. None of them where the broker has no ids, as the embedded one.
 
     Raises:
         KafkaError: it did not answer.
     """
-    client = AIOKafkaClient(bootstrap_servers=bootstrap)
+    client = AIOKafkaClient(**connection.client_options)
     try:
         await client.bootstrap()
         answer = await client.send(client.get_random_node(), _Request(names))

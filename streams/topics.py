@@ -373,7 +373,7 @@ async def examine(
     Raises:
         KafkaError: the broker went away.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    admin = AIOKafkaAdminClient(**connection.client_options)
     try:
         await admin.start()
         brokers = len((await admin.describe_cluster())["brokers"])
@@ -390,7 +390,7 @@ async def examine(
 
 async def _ensure_once(connection: Connection, partitions: Partitions, replication: int) -> list[str]:
     """Make what is missing; what differs from what is wanted, a sentence each."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    admin = AIOKafkaAdminClient(**connection.client_options)
     try:
         await admin.start()
         brokers = len((await admin.describe_cluster())["brokers"])

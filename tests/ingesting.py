@@ -76,7 +76,7 @@ async def events_on(connection: Connection) -> list[tuple[bytes | None, Event]]:
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        fetch_max_wait_ms=(await features_of(connection.bootstrap)).fetch_wait_ms,
+        fetch_max_wait_ms=(await features_of(connection)).fetch_wait_ms,
     )
     await consumer.start()
     try:

@@ -199,7 +199,7 @@ async def raw_records(
         bootstrap_servers=connection.bootstrap,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        isolation_level=(await features_of(connection.bootstrap)).isolation if committed else "read_uncommitted",
+        isolation_level=(await features_of(connection)).isolation if committed else "read_uncommitted",
     )
     await reader.start()
     try:

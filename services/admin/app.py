@@ -160,6 +160,7 @@ class Admin:
             connection,
             put_aside=Quarantine(producer, connection, AGENT, now_ms).put,
             settle_timeout_s=SETTLE_S,
+            instance_id=self._settings.admin.instance_id,
         )
         owner = Owner(
             connection, self.config.chains, self.config.audit, now_ms=now_ms, may_write=lambda: app.is_confirmed

@@ -168,7 +168,7 @@ class ConfigLog:
             raise unavailable("The configuration has not been read yet, so nothing was done. Repeat the request.")
         try:
             async with asyncio.timeout(within_s):
-                if (await features_of(self._connection.bootstrap)).exact_ends:
+                if (await features_of(self._connection)).exact_ends:
                     found = await ends.ask()
                     await asyncio.gather(*(each.reach(found[each.partition]) for each in self._followers))
                 else:  # each end costs a fetch there, and there is nothing open

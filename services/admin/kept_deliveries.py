@@ -31,7 +31,7 @@ async def kept_deliveries(connection: Connection, results: Iterable[Result]) -> 
     if not wanted:
         return found
     consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-        bootstrap_servers=connection.bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+        **connection.client_options, enable_auto_commit=False, auto_offset_reset="earliest"
     )
     try:
         async with started(consumer):

@@ -301,7 +301,7 @@ class Owner:
         """A writer that shuts every earlier one out; then everything that those have written is read."""
         await self._close()
         name = f"{self._connection.prefix}admin"
-        has_transactions = (await features_of(self._connection.bootstrap)).transactions
+        has_transactions = (await features_of(self._connection)).transactions
         given_up: dict[str, Any] = {"enable_idempotence": False, "request_timeout_ms": GIVE_UP_MS}
         options: dict[str, Any] = (
             {"transactional_id": name, "transaction_timeout_ms": TRANSACTION_MS} if has_transactions else given_up

@@ -108,6 +108,7 @@ async def _run(
         session_timeout_ms=own.session_timeout_ms,
         commit_interval_ms=own.commit_interval_ms,
         linger_s=LINGER_S,
+        instance_id=own.instance_id,
     )
     breaker, gauges = await _followed(connection, partitions, producer, app, stack)
     app.add_processor(connection.topic(topics.RESULTS), breaker, name=AGENT)

@@ -120,7 +120,7 @@ async def rebuild(connection: Connection, partitions: Partitions, progress: Prog
     await _read_once(Follower(connection, topics.INTEGRATION_CONFIG, integrations.apply, clear=integrations.clear))
     all_ = [TopicPartition(connection.topic(topics.RESULTS), number) for number in range(partitions.by_integration)]
     reader = AIOKafkaConsumer(
-        bootstrap_servers=connection.bootstrap,
+        **connection.client_options,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=_FETCH_BYTES,

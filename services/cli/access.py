@@ -1,11 +1,12 @@
 """
-Where a command finds the services, and with which keys: options, then variables, then a running `up`.
+Where a command finds the services, and with which keys: options, then variables, then files, then a running `up`.
 
 `up` writes `.tenterhook/ready.json` in the folder it runs in. Its keys are used for its own addresses alone: with
 another address given, they stay here.
 """
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -91,7 +92,11 @@ def ingest_access(app: str | None, ingest: str | None, key: str | None, ready_fi
     ready = running_up(ready_file)
     url = _address(ingest or ready.get("ingest") or DEFAULT_INGEST, "--ingest")
     name = _app(app, ready)
-    key = key or (ready.get("secretKey") if (url, name) == (ready.get("ingest"), ready.get("app")) else None)
+    key = (
+        key
+        or filed("TENTERHOOK_KEY")
+        or (ready.get("secretKey") if (url, name) == (ready.get("ingest"), ready.get("app")) else None)
+    )
     if not key:
         raise WrongUsage(_missing(f"key of the app {name}", "--key", "TENTERHOOK_KEY"))
     return Access(url, name, key)
@@ -100,10 +105,29 @@ def ingest_access(app: str | None, ingest: str | None, key: str | None, ready_fi
 def _admin(options: InstallationOptions, ready: dict[str, Any]) -> tuple[str, str]:
     """Address and token."""
     url = _address(options.admin or ready.get("admin") or DEFAULT_ADMIN, "--admin")
-    token = options.token or (ready.get("token") if url == ready.get("admin") else None)
+    token = options.token or filed("TENTERHOOK_TOKEN") or (ready.get("token") if url == ready.get("admin") else None)
     if not token:
         raise WrongUsage(_missing("token of the admin API", "--token", "TENTERHOOK_TOKEN"))
     return url, str(token)
+
+
+def filed(variable: str) -> str | None:
+    """
+    What stands in the file that `<variable>_FILE` names; None where that is not set.
+
+    Raises:
+        Failed: it cannot be read, or nothing is in it.
+    """
+    path = os.environ.get(f"{variable}_FILE")
+    if not path:
+        return None
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failed(f"the file {path} ({variable}_FILE) cannot be read ({type(error).__name__})") from None
+    if not text:
+        raise Failed(f"the file {path} ({variable}_FILE) is empty")
+    return text
 
 
 def _app(given: str | None, ready: dict[str, Any]) -> str:

@@ -227,7 +227,7 @@ async def _read(
         since_ms: only what was written at this time or later, where the broker can tell.
         begins: called with the first offset.
     """
-    isolation = (await features_of(connection.bootstrap)).isolation
+    isolation = (await features_of(connection)).isolation
     there = await partitions_of(connection, AUDIT)
     async with reading(connection, isolation=isolation) as consumer:
         spans = await spans_of(consumer, connection, there[AUDIT])

@@ -181,7 +181,7 @@ def _tell(records: list[Kept], what: str, *, as_json: bool) -> None:
 
 
 async def _read(connection: Connection, say: Say) -> list[Kept]:
-    features = await features_of(connection.bootstrap)
+    features = await features_of(connection)
     spans = await _still(connection)
     names = {connection.topic(topic): topic.name for topic in KEPT}
     total, found = sum(end - start for start, end in spans.values()), list[Kept]()
@@ -240,12 +240,12 @@ async def _write(
 @asynccontextmanager
 async def _writer(connection: Connection) -> "AsyncIterator[AIOKafkaProducer]":
     """Writes all or nothing, where the broker has transactions."""
-    has_transactions = (await features_of(connection.bootstrap)).transactions
+    has_transactions = (await features_of(connection)).transactions
     own: dict[str, Any] = {"enable_idempotence": False}
     if has_transactions:
         own = {"transactional_id": f"{connection.prefix}restore", "transaction_timeout_ms": _TRANSACTION_MS}
     producer = AIOKafkaProducer(
-        bootstrap_servers=connection.bootstrap, acks="all", max_request_size=topics.MAX_MESSAGE_BYTES, **own
+        **connection.client_options, acks="all", max_request_size=topics.MAX_MESSAGE_BYTES, **own
     )
     await producer.start()
     try:

@@ -24,6 +24,7 @@ from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
 from services.runtime.times import iso
 from streams.connection import BrokerAway, brokers_at
+from streams.security import SecurityUnusable
 from streams.topics import Partitions
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def breaker(
         configure_logs(settings.model_copy(update={"log_level": "warning"}), "breaker")
         use_schema_registry(settings)
         found = asyncio.run(_rebuilt(settings, verify=verify))
-    except (StartupError, BrokerAway) as error:
+    except (StartupError, SecurityUnusable, BrokerAway) as error:
         raise Failed(str(error)) from None
     except KafkaError as error:
         raise Failed(f"the log cannot be read: {error!r}") from None
@@ -76,7 +77,7 @@ def breaker(
 
 async def _rebuilt(settings: Settings, *, verify: bool) -> "list[Rebuilt]":
     connection = connection_of(settings)
-    await brokers_at(connection.bootstrap)
+    await brokers_at(connection)
     partitions = Partitions(settings.partitions.by_app, settings.partitions.by_integration)
     # Not at the top: the service starts by this command too.
     module = import_module("services.breaker.rebuild")

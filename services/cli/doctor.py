@@ -108,10 +108,13 @@ async def _found(settings: Settings, connection: Connection, url: str | None) ->
 async def _of_log(settings: Settings, connection: Connection) -> AsyncIterator[Finding]:
     """Broker, topics, and whether the key-encryption key is the one that stored secrets want."""
     try:
-        brokers = await brokers_at(connection.bootstrap)
+        brokers = await brokers_at(connection)
     except BrokerAway as away:
         yield Finding(
-            "broker", "wrong", f"none answers at {connection.bootstrap}: {away}", "start it, or correct the setting"
+            "broker",
+            "wrong",
+            f"none answers at {connection.bootstrap}: {away}",
+            "start it, or correct the setting" if type(away) is BrokerAway else away.remedy,
         )
         return
     if brokers < _SAFE_BROKERS:

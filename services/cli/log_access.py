@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from services.cli.access import READY_FILE, running_up
 from services.cli.errors import Failed, WrongUsage
+from services.runtime.connection import security_of
 from services.runtime.process import load_settings
 from services.runtime.registry import use_schema_registry
 from services.runtime.serving import StartupError
@@ -24,6 +25,7 @@ from services.runtime.times import read_ms
 from streams import takeover
 from streams.connection import BrokerAway, Connection, brokers_at
 from streams.features import features_of
+from streams.security import SecurityUnusable
 from streams.topics import Topic
 
 T = TypeVar("T")
@@ -60,10 +62,12 @@ def log_connection(options: LogOptions, ready_file: Path = READY_FILE) -> Connec
     try:
         settings = load_settings()
         use_schema_registry(settings)
-    except StartupError as error:
+        security = security_of(settings.kafka)
+    except (StartupError, SecurityUnusable) as error:
         raise Failed(str(error)) from None
     broker = options.broker or running_up(ready_file).get("broker") or settings.broker
-    return Connection(str(broker), options.topic_prefix or settings.topic_prefix, settings.idempotence)
+    prefix = options.topic_prefix or settings.topic_prefix
+    return Connection(str(broker), prefix, settings.idempotence, security)
 
 
 def ask_log(connection: Connection, work: Coroutine[Any, Any, T]) -> T:
@@ -76,10 +80,11 @@ def ask_log(connection: Connection, work: Coroutine[Any, Any, T]) -> T:
 
     async def answered() -> T:
         try:
-            await brokers_at(connection.bootstrap)
+            await brokers_at(connection)
         except BrokerAway as away:
             work.close()
-            raise Failed(f"no broker at {connection.bootstrap}: {away}. Start it, or correct --broker") from None
+            remedy = "Start it, or correct --broker" if type(away) is BrokerAway else away.remedy
+            raise Failed(f"no broker at {connection.bootstrap}: {away}. {remedy}") from None
         return await work
 
     try:
@@ -107,7 +112,7 @@ async def reading(
 ) -> AsyncIterator["AIOKafkaConsumer[Any, Any]"]:
     """A consumer without a group. *isolation*: `Features.isolation` for topics that are written in transactions."""
     consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-        bootstrap_servers=connection.bootstrap,
+        **connection.client_options,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level=isolation,
@@ -128,7 +133,7 @@ async def partitions_of(connection: Connection, *topics: Topic) -> dict[Topic, l
         Failed: a topic is not there.
     """
     names = {connection.topic(topic): topic for topic in topics}
-    admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    admin = AIOKafkaAdminClient(**connection.client_options)
     try:
         await admin.start()
         # Of all topics: asking for one by name makes it on a broker that makes topics by itself.
@@ -155,7 +160,7 @@ async def spans_of(
     async with asyncio.timeout(_PATIENCE_S):
         beginnings = await consumer.beginning_offsets(wanted)
         ends = await consumer.end_offsets(wanted)
-        if not (await features_of(connection.bootstrap)).exact_ends:
+        if not (await features_of(connection)).exact_ends:
             ends |= await _behind_last_batches(consumer, {each: end for each, end in ends.items() if end > 0})
     return {each: (beginnings[each], ends[each]) for each in wanted}
 
@@ -186,7 +191,7 @@ async def committed_by_dispatchers(
     """Below which offset the dispatchers have finished all, of those partitions of which they have committed one."""
     # With the group's name, to ask; without subscribing, so that it is no member.
     consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-        bootstrap_servers=connection.bootstrap, group_id=f"{connection.prefix}dispatcher", enable_auto_commit=False
+        **connection.client_options, group_id=f"{connection.prefix}dispatcher", enable_auto_commit=False
     )
     try:
         async with asyncio.timeout(_PATIENCE_S):
@@ -201,7 +206,7 @@ async def committed_by_dispatchers(
 
 async def starts_at(consumer: "AIOKafkaConsumer[Any, Any]", connection: Connection, spans: Spans, at_ms: int) -> Spans:
     """The part of each span that was written at this time or later; all of it where the broker cannot tell."""
-    if not (await features_of(connection.bootstrap)).exact_ends or not spans:
+    if not (await features_of(connection)).exact_ends or not spans:
         return spans
     async with asyncio.timeout(_PATIENCE_S):
         found = await consumer.offsets_for_times(dict.fromkeys(spans, at_ms))

@@ -21,8 +21,10 @@ from services.cli.brokers.ports import free_ports
 from services.cli.data_dir import DataDir
 from services.cli.errors import Failed, WrongUsage
 from services.cli.life import Plan
+from services.runtime.connection import security_of
 from services.runtime.settings import Settings
 from services.vault.keks import KekError, load_keyring
+from streams.security import SecurityUnusable
 
 _OURS: Final = ("auto", "embedded", "kafka")
 
@@ -77,9 +79,15 @@ def plan_of(options: Options, folder: DataDir, say: Callable[[str], None]) -> Pl
         breaker=_with(settings.breaker, port=ports["breaker"]),
         **({} if settings.history.directory else {"history": _with(settings.history, directory=history)}),
     )
+    if broker is not None and settings.kafka.security_protocol != "PLAINTEXT":
+        raise Failed(
+            f"the settings want {settings.kafka.security_protocol}, and the broker that `up` starts has neither TLS "
+            "nor users: name yours with --broker, or unset TENTERHOOK_KAFKA__SECURITY_PROTOCOL and what goes with it"
+        )
     try:
         load_keyring(used)
-    except KekError as error:
+        security_of(used.kafka)
+    except (KekError, SecurityUnusable) as error:
         raise Failed(str(error)) from None
     return Plan(used, broker, folder, environment_of(used))
 

@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from schemas.headers import DEFAULT_BRAND
+from services.cli.access import filed
 from services.cli.arrival import Arrival
 from services.cli.errors import Failed
 from services.cli.faults import Faults
@@ -59,7 +60,7 @@ def sink(
     """
     receiver = Receiver(
         Faults(status=status, fail_rate=fail_rate, flap=flap, hang=hang),
-        secret=secret,
+        secret=secret or filed("TENTERHOOK_SIGNING_SECRET"),
         brand=brand,
         show=None if quiet else _print_json if as_json else _printer(),
     )

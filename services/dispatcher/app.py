@@ -155,6 +155,7 @@ async def _run(
         bounds=Bounds(own.max_unfinished_records, own.max_unfinished_bytes),
         session_timeout_ms=own.session_timeout_ms,
         commit_interval_ms=own.commit_interval_ms,
+        instance_id=own.instance_id,
     )
     shared: dict[str, Any] = {
         "connection": connection,

@@ -121,10 +121,9 @@ class CatchUp:
         return plan
 
     async def _read(self) -> None:
-        bootstrap = self._connection.bootstrap
-        features = await features_of(bootstrap)
+        features = await features_of(self._connection)
         consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **self._connection.client_options,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=CHUNK_BYTES,

@@ -81,12 +81,11 @@ class HandedOver:
                 await asyncio.sleep(_RETRY_S)
 
     async def _read_on_a_connection(self, positions: dict[TopicPartition, int]) -> None:
-        bootstrap = self._connection.bootstrap
         reader: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **self._connection.client_options,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=min((await features_of(bootstrap)).fetch_wait_ms, 500),
+            fetch_max_wait_ms=min((await features_of(self._connection)).fetch_wait_ms, 500),
         )
         async with started(reader):
             reader.assign(list(positions))

@@ -66,7 +66,7 @@ async def span_of(connection: Connection, partition: TopicPartition, from_ms: in
         await ends.stop()
     async with started(_consumer(connection)) as consumer:
         start: int = (await consumer.beginning_offsets([partition]))[partition]
-        if (await features_of(connection.bootstrap)).exact_ends:
+        if (await features_of(connection)).exact_ends:
             # A record's time is when its producer sent it, which is not before it was accepted.
             start = await _at(consumer, partition, from_ms - CLOCKS_DIFFER_MS, end)
             end = await _at(consumer, partition, until_ms + LATE_MS, end)
@@ -76,7 +76,7 @@ async def span_of(connection: Connection, partition: TopicPartition, from_ms: in
 async def offset_at(connection: Connection, partition: TopicPartition, at_ms: int) -> int:
     """The first offset written at this time or later; the beginning where the broker cannot look up times."""
     async with started(_consumer(connection)) as consumer:
-        if not (await features_of(connection.bootstrap)).exact_ends:
+        if not (await features_of(connection)).exact_ends:
             return int((await consumer.beginning_offsets([partition]))[partition])
         end: int = (await consumer.end_offsets([partition]))[partition]
         return await _at(consumer, partition, at_ms, end)
@@ -89,7 +89,7 @@ async def _at(consumer: "AIOKafkaConsumer[Any, Any]", partition: TopicPartition,
 
 def _consumer(connection: Connection, **options: Any) -> "AIOKafkaConsumer[Any, Any]":
     return AIOKafkaConsumer(
-        bootstrap_servers=connection.bootstrap, enable_auto_commit=False, auto_offset_reset="earliest", **options
+        **connection.client_options, enable_auto_commit=False, auto_offset_reset="earliest", **options
     )
 
 
@@ -137,7 +137,7 @@ class PastEvents:
         Raises:
             KafkaError: the broker does not answer.
         """
-        features = await features_of(self._connection.bootstrap)
+        features = await features_of(self._connection)
         options = {
             "max_partition_fetch_bytes": _FETCH_BYTES,
             "fetch_max_wait_ms": min(_FETCH_MS, features.fetch_wait_ms),

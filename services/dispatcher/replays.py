@@ -432,9 +432,9 @@ class ReplayAgent:
     @asynccontextmanager
     async def _watching(self, work: "_Work") -> AsyncIterator[None]:
         """For the time of the block, outcomes reach the replay's course as they come."""
-        features = await features_of(self._connection.bootstrap)
+        features = await features_of(self._connection)
         consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-            bootstrap_servers=self._connection.bootstrap,
+            **self._connection.client_options,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=min(_FETCH_MS, features.fetch_wait_ms),

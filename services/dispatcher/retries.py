@@ -66,7 +66,7 @@ class Retries:
             KafkaError: the broker does not answer.
         """
         found: set[tuple[str, int]] = set()
-        if not (await features_of(self._connection.bootstrap)).exact_ends:
+        if not (await features_of(self._connection)).exact_ends:
             return found
         partitions = [
             TopicPartition(self._connection.topic(line), slot)
@@ -74,7 +74,7 @@ class Retries:
             for slot in range(len(topics.SLOT_TENTHS))
         ]
         consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-            bootstrap_servers=self._connection.bootstrap, enable_auto_commit=False
+            **self._connection.client_options, enable_auto_commit=False
         )
         async with started(consumer):
             starts = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))

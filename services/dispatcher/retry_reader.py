@@ -180,7 +180,7 @@ class RetryReader:
         if not busy:
             return busy
         ends = await self._ends.ask([TopicPartition(self._topic, number) for number in busy])
-        is_exact = (await features_of(self._connection.bootstrap)).exact_ends
+        is_exact = (await features_of(self._connection)).exact_ends
         return {
             number: floor
             for number, floor in busy.items()

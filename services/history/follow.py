@@ -124,9 +124,9 @@ class ResultsFollower:
         self.trouble = trouble
 
     async def _read_on_a_connection(self) -> None:
-        features = await features_of(self._connection.bootstrap)
+        features = await features_of(self._connection)
         consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-            bootstrap_servers=self._connection.bootstrap,
+            **self._connection.client_options,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -197,7 +197,7 @@ class ResultsFollower:
         await self._must_be_there(consumer, features)
 
     async def _topic_id(self) -> str | None:
-        return (await topic_ids(self._connection.bootstrap, [self._topic])).get(self._topic)
+        return (await topic_ids(self._connection, [self._topic])).get(self._topic)
 
     async def _seek(self, consumer: "AIOKafkaConsumer[Any, Any]") -> None:
         beginnings: dict[TopicPartition, int] = await consumer.beginning_offsets(self._partitions)
@@ -220,7 +220,7 @@ class ResultsFollower:
         self, consumer: "AIOKafkaConsumer[Any, Any]", fresh: list[TopicPartition]
     ) -> dict[TopicPartition, int]:
         """Where results begin that are not older than what is kept; nothing where the broker cannot tell."""
-        if not fresh or not (await features_of(self._connection.bootstrap)).exact_ends:
+        if not fresh or not (await features_of(self._connection)).exact_ends:
             return {}
         found = await consumer.offsets_for_times(dict.fromkeys(fresh, max(0, self._since_ms())))
         return {

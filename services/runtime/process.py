@@ -20,6 +20,7 @@ from services.runtime.loop_lag import watch_loop_lag
 from services.runtime.registry import PATIENCE_S, use_schema_registry
 from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
+from streams.security import SecurityUnusable
 
 __all__ = ["Main", "StartupError", "load_settings", "run_service"]
 
@@ -49,7 +50,7 @@ def run_service(main: Main, settings: Settings | None = None) -> int:
         if settings.schema_registry_url is not None:
             log.info("registry.used", url=settings.schema_registry_url)
         uvloop.run(_until_signalled(main, settings))
-    except StartupError as error:
+    except (StartupError, SecurityUnusable) as error:
         print(f"tenterhook {service}: {error}", file=sys.stderr)  # noqa: T201
         return FAILED
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -9,9 +9,9 @@ import os
 import socket
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -36,9 +36,47 @@ class PartitionSettings(_Section):
     )
 
 
+class KafkaSettings(_Section):
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How brokers are spoken to: with TLS (SSL), as a user (SASL), both or neither."
+    )
+    ca_file: Path | None = Field(
+        None, description="Certificates (PEM) of the CAs that brokers are held to; none: those of this machine."
+    )
+    certificate_file: Path | None = Field(None, description="Our own certificate (PEM), where brokers want one.")
+    key_file: Path | None = Field(None, description="Its private key (PEM, not encrypted).")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How the user is proved; PLAIN shows the password to the broker."
+    )
+    user: str | None = Field(None, min_length=1, description="User, with SASL.")
+    password: SecretStr | None = Field(None, description="Its password.")
+    password_file: Path | None = Field(None, description="File that holds it, instead; a line end is passed over.")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        """What is given is used, and what is used is given: nothing goes unencrypted by a slip."""
+        tls = [name for name in ("ca_file", "certificate_file", "key_file") if getattr(self, name) is not None]
+        sasl = [name for name in ("user", "password", "password_file") if getattr(self, name) is not None]
+        if tls and not self.security_protocol.endswith("SSL"):
+            raise ValueError(f"{tls[0]} is set, and {self.security_protocol} has no TLS: set security_protocol too")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file go together")
+        if not self.security_protocol.startswith("SASL"):
+            if sasl:
+                raise ValueError(f"{sasl[0]} is set, and {self.security_protocol} has no users: set security_protocol")
+        elif self.user is None or (self.password is None) == (self.password_file is None):
+            raise ValueError(f"{self.security_protocol} wants user, and one of password and password_file")
+        return self
+
+
 class IngestSettings(_Section):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+
+
+#: What Kafka takes as a member's own name.
+INSTANCE_ID: Final = r"^[A-Za-z0-9._-]{1,249}$"
+_INSTANCE_ID: Final = "Name of this worker that a successor keeps, in its group: no two at once may have one."
 
 
 class DispatcherSettings(_Section):
@@ -47,6 +85,7 @@ class DispatcherSettings(_Section):
     worker_id: str = Field(
         f"{socket.gethostname()}-{os.getpid()}", description="Name of this worker in markers and logs."
     )
+    instance_id: str | None = Field(None, pattern=INSTANCE_ID, description=_INSTANCE_ID)
     allow_private_addresses: bool = Field(
         False, description="Whether deliveries may reach loopback and private networks."
     )
@@ -64,6 +103,7 @@ class BreakerSettings(_Section):
     host: str = Field("127.0.0.1", description="Address of the health and metrics port.")
     port: int = Field(8091, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")
     worker_id: str = Field(f"{socket.gethostname()}-{os.getpid()}", description="Name of this worker at the broker.")
+    instance_id: str | None = Field(None, pattern=INSTANCE_ID, description=_INSTANCE_ID)
     max_unfinished_records: int = Field(
         2_000, ge=1, description="Results of one partition taken and not finished; above it the partition pauses."
     )
@@ -98,6 +138,7 @@ Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeVali
 class AdminSettings(_Section):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8081, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    instance_id: str | None = Field(None, pattern=INSTANCE_ID, description=_INSTANCE_ID)
     trusted_proxies: Networks = Field(
         (), description="Proxies whose `X-Forwarded-For` counts, for the audit log: networks, with commas."
     )
@@ -134,6 +175,7 @@ class Settings(BaseSettings):
         description="Schema registry (Confluent's API) whose ids are written; none: those of the committed schemas.",
     )
     schema_registry_credentials: SecretStr | None = Field(None, description="For it, as USER:PASSWORD.")
+    kafka: KafkaSettings = KafkaSettings()
     kek: SecretStr | None = Field(None, description="Key-encryption key: 32 bytes as base64. Required.")
     kek_file: Path | None = Field(None, description="File that holds it, instead.")
     kek_previous: SecretStr | None = Field(
@@ -160,6 +202,6 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # a .env file is the shell's business
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # kek_file says where the one secret is
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # settings of their own name the files: kek_file
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

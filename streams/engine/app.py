@@ -21,6 +21,7 @@ from streams.engine.alarm import WINDOW, Alarm
 from streams.engine.consumer import Behind, LedgerConsumer
 from streams.engine.processor import Assignment, Batch, KeepsFloors, Processor, PutAside, Waits
 from streams.engine.rows import Rank, RowTable, row_table
+from streams.security import Security
 
 log = structlog.get_logger("streams.app")
 
@@ -52,6 +53,16 @@ class _BatchSchema(faust.Schema[Any, Any]):
         return message.value
 
 
+def _credentials(security: Security) -> Any:
+    """The same for the clients that Faust opens by itself."""
+    if security.sasl is not None:
+        sasl = security.sasl
+        return faust.SASLCredentials(
+            username=sasl.user, password=sasl.password, ssl_context=security.tls, mechanism=sasl.mechanism
+        )
+    return faust.SSLCredentials(security.tls) if security.tls is not None else None
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What a worker holds of one partition at most; above it, the partition pauses."""
@@ -74,6 +85,7 @@ class SafeApp(faust.App):
         commit_interval_ms: int = 250,
         settle_timeout_s: float = SETTLE_TIMEOUT_S,
         linger_s: float = 0.0,
+        instance_id: str | None = None,
         **faust_settings: Any,
     ) -> None:
         """
@@ -84,6 +96,7 @@ class SafeApp(faust.App):
             settle_timeout_s: how long giving up partitions may wait for what is in flight.
             linger_s: wait after a fetch that brought little, so that the next brings more: for who can be late by that
                 and pays by the batch.
+            instance_id: a name in the group that outlives this process; see `streams.engine.membership`.
 
         Raises:
             FaustChanged: Faust is not the one this was written against.
@@ -103,6 +116,8 @@ class SafeApp(faust.App):
             f"{connection.prefix}{name}",
             **{
                 "broker": [f"kafka://{host}" for host in connection.bootstrap.split(",")],
+                "broker_credentials": _credentials(connection.security),
+                "consumer_group_instance_id": instance_id,
                 "broker_session_timeout": session_timeout_ms / 1000,
                 "broker_heartbeat_interval": HEARTBEAT_S,
                 # Longer than settling may take, or the group goes on without what was in flight.

@@ -28,6 +28,7 @@ from faust.transport.consumer import Consumer, ensure_TP, ensure_TPset
 from faust.types import TP, ConsumerMessage
 
 from streams.answers import ANSWERS
+from streams.engine.membership import join_under
 from streams.engine.processor import Assignment, Batch, Processor, PutAside, floor_of
 from streams.engine.progress import LOOK_S, Progress, Seen
 from streams.engine.standing import ALONE, FATAL, Standing, read, written
@@ -158,10 +159,12 @@ class LedgerConsumer(Consumer):
     # -- life ------------------------------------------------------------------------------------------------
 
     async def on_start(self) -> None:
-        features = await features_of(cast("Any", self.app).connection.bootstrap)
+        features = await features_of(cast("Any", self.app).connection)
         self._kafka = self._open(features)
         ANSWERS.watch(self._kafka._client)
         await self._kafka.start()
+        if (name := self.app.conf.consumer_group_instance_id) is not None:
+            join_under(name, self._kafka._coordinator)
         self._note_heartbeats()
         self.add_future(self._watch_progress())
         self.add_future(self._watch_ends())
@@ -202,7 +205,7 @@ class LedgerConsumer(Consumer):
         app, conf = cast("Any", self.app), self.app.conf
         tables = bool(app.tables.changelog_topics)
         return aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=app.connection.bootstrap,
+            **app.connection.client_options,
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,

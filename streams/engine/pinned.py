@@ -47,6 +47,8 @@ RELIED_ON: Final[tuple[Callable[..., Any], ...]] = (
     Stream._py_aiter,
     GroupCoordinator._heartbeat_routine,
     GroupCoordinator._do_heartbeat,
+    GroupCoordinator._do_rejoin_group,
+    GroupCoordinator._maybe_leave_group,
 )
 HASHES: Final[dict[str, str]] = {
     "Consumer.__init__": "302410d59e6972d1",
@@ -73,6 +75,8 @@ HASHES: Final[dict[str, str]] = {
     "Stream._py_aiter": "3a48ee257a65435b",
     "GroupCoordinator._heartbeat_routine": "61d01028952239d0",
     "GroupCoordinator._do_heartbeat": "dc1d6632aaa68e96",
+    "GroupCoordinator._do_rejoin_group": "3cb016c98a087a71",
+    "GroupCoordinator._maybe_leave_group": "016cd88a16e6c4b5",
 }
 
 

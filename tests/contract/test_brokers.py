@@ -310,7 +310,7 @@ class TestFollowing:
 class TestAwayBrokers:
     async def test_nobody_listens(self):
         with pytest.raises(BrokerAway, match=r"127\.0\.0\.1:1: Connect"):
-            await brokers_at("127.0.0.1:1")
+            await brokers_at(Connection("127.0.0.1:1"))
 
     async def test_a_broker_that_starts_later_is_waited_for_with_one_line(self, tmp_path):
         broker, lines = EmbeddedBroker(tmp_path), []
@@ -349,7 +349,7 @@ class TestAwayBrokers:
         async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             with pytest.raises(BrokerAway, match="does not answer as a Kafka broker"):
-                await brokers_at(f"127.0.0.1:{port}")
+                await brokers_at(Connection(f"127.0.0.1:{port}"))
 
     async def test_a_broker_that_comes_back_empty_is_read_from_its_beginning(self, tmp_path, monkeypatch, producer_of):
         monkeypatch.setattr(follower, "_CHECK_S", 0.1)
@@ -418,7 +418,7 @@ def test_our_murmur2_is_kafka_s(data, signed):
 @pytest.mark.kafka
 class TestApacheKafka:
     async def test_producers_are_idempotent_there(self, kafka_connection, producer_of):
-        assert (await features_of(kafka_connection.bootstrap)).idempotence
+        assert (await features_of(kafka_connection)).idempotence
         assert (await producer_of(kafka_connection))._txn_manager is not None
 
     async def test_producers_are_not_where_it_is_switched_off(self, kafka_broker, producer_of):

@@ -46,10 +46,10 @@ async def test_several_services_that_start_at_once_agree(connection: Connection)
 async def test_a_broker_tells_the_same_id_each_time_and_none_for_what_is_not_there(connection: Connection):
     await topics.ensure(connection, FEW)
     names = [connection.topic(EVENTS), connection.topic(DELIVERIES)]
-    first = await topic_ids(connection.bootstrap, [*names, "nobody-made-this"])
+    first = await topic_ids(connection, [*names, "nobody-made-this"])
     assert set(first) == set(names)
     assert len(set(first.values())) == 2
-    assert await topic_ids(connection.bootstrap, names) == first
+    assert await topic_ids(connection, names) == first
 
 
 @pytest.mark.kafka

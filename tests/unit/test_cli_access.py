@@ -93,3 +93,20 @@ def test_a_broken_ready_file_is_named(tmp_path):
 
 def test_no_representation_shows_a_key(ready):
     assert "tok_1" not in repr(admin_access(AdminOptions(token="tok_1"), ready)) + repr(AdminOptions(token="tok_1"))
+
+
+def test_a_token_and_a_key_may_stand_in_files(ready, tmp_path, monkeypatch):
+    for name in ("TOKEN", "KEY"):
+        (tmp_path / name).write_text(f"{name.lower()}_in_file\n")
+        monkeypatch.setenv(f"TENTERHOOK_{name}_FILE", str(tmp_path / name))
+
+    assert admin_access(AdminOptions(), ready).credential == "token_in_file"
+    assert admin_access(AdminOptions(token="tok_2"), ready).credential == "tok_2"
+    assert ingest_access(None, None, None, ready).credential == "key_in_file"
+
+    (tmp_path / "TOKEN").write_text("\n")
+    with pytest.raises(Failed, match=r"TENTERHOOK_TOKEN_FILE\) is empty"):
+        admin_access(AdminOptions(), ready)
+    (tmp_path / "KEY").unlink()
+    with pytest.raises(Failed, match=r"TENTERHOOK_KEY_FILE\) cannot be read"):
+        ingest_access(None, None, None, ready)

@@ -85,7 +85,7 @@ async def consumer_of(connection: Connection, *topics: Topic) -> AsyncIterator[A
     """A consumer without a group, of all partitions of these topics, from their ends on."""
     consumer = AIOKafkaConsumer(
         *(connection.topic(topic) for topic in topics),
-        bootstrap_servers=connection.bootstrap,
+        **connection.client_options,
         group_id=None,
         auto_offset_reset="latest",
         client_id="tenterhook-bench",

@@ -24,9 +24,7 @@ from services.cli.bench.stack import Stack
 from services.cli.bench.stages import stages
 from services.cli.bench.targets import targets
 from services.cli.errors import Failed
-from services.runtime.process import load_settings
-from services.runtime.registry import use_schema_registry
-from services.runtime.serving import StartupError
+from services.cli.log_access import LogOptions, log_connection
 from streams.connection import Connection
 from streams.topics import DELIVERIES, EVENTS, FAN_OUT, RESULTS
 
@@ -61,11 +59,7 @@ def run(plan: Plan, stack: Stack, progress: Progress) -> Outcome:
     Raises:
         Failed: it cannot be measured; the message says what, why and what to do.
     """
-    log = Connection(stack.broker, plan.topic_prefix) if stack.broker else None
-    try:
-        use_schema_registry(load_settings())
-    except StartupError as error:
-        raise Failed(str(error)) from None
+    log = log_connection(LogOptions(broker=stack.broker, topic_prefix=plan.topic_prefix)) if stack.broker else None
     with ExitStack() as open_, tempfile.TemporaryDirectory(prefix="tenterhook-bench-") as name:
         folder = Path(name)
         receiving = None

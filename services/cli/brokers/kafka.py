@@ -27,7 +27,8 @@ from services.cli.brokers.java import find_java
 from services.cli.brokers.kafka_files import ClusterPlan, NodePlan, log4j2_properties, server_properties
 from services.cli.brokers.node import Node, in_service
 from services.cli.brokers.ports import free_ports, is_free
-from streams.connection import BrokerAway, brokers_at
+from streams.connection import BrokerAway, Connection, brokers_at
+from streams.security import OPEN, Security
 
 #: Where `make kafka` puts them.
 JARS: Final = Path(__file__).resolve().parents[3] / "deploy" / "kafka" / "jars"
@@ -59,6 +60,11 @@ class KafkaBroker:
     """One cluster of our own."""
 
     kind: Literal["kafka"] = "kafka"
+
+    #: How its nodes are asked whether they are in service. They are on loopback, and open; tests have others.
+    security: Security = OPEN
+    #: More of Kafka's formatter.
+    format_options: tuple[str, ...] = ()
 
     def __init__(self, data: Path, *, nodes: int = 1, jars: Path = JARS, jvm: tuple[str, ...] = ()) -> None:
         """
@@ -95,7 +101,7 @@ class KafkaBroker:
         for plan in self.plan.nodes:
             folder = self._folder(plan)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "server.properties").write_text(server_properties(self.plan, plan, str(folder / "log")))
+            (folder / "server.properties").write_text(self._properties(plan, folder))
             (folder / "log4j2.properties").write_text(log4j2_properties(str(folder / "broker.log")))
         formatting = [
             (plan, self._format(plan))
@@ -111,7 +117,9 @@ class KafkaBroker:
         """None when all nodes are in service, else why not yet."""
         try:
             # Each for itself: for some seconds the others count one that was killed as in service.
-            counts = await asyncio.gather(*(brokers_at(address) for address in self.bootstrap.split(",")))
+            counts = await asyncio.gather(
+                *(brokers_at(Connection(address, security=self.security)) for address in self.bootstrap.split(","))
+            )
         except BrokerAway as away:
             return str(away)
         return None if min(counts) >= len(self.nodes) else f"{min(counts)} of {len(self.nodes)} nodes are in service"
@@ -141,6 +149,10 @@ class KafkaBroker:
         for node in self.nodes:
             node.kill()
 
+    def _properties(self, plan: NodePlan, folder: Path) -> str:
+        """Its `server.properties`."""
+        return server_properties(self.plan, plan, str(folder / "log"))
+
     def _folder(self, plan: NodePlan) -> Path:
         return self.data / f"node-{plan.id}"
 
@@ -151,8 +163,9 @@ class KafkaBroker:
 
     def _format(self, plan: NodePlan) -> "subprocess.Popen[str]":
         properties = str(self._folder(plan) / "server.properties")
+        tool = ("kafka.tools.StorageTool", "format", "-t", self.plan.cluster_id, "-c", properties)
         return subprocess.Popen(  # noqa: S603 - Java and arguments of ours
-            (*self._java(), "kafka.tools.StorageTool", "format", "-t", self.plan.cluster_id, "-c", properties),
+            (*self._java(), *tool, *self.format_options),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

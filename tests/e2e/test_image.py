@@ -1,0 +1,176 @@
+"""
+The image, where there is no container engine: its first stage's steps run into a folder, and services from it as they
+would in a container: as nobody in particular, in an empty folder, with the image's environment and nothing else.
+"""
+
+import base64
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from services.cli.brokers.ports import free_ports
+from tests.brokers import NO_DOCKER
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+IMAGE = ROOT / "deploy" / "image"
+DOCKERFILE = (IMAGE / "Dockerfile").read_text()
+LAST_STAGE = DOCKERFILE.rpartition("\nFROM ")[2]
+WHERE = "/opt/tenterhook"
+SERVICES = ("ingest", "dispatcher", "breaker", "admin")
+[USER] = re.findall(r"^USER (\d+):\d+$", LAST_STAGE, re.MULTILINE)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+class Image:
+    """What the second stage adds to what the first has made."""
+
+    def __init__(self, root: Path) -> None:
+        self.tree = root / "opt" / "tenterhook"
+        #: The image's working directory: nothing is in it, and nobody may write there.
+        self.folder = root / "etc"
+        self.folder.mkdir(mode=0o755)
+        build = ROOT / re.findall(rf"^RUN (\S+build\.sh) {WHERE}$", DOCKERFILE, re.MULTILINE)[0]
+        environment = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": ""}
+        subprocess.run((build, self.tree), env=environment, check=True, timeout=240, cwd=root)
+        self.environment = {
+            name: value.replace(WHERE, str(self.tree))
+            for name, value in re.findall(r"^ENV (\w+)=(.*)$", LAST_STAGE, re.MULTILINE)
+        }
+        self.entry = (str(self.tree / "bin" / "tenterhook"),)
+
+        #: Whether we may choose as whom it runs.
+        self.drops = os.geteuid() == 0 and shutil.which("setpriv") is not None
+
+    def command(self, *arguments: str) -> tuple[str, ...]:
+        """The command, as the image's user where we may choose."""
+        drop = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs")
+        return (*(drop if self.drops else ()), *arguments)
+
+
+@pytest.fixture(scope="module")
+def image():
+    # Not below pytest's folder, which is its user's alone.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Image(Path(folder))
+
+
+_LIST = "from importlib.metadata import distributions as found; print(*(f'{d.name}=={d.version}' for d in found()))"
+
+
+def test_it_holds_what_is_locked_and_nothing_to_install_with(image):
+    listed = subprocess.run(
+        (image.tree / "bin" / "python", "-c", _LIST), capture_output=True, text=True, check=True, cwd=image.folder
+    )
+    found = dict(each.lower().replace("_", "-").split("==") for each in listed.stdout.split())
+    locked = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements" / "main.txt").read_text(), re.MULTILINE))
+
+    assert found.pop("tenterhook")
+    assert found.items() <= {name.lower(): version for name, version in locked.items()}.items()
+    assert {"pip", "setuptools", "uv", "pytest"}.isdisjoint(found)
+    assert not [path for path in image.tree.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o022]
+
+
+class Containers:
+    """Services out of the image, each on a port of its own."""
+
+    def __init__(self, image: Image, folder: Path, **settings: str) -> None:
+        self._image, self._folder = image, folder
+        self.ports = dict(zip(SERVICES, free_ports(len(SERVICES)), strict=True))
+        ports = {f"TENTERHOOK_{service.upper()}__PORT": str(port) for service, port in self.ports.items()}
+        self._environment = image.environment | settings | ports
+        [health] = re.findall(r'^HEALTHCHECK .* CMD \["python", "(.+)"\]$', LAST_STAGE, re.MULTILINE)
+        self._health = str(image.tree / "bin" / "python"), health.replace(WHERE, str(image.tree))
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, service: str) -> None:
+        with (self._folder / service).open("wb") as output:
+            self.running[service] = subprocess.Popen(
+                self._image.command(*self._image.entry, service),
+                env=self._environment,
+                cwd=self._image.folder,
+                stdout=output,
+                stderr=output,
+            )
+
+    def is_healthy(self, service: str) -> bool:
+        """What the image's health check says."""
+        command = self._image.command(*self._health, service)
+        return subprocess.run(command, env=self._environment, check=False).returncode == 0
+
+    async def is_ready(self, service: str) -> bool:
+        assert self.running[service].poll() is None, self.said(service)
+        try:
+            async with aiohttp.request("GET", f"http://127.0.0.1:{self.ports[service]}/health/ready") as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    @property
+    def users(self) -> set[int]:
+        return {Path(f"/proc/{each.pid}").stat().st_uid for each in self.running.values()}
+
+    def said(self, service: str) -> str:
+        return (self._folder / service).read_text()
+
+    def stop(self) -> list[int]:
+        """SIGTERM to all; their exit codes."""
+        for each in self.running.values():
+            each.terminate()
+        return [each.wait(40) for each in self.running.values()]
+
+    def kill(self) -> None:
+        for each in self.running.values():
+            each.kill()
+            each.wait()
+
+
+async def test_every_service_runs_from_it_and_its_health_is_seen(image, embedded_connection, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in image.tree.rglob("*")}
+    containers = Containers(
+        image,
+        tmp_path,
+        TENTERHOOK_BROKER=embedded_connection.bootstrap,
+        TENTERHOOK_TOPIC_PREFIX=embedded_connection.prefix,
+        TENTERHOOK_KEK=base64.b64encode(bytes(32)).decode(),
+        TENTERHOOK_PARTITIONS__BY_APP="1",
+        TENTERHOOK_PARTITIONS__BY_INTEGRATION="1",
+    )
+    try:
+        was_healthy = containers.is_healthy("ingest")
+        for service in SERVICES:
+            containers.start(service)
+        for service in SERVICES:
+            await eventually(lambda service=service: containers.is_ready(service), 60)
+        healthy = [containers.is_healthy(service) for service in SERVICES]
+        users = containers.users
+        codes = containers.stop()
+    finally:
+        containers.kill()
+
+    assert (was_healthy, healthy, codes) == (False, [True] * 4, [0] * 4)
+    assert users == ({int(USER)} if image.drops else {os.geteuid()})
+    assert {path: path.stat().st_mtime_ns for path in image.tree.rglob("*")} == before
+    assert list(image.folder.iterdir()) == []
+    assert all(containers.said(service).startswith('{"') for service in SERVICES)  # logs for machines
+
+
+@pytest.mark.docker
+def test_an_engine_builds_it_and_it_runs_without_writing():
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run((docker, "info"), capture_output=True, check=False, timeout=20).returncode != 0:
+        pytest.skip(NO_DOCKER)
+    subprocess.run((docker, "build", "-f", IMAGE / "Dockerfile", "-t", "tenterhook-test", ROOT), check=True)
+    run = (docker, "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--cap-drop=ALL", "tenterhook-test")
+    said = subprocess.run((*run, "--version"), capture_output=True, text=True, check=True)
+
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", said.stdout)

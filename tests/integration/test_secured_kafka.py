@@ -1,0 +1,249 @@
+"""
+Three Kafka nodes with TLS both ways, SCRAM and ACLs; every service as a process of its own user, with what
+`streams.grants` gives it, set up by commands as docs/deploying.md does.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+import sys
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+
+from services.cli.brokers.choose import kafka_lacks
+from services.cli.brokers.ports import free_ports
+from streams import topics
+from streams.connection import BrokerAway, BrokerRefused, BrokerUntrusted, Connection, brokers_at
+from streams.producer import open_producer
+from tests.brokers import lacking
+from tests.endpoints import answer, endpoint
+from tests.secured import BROKER, SecuredKafka
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
+
+PARTITIONS = topics.Partitions(by_app=1, by_integration=2)
+PREFIX = "tenterhook."
+#: Longer than anything waits for here: what comes sooner did not come by its end.
+SESSION_S = 60
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    if (missing := kafka_lacks()) is not None:
+        lacking(missing)
+    cluster = SecuredKafka(tmp_path_factory.mktemp("secured"))
+
+    async def start():
+        await cluster.start()
+        await topics.ensure(cluster.connection(BROKER), PARTITIONS)
+        await cluster.allow(PREFIX)
+
+    asyncio.run(start())
+    yield cluster
+    cluster.kill()
+
+
+class Services:
+    """The processes of an installation, and its commands."""
+
+    def __init__(self, cluster: SecuredKafka, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+        (folder / "kek").write_bytes(base64.b64encode(bytes(range(32))))
+        self.ports: dict[str, int] = {}
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def environment(self, user: str, **own: object) -> dict[str, str]:
+        given = {
+            "BROKER": self.cluster.bootstrap,
+            "KEK_FILE": self.folder / "kek",
+            "PARTITIONS__BY_APP": PARTITIONS.by_app,
+            "PARTITIONS__BY_INTEGRATION": PARTITIONS.by_integration,
+            **own,
+        }
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("TENTERHOOK_")}
+        variables = {f"TENTERHOOK_{name}": str(value) for name, value in given.items()}
+        return plain | variables | self.cluster.environment(user)
+
+    def start(self, name: str, **own: object) -> None:
+        service = name.partition("-")[0]
+        [self.ports[name]] = free_ports(1)
+        if service in ("dispatcher", "breaker"):
+            own |= {"INSTANCE_ID": name, "SESSION_TIMEOUT_MS": SESSION_S * 1000}
+        if service == "dispatcher":
+            own["ALLOW_PRIVATE_ADDRESSES"] = True
+        section = {f"{service.upper()}__{key}": value for key, value in own.items()}
+        environment = self.environment(service, **section, **{f"{service.upper()}__PORT": self.ports[name]})
+        with (self.folder / f"{name}.log").open("ab") as output:
+            command = [sys.executable, "-m", "services.cli", service]
+            self.running[name] = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+
+    async def ready(self, *names: str) -> None:
+        for name in names:
+            await eventually(lambda name=name: self._is_ready(name), 40)
+
+    async def _is_ready(self, name: str) -> bool:
+        assert self.running[name].poll() is None, self.said(name)
+        try:
+            async with aiohttp.request("GET", f"http://127.0.0.1:{self.ports[name]}/health/ready") as response:
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    def said(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    async def command(self, *arguments: str, user: str = "operator", **own: object) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.cli", *arguments),
+            env=self.environment(user, **own),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 0, err.decode()
+        return out.decode()
+
+
+@asynccontextmanager
+async def installation(cluster, folder):
+    services = Services(cluster, folder)
+    try:
+        for name in ("ingest", "breaker", "admin", "dispatcher-0"):
+            services.start(name)
+        await services.ready("ingest", "breaker", "admin", "dispatcher-0")
+        yield services
+    except BaseException:
+        for name in services.running:
+            sys.stderr.write(f"-- {name}\n{services.said(name)}")
+        raise
+    finally:
+        for process in services.running.values():
+            process.kill()
+            process.wait()
+
+
+async def test_all_services_deliver_each_as_its_own_user(cluster, tmp_path):
+    async with installation(cluster, tmp_path) as services, endpoint() as receiver:
+        receiver.behave(answer(status=500), answer())  # so that retry topics are written and read
+        admin = {"ADMIN_URL": f"http://127.0.0.1:{services.ports['admin']}", "APP": "shop"}
+        token = json.loads(await services.command("tokens", "first", "ops", "--json", user="admin"))["token"]
+        (tmp_path / "token").write_text(f"{token}\n")
+        admin["TOKEN_FILE"] = tmp_path / "token"
+        await services.command("apps", "create", "shop", "--types", "order_paid", "--allow-http", **admin)
+        key = json.loads(await services.command("apps", "keys", "create", "--kind", "secret", "--json", **admin))["key"]
+        (tmp_path / "key").write_text(key)
+        create = ("integrations", "create", "--name", "CRM", "--url", f"{receiver.url}/crm", "--events", "order_paid")
+        created = json.loads(await services.command(*create, "--json", **admin))["id"]
+
+        ingest = {"INGEST_URL": f"http://127.0.0.1:{services.ports['ingest']}", "KEY_FILE": tmp_path / "key"}
+
+        async def send(event: str) -> None:
+            await services.command("send", "order_paid", "--payload", "{}", "--id", event, "--app", "shop", **ingest)
+
+        await send("evt-1")
+        await receiver.wait_for(2, timeout_s=30)
+        traced = await services.command("trace", "evt-1")
+        dry = ("replay", "start", "shop", created, "--from", "2020-01-01T00:00:00Z", "--dry-run", "--json")
+        planned = json.loads(await services.command(*dry, user="admin"))
+
+        # A worker that was killed and is started again under its name does not wait for its session to end.
+        services.running["dispatcher-0"].kill()
+        services.running["dispatcher-0"].wait()
+        services.start("dispatcher-0")
+        await services.ready("dispatcher-0")
+        await send("evt-2")
+        await receiver.wait_for(3, timeout_s=SESSION_S / 2)
+
+        # One that is told to go leaves at once: what it had is another's before its session ends.
+        services.start("dispatcher-1")
+        await services.ready("dispatcher-0", "dispatcher-1")
+        services.running["dispatcher-0"].terminate()
+        await eventually(lambda: services.running["dispatcher-0"].poll() is not None, 30)
+        await services.ready("dispatcher-1")
+        await send("evt-3")
+        await receiver.wait_for(4, timeout_s=SESSION_S / 2)
+        said = {name: services.said(name) for name in services.running}
+
+    bodies = [json.loads(each.body)["id"] for each in receiver.received]
+    assert bodies == ["evt-1", "evt-1", "evt-2", "evt-3"]
+    assert "delivered" in traced
+    assert planned["events"] == 1
+    assert said["dispatcher-0"].count("group.left_for_predecessor") == 1
+    assert "group.left_for_predecessor" not in said["dispatcher-1"]
+    for name, text in said.items():
+        assert "AuthorizationFailed" not in text, name
+        assert not [password for password in cluster.passwords.values() if password in text], name
+
+
+async def test_a_user_may_no_more_than_its_service_does(cluster):
+    for user, topic in (("dispatcher", topics.EVENTS), ("ingest", topics.DELIVERIES), ("breaker", topics.APP_CONFIG)):
+        connection = cluster.connection(user, PREFIX)
+        producer = await open_producer(connection, client_id="test")
+        try:
+            with pytest.raises(TopicAuthorizationFailedError):
+                await producer.send_and_wait(connection.topic(topic), b"forged", key=b"k")
+        finally:
+            await producer.stop()
+
+    connection = cluster.connection("ingest", PREFIX)
+    reader = AIOKafkaConsumer(**connection.client_options)
+    await reader.start()
+    try:
+        reader.assign([TopicPartition(connection.topic(topics.DELIVERIES), 0)])
+        with pytest.raises(TopicAuthorizationFailedError):
+            await asyncio.wait_for(reader.getone(), 20)
+    finally:
+        await reader.stop()
+
+
+async def test_who_is_not_let_in_is_told_why_without_a_secret(cluster):
+    wrong = cluster.connection("ingest", password="not-the-pa55word", password_file=None)
+    plain = cluster.connection("ingest", sasl_mechanism="PLAIN")
+    other_ca = cluster.connection("ingest", ca_file=cluster.files / "other-ca.pem")
+    no_certificate = cluster.connection("ingest", certificate_file=None, key_file=None)
+    other_name = Connection(cluster.bootstrap.replace("127.0.0.1", "127.0.0.2"), security=wrong.security)
+
+    with pytest.raises(BrokerRefused, match=r"broker\.refused: .* does not let the user 'ingest' in") as refused:
+        await brokers_at(wrong)
+    with pytest.raises(BrokerRefused, match=r"does not take PLAIN"):
+        await brokers_at(plain)
+    with pytest.raises(BrokerUntrusted, match=r"broker\.untrusted: .*certificate verify failed|to be trusted") as other:
+        await brokers_at(other_ca)
+    with pytest.raises(BrokerAway):
+        await brokers_at(no_certificate)
+    with pytest.raises(BrokerAway, match="over PLAINTEXT"):
+        await brokers_at(Connection(cluster.bootstrap))
+    with pytest.raises((BrokerAway, KafkaError)):
+        await brokers_at(other_name)
+    assert await brokers_at(cluster.connection("ingest")) == 3
+    assert (refused.value.code, other.value.code) == ("broker.refused", "broker.untrusted")
+    assert "not-the-pa55word" not in f"{refused.value} {refused.value.remedy} {wrong!r}"
+
+
+async def test_a_service_with_a_wrong_password_waits_and_says_so(cluster, tmp_path):
+    services = Services(cluster, tmp_path)
+    (tmp_path / "wrong").write_text("not-the-pa55word")
+    environment = services.environment("breaker") | {"TENTERHOOK_KAFKA__PASSWORD_FILE": str(tmp_path / "wrong")}
+    environment["TENTERHOOK_BREAKER__PORT"] = "0"
+    with (tmp_path / "said").open("wb") as output:
+        command = (sys.executable, "-m", "services.cli", "breaker")
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=output, stderr=output)
+    try:
+        await eventually(lambda: "broker.refused" in (tmp_path / "said").read_text(), 30)
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    text = (tmp_path / "said").read_text()
+    assert "Correct TENTERHOOK_KAFKA__USER" in text
+    assert "not-the-pa55word" not in text
