@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
 
-.PHONY: help setup kafka npm chromium up test failed fast long chaos lint types imports check lock openapi bench clean
+.PHONY: help setup kafka npm chromium up test failed fast long chaos lint types imports check lock openapi fuzz audit sbom bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,12 +77,25 @@ imports: setup ## Import rules: one direction, pure decisions
 check: lint types imports ## lint, types and imports
 
 lock: setup ## Resolve requirements/*.in again
-	cd requirements && for name in main dev uv; do \
+	cd requirements && for name in main dev uv fuzz; do \
 		../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 			--custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; done
 
 openapi: setup ## Write docs/openapi.json: what the admin API's routes and their schemas say
 	$(BIN)/python -m services.admin.openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+
+fuzz: setup ## Look for inputs that break a law, 10 minutes for each of 5 targets; ARGS="url --minutes 2"
+	@$(UV) pip install --quiet --require-hashes -r requirements/fuzz.txt || \
+		{ echo "make fuzz needs atheris, which has wheels for Linux on x86-64 alone" >&2; exit 1; }
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+audit: setup ## Ask PyPI for known vulnerabilities of what is locked; fails where it does not know a package
+	$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes \
+		--progress-spinner off -r requirements/main.txt $(ARGS)
+
+sbom: setup ## Write build/sbom.json: what an installation consists of, as CycloneDX
+	@mkdir -p build
+	$(BIN)/python requirements/sbom.py > build/sbom.json.new && mv build/sbom.json.new build/sbom.json
 
 bench: setup kafka ## Measure: see bench/README.md
 	$(BIN)/python -m bench $(ARGS)
