@@ -1,7 +1,7 @@
 """
 What an installation of tenterhook consists of, as CycloneDX 1.6: `make sbom` writes it.
 
-Made from `main.txt`, which pins and hashes every package, and from what is vendored for the console. The same lock gives
+Made from `main.txt`, which pins every package, and from what is vendored for the console. The same lock gives
 the same file: it holds no time and nothing drawn at random. Licences are those that installed packages name; hashes of
 what is downloaded stand in the lock, to which every download is held.
 """
