@@ -112,6 +112,9 @@ def nothing_secret_is_logged_at_the_end() -> Iterator[None]:
     """As above, for what is said after the last test: processes that end, and fixtures of modules."""
     yield
     _fail_for_what_was_heard()
+
+
+def pytest_unconfigure() -> None:
     HEARD.close()
 
 

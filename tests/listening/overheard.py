@@ -218,7 +218,7 @@ class Heard:
     def __init__(self) -> None:
         here = Path(__file__).parent
         self._folder = Path(tempfile.mkdtemp(prefix="overheard-"))
-        self._read: dict[Path, int] = {}
+        self._read: dict[str, int] = {}
         #: Lines that have not been looked through, and all that may be in none.
         self._lines: list[str] = []
         self._secrets: set[str] = set()
@@ -252,11 +252,14 @@ class Heard:
     def _written(self, kind: str) -> list[str]:
         """What processes have written since it was last read; a line that is not complete waits."""
         found = []
-        for path in self._folder.glob(f"*.{kind}"):
-            with path.open("rb") as file:
-                file.seek(self._read.get(path, 0))
+        for entry in os.scandir(self._folder):
+            position = self._read.get(entry.name, 0)
+            if not entry.name.endswith(kind) or entry.stat().st_size == position:
+                continue
+            with open(entry.path, "rb") as file:  # noqa: PTH123
+                file.seek(position)
                 blob = file.read()
             complete = blob[: blob.rfind(b"\n") + 1]
-            self._read[path] = self._read.get(path, 0) + len(complete)
+            self._read[entry.name] = position + len(complete)
             found += [json.loads(line) for line in complete.splitlines()]
         return found
