@@ -115,7 +115,8 @@ def run(tmp_path):
 
     def run(tests: str, *fixtures: str, **environment: str) -> str:
         (tmp_path / "conftest.py").write_text(
-            "from tests.conftest import *\n" + "".join(f"from tests.conftest import {name}\n" for name in fixtures)
+            "from tests.conftest import *\n"
+            + "".join(f"from tests.conftest import {name}\n" for name in (*fixtures, "pytest_unconfigure"))
         )
         (tmp_path / "test_made.py").write_text(tests)
         options = [
