@@ -44,7 +44,7 @@ _payloads = 0
 
 
 def note_secret(value: str | bytes) -> None:
-    """This must be in no line from now on, nor in one before; in any form that lines tell bytes in."""
+    """This must be in no line of a test that has not ended; in any form that lines tell bytes in."""
     if _on_secret is None:
         return
     forms = {value} if isinstance(value, str) else set(_forms(value))
@@ -221,28 +221,34 @@ class Heard:
         here = Path(__file__).parent
         self._folder = Path(tempfile.mkdtemp(prefix="overheard-"))
         self._read: dict[str, int] = {}
-        #: Lines that have not been looked through, and all that may be in none.
+        #: Lines that have not been looked through.
         self._lines: list[str] = []
-        self._secrets: set[str] = set()
+        #: What may be in none, by its first characters: so a line is looked through once, however much that is.
+        self._secrets: dict[str, set[str]] = {}
         os.environ[VARIABLE] = str(self._folder)
         paths = [str(here), *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-        _listen(self._lines.append, self._secrets.add)
+        _listen(self._lines.append, self._keep)
 
     def found(self) -> list[str]:
         """Lines since the last call that hold what no line may hold."""
         lines = self._lines + self._written("lines")
-        self._secrets.update(self._written("secrets"))  # after the lines: a process notes a value before it logs it
+        for secret in self._written("secrets"):  # after the lines: a process notes a value before it logs it
+            self._keep(secret)
         self._lines.clear()
-        text = "\n".join(lines)
-        if not text:
-            return []
-        secrets = [secret for secret in self._secrets if secret in text]
-        return [
-            f"{secret[:200]!r} in: {line[:2_000]}"
-            for line in lines
-            for secret in [*(each for each in secrets if each in line), *OWN_FORMATS.findall(line)]
-        ]
+        return [f"{what[:200]!r} in: {line[:2_000]}" for line in lines for what in self._in(line)]
+
+    def _keep(self, secret: str) -> None:
+        self._secrets.setdefault(secret[:_MIN_CHARS], set()).add(secret)
+
+    def _in(self, line: str) -> set[str]:
+        """What it holds and must not."""
+        found = set(OWN_FORMATS.findall(line))
+        for at in range(len(line) - _MIN_CHARS + 1):
+            for secret in self._secrets.get(line[at : at + _MIN_CHARS], ()):
+                if line.startswith(secret, at):
+                    found.add(secret)
+        return found
 
     def close(self) -> None:
         """Take the folder away. A process that is still there writes into nothing."""
