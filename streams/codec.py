@@ -9,8 +9,9 @@ fastavro does the work; `tests/unit/test_codec.py` holds its bytes against those
 import io
 import json
 import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Final, TypeVar, cast
 
@@ -27,6 +28,11 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 _MAGIC: Final = 0
 _HEADER: Final = struct.Struct(">bI")
+_MIN_INT: Final = -(2**31)
+_MAX_INT: Final = 2**31 - 1
+
+#: Whether a value can be written where it was read.
+Fits = Callable[[Any], bool]
 
 
 class Unreadable(ValueError):
@@ -43,6 +49,10 @@ class WireSchema:
     struct: type[Record]
     #: Whether values of its fields are structs themselves, which costs a deep conversion.
     nested: bool
+    #: Fields that are an `int`, or null.
+    ints: tuple[str, ...]
+    #: Fields with an `int` further inside, and the check of each.
+    inner_ints: tuple[tuple[str, Fits], ...]
 
 
 _STRUCTS: Final[dict[str, type[Record]]] = {
@@ -82,18 +92,70 @@ def released() -> dict[int, tuple[str, str]]:
     return found
 
 
+def _wire_schema(number: int, name: str, text: str) -> WireSchema:
+    parsed = cast("dict[str, Any]", fastavro.parse_schema(json.loads(text)))
+    types = {field["name"]: field["type"] for field in parsed["fields"]}
+    ints = tuple(field for field, kind in types.items() if kind in ("int", ["null", "int"]))
+    named: dict[str, Any] = {}
+    checks = [(field, _fits(kind, named)) for field, kind in types.items() if field not in ints]
+    return WireSchema(
+        id=number,
+        name=name,
+        parsed=parsed,
+        struct=_STRUCTS[name],
+        nested=name in _NESTED,
+        ints=ints,
+        inner_ints=tuple((field, fits) for field, fits in checks if fits is not None),
+    )
+
+
+def _fits(schema: Any, named: dict[str, Any]) -> Fits | None:
+    """
+    Whether every `int` in a value of this schema has 32 bits; None where there is none in it.
+
+    Args:
+        named: the records met before, which later places refer to by name.
+    """
+    found: Fits | None = None
+    match schema:
+        case "int":
+            found = _is_int
+        case str():
+            found = _fits(named[schema], named) if schema in named else None
+        case list():  # null and one other
+            for inner in filter(None, (_fits(branch, named) for branch in schema)):
+                found = partial(_fits_or_null, inner)
+        case {"type": "array", "items": items}:
+            found = _of_each(_fits(items, named), iter)
+        case {"type": "map", "values": inside}:
+            found = _of_each(_fits(inside, named), dict.values)
+        case {"type": "record", "name": name, "fields": fields}:
+            named[name] = schema
+            checks = [(field["name"], _fits(field["type"], named)) for field in fields]
+            inner_ints = [(field, fits) for field, fits in checks if fits is not None]
+            found = partial(_fields_fit, inner_ints) if inner_ints else None
+    return found
+
+
+def _fits_or_null(fits: Fits, value: Any) -> bool:
+    return value is None or fits(value)
+
+
+def _of_each(fits: Fits | None, parts: Callable[[Any], Iterable[Any]]) -> Fits | None:
+    return None if fits is None else lambda value: all(map(fits, parts(value)))
+
+
+def _fields_fit(fields: list[tuple[str, Fits]], record: Any) -> bool:
+    return all(fits(record[name]) for name, fits in fields)
+
+
+def _is_int(value: int) -> bool:
+    return _MIN_INT <= value <= _MAX_INT
+
+
 @cache
 def _by_id() -> dict[int, WireSchema]:
-    return {
-        number: WireSchema(
-            id=number,
-            name=name,
-            parsed=cast("dict[str, Any]", fastavro.parse_schema(json.loads(text))),
-            struct=_STRUCTS[name],
-            nested=name in _NESTED,
-        )
-        for number, (name, text) in sorted(released().items())
-    }
+    return {number: _wire_schema(number, name, text) for number, (name, text) in sorted(released().items())}
 
 
 @cache
@@ -138,6 +200,14 @@ def decode(data: bytes | None) -> Record:
         )
     except Exception as error:  # fastavro raises what its C code happens to meet: EOFError, IndexError, ...
         raise Unreadable(f"the body does not fit the schema {schema.name}: {type(error).__name__}") from error
+    # fastavro reads 64 bits of any number, and refuses to write more than 32 of an `int`: such a record would be taken
+    # and could not be passed on.
+    for name in newest.ints:
+        if (value := fields[name]) is not None and not _MIN_INT <= value <= _MAX_INT:
+            raise Unreadable(f"the field {name} of the schema {schema.name} has more than 32 bits")
+    for name, fits in newest.inner_ints:
+        if not fits(fields[name]):
+            raise Unreadable(f"a number in the field {name} of the schema {schema.name} has more than 32 bits")
     if body.tell() != len(data):
         raise Unreadable(f"the body is longer than the schema {schema.name} says")
     return record

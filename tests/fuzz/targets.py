@@ -7,6 +7,7 @@ can look for inputs that no strategy would draw. No clock, no randomness: an inp
 
 import ipaddress
 import json
+import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -35,6 +36,7 @@ from tests.apps import make_app
 from tests.records import make_delivery
 
 _APP: Final = make_app()
+_SCHEMA_IDS: Final = sorted(codec.released())
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _AT: Final = "1970-01-01T00:00:00.000Z"
 #: What could end a header or a line of a log; in no id, type or key that is taken.
@@ -68,7 +70,17 @@ def _check_problem(refused: Problem) -> None:
 
 
 def decoding(data: bytes) -> None:
-    """Bytes of a topic are unreadable, or a record that is written and read again as the same."""
+    """
+    Bytes of a topic are unreadable, or a record that is written and read again as the same.
+
+    Asked of the bytes, and of the rest of them under the schema that the first one chooses.
+    """
+    _check_record(data)
+    if data:
+        _check_record(struct.pack(">bI", 0, _SCHEMA_IDS[data[0] % len(_SCHEMA_IDS)]) + data[1:])
+
+
+def _check_record(data: bytes) -> None:
     try:
         record = codec.decode(data)
     except codec.Unreadable:
