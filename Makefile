@@ -9,7 +9,7 @@ ARGS ?=
 COMPOSE_GO := github.com/compose-spec/compose-go/v2
 COMPOSE_GO_VERSION := v2.9.1
 
-.PHONY: help setup kafka npm chromium shells languages registry prometheus go up test failed fast long chaos lint types imports check lock openapi asyncapi dashboards manifests bench clean
+.PHONY: help setup kafka npm chromium shells languages registry prometheus go up test failed fast long chaos lint types imports check lock openapi asyncapi dashboards manifests fuzz audit sbom bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -117,7 +117,7 @@ imports: setup ## Import rules: one direction, pure decisions
 check: lint types imports ## lint, types and imports
 
 lock: setup ## Resolve requirements/*.in again
-	cd requirements && for name in main dev uv; do \
+	cd requirements && for name in main dev uv fuzz; do \
 		../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 			--custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; done
 
@@ -129,6 +129,19 @@ asyncapi: setup ## Write docs/asyncapi.json: what the topics and their schemas s
 
 dashboards: setup ## Write Grafana's dashboards, deploy/grafana/*.json
 	$(BIN)/python deploy/grafana/make_dashboards.py
+
+fuzz: setup ## Look for inputs that break a law, 10 minutes for each of 5 targets; ARGS="url --minutes 2"
+	@$(UV) pip install --quiet --require-hashes -r requirements/fuzz.txt || \
+		{ echo "make fuzz needs atheris, which has wheels for Linux on x86-64 alone" >&2; exit 1; }
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+audit: setup ## Ask PyPI for known vulnerabilities of what is locked; fails where it does not know a package
+	$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes \
+		--progress-spinner off -r requirements/main.txt $(ARGS)
+
+sbom: setup ## Write build/sbom.json: what an installation consists of, as CycloneDX
+	@mkdir -p build
+	$(BIN)/python requirements/sbom.py > build/sbom.json.new && mv build/sbom.json.new build/sbom.json
 
 bench: setup kafka ## Measure: see bench/README.md
 	$(BIN)/python -m bench $(ARGS)

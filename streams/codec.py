@@ -10,9 +10,9 @@ fastavro does the work; `tests/unit/test_codec.py` holds its bytes against those
 import io
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Final, TypeVar, cast
 
@@ -29,6 +29,11 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 _MAGIC: Final = 0
 _HEADER: Final = struct.Struct(">bI")
+_MIN_INT: Final = -(2**31)
+_MAX_INT: Final = 2**31 - 1
+
+#: Whether a value can be written where it was read.
+Fits = Callable[[Any], bool]
 
 
 class Unreadable(ValueError):
@@ -47,6 +52,10 @@ class WireSchema:
     struct: type[Record]
     #: Whether values of its fields are structs themselves, which costs a deep conversion.
     nested: bool
+    #: Fields that are an `int`, or null.
+    ints: tuple[str, ...]
+    #: Fields with an `int` further inside, and the check of each.
+    inner_ints: tuple[tuple[str, Fits], ...]
 
 
 _STRUCTS: Final[dict[str, type[Record]]] = {
@@ -87,20 +96,71 @@ def released() -> dict[int, tuple[str, str]]:
     return found
 
 
-@cache
-def _by_id() -> dict[int, WireSchema]:
-    return {number: _parsed(number, name, text) for number, (name, text) in sorted(released().items())}
-
-
-def _parsed(number: int, name: str, text: str) -> WireSchema:
+def _wire_schema(number: int, name: str, text: str) -> WireSchema:
+    parsed = cast("dict[str, Any]", fastavro.parse_schema(json.loads(text)))
+    types = {field["name"]: field["type"] for field in parsed["fields"]}
+    ints = tuple(field for field, kind in types.items() if kind in ("int", ["null", "int"]))
+    named: dict[str, Any] = {}
+    checks = [(field, _fits(kind, named)) for field, kind in types.items() if field not in ints]
     return WireSchema(
         id=number,
         name=name,
         text=text,
-        parsed=cast("dict[str, Any]", fastavro.parse_schema(json.loads(text))),
+        parsed=parsed,
         struct=_STRUCTS[name],
         nested=name in _NESTED,
+        ints=ints,
+        inner_ints=tuple((field, fits) for field, fits in checks if fits is not None),
     )
+
+
+def _fits(schema: Any, named: dict[str, Any]) -> Fits | None:
+    """
+    Whether every `int` in a value of this schema has 32 bits; None where there is none in it.
+
+    Args:
+        named: the records met before, which later places refer to by name.
+    """
+    found: Fits | None = None
+    match schema:
+        case "int":
+            found = _is_int
+        case str():
+            found = _fits(named[schema], named) if schema in named else None
+        case list():  # null and one other
+            for inner in filter(None, (_fits(branch, named) for branch in schema)):
+                found = partial(_fits_or_null, inner)
+        case {"type": "array", "items": items}:
+            found = _of_each(_fits(items, named), iter)
+        case {"type": "map", "values": inside}:
+            found = _of_each(_fits(inside, named), dict.values)
+        case {"type": "record", "name": name, "fields": fields}:
+            named[name] = schema
+            checks = [(field["name"], _fits(field["type"], named)) for field in fields]
+            inner_ints = [(field, fits) for field, fits in checks if fits is not None]
+            found = partial(_fields_fit, inner_ints) if inner_ints else None
+    return found
+
+
+def _fits_or_null(fits: Fits, value: Any) -> bool:
+    return value is None or fits(value)
+
+
+def _of_each(fits: Fits | None, parts: Callable[[Any], Iterable[Any]]) -> Fits | None:
+    return None if fits is None else lambda value: all(map(fits, parts(value)))
+
+
+def _fields_fit(fields: list[tuple[str, Fits]], record: Any) -> bool:
+    return all(fits(record[name]) for name, fits in fields)
+
+
+def _is_int(value: int) -> bool:
+    return _MIN_INT <= value <= _MAX_INT
+
+
+@cache
+def _by_id() -> dict[int, WireSchema]:
+    return {number: _wire_schema(number, name, text) for number, (name, text) in sorted(released().items())}
 
 
 @cache
@@ -165,7 +225,7 @@ def _of_registry(number: int) -> WireSchema:
 
 def _asked(number: int, text: str) -> WireSchema:
     try:
-        return _parsed(number, _BY_FULL_NAME[full_name(text)], text)
+        return _wire_schema(number, _BY_FULL_NAME[full_name(text)], text)
     except (ValueError, KeyError, TypeError, fastavro.schema.SchemaParseException) as error:
         raise Unreadable(f"schema id {number} is in the registry, and of no record of ours") from error
 
@@ -211,6 +271,14 @@ def decode(data: bytes | None) -> Record:
         )
     except Exception as error:  # fastavro raises what its C code happens to meet: EOFError, IndexError, ...
         raise Unreadable(f"the body does not fit the schema {schema.name}: {type(error).__name__}") from error
+    # fastavro reads 64 bits of any number, and refuses to write more than 32 of an `int`: such a record would be taken
+    # and could not be passed on.
+    for name in newest.ints:
+        if (value := fields[name]) is not None and not _MIN_INT <= value <= _MAX_INT:
+            raise Unreadable(f"the field {name} of the schema {schema.name} has more than 32 bits")
+    for name, fits in newest.inner_ints:
+        if not fits(fields[name]):
+            raise Unreadable(f"a number in the field {name} of the schema {schema.name} has more than 32 bits")
     if body.tell() != len(data):
         raise Unreadable(f"the body is longer than the schema {schema.name} says")
     return record

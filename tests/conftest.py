@@ -5,12 +5,20 @@ import gc
 import inspect
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.brokers import (
+# Before anything of ours is imported, so that all of it is heard.
+sys.path.append(str(Path(__file__).parent / "listening"))
+from overheard import Heard
+
+HEARD = Heard()
+
+from tests.brokers import (  # noqa: E402
     any_broker,
     cluster_connection,
     connection,
@@ -86,6 +94,33 @@ def nothing_is_swallowed(request: pytest.FixtureRequest) -> Iterator[None]:
     logger.removeHandler(swallowed)
     if swallowed.found:
         pytest.fail("swallowed behind this test:\n" + "\n".join(swallowed.found), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_secret_is_logged() -> Iterator[None]:
+    """
+    Fails a test, at its end, for a line that holds a secret, token or payload of any test until then.
+
+    Lines of this process, and of all that tests have started: also what a process of another test says late.
+    """
+    yield
+    _fail_for_what_was_heard()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_secret_is_logged_at_the_end() -> Iterator[None]:
+    """As above, for what is said after the last test: processes that end, and fixtures of modules."""
+    yield
+    _fail_for_what_was_heard()
+
+
+def pytest_unconfigure() -> None:
+    HEARD.close()
+
+
+def _fail_for_what_was_heard() -> None:
+    if found := HEARD.found():
+        pytest.fail("a log line holds what it must not:\n" + "\n".join(found), pytrace=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

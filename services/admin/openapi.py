@@ -36,7 +36,14 @@ _BEARER: Final = "bearer"
 _PATCH_TYPE: Final = "application/merge-patch+json"
 
 _FOR_ALL: Final = ("not_http", "invalid_query", "token_missing", "token_unknown", "broker_unavailable")
-_OF_BODY: Final = ("invalid_json", "invalid_fields", "body_incomplete", "request_too_large", "unsupported_media_type")
+_OF_BODY: Final = (
+    "invalid_json",
+    "invalid_fields",
+    "body_incomplete",
+    "body_too_slow",
+    "request_too_large",
+    "unsupported_media_type",
+)
 _OF_HEADER: Final = {
     "Idempotency-Key": ("invalid_header", "idempotency_key_reused"),
     "If-Match": ("invalid_header", "version_mismatch"),

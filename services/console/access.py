@@ -15,6 +15,7 @@ from services.admin.tokens import EVERY_APP, Caller, holder_of, require
 from services.console.rendering import html
 from services.console.session import ID_BYTES, NONCE_BYTES, SESSION_MS, Session, Sessions
 from services.runtime.problems import Problem
+from services.runtime.serving import body_of
 from streams.records import AppConfig, Role
 
 COOKIE: Final = "tenterhook_session"
@@ -204,7 +205,7 @@ async def form_of(request: web.Request) -> MultiDict[str]:
     if request.content_type != _FORM_TYPE:
         raise Problem(400, "invalid_form", "Not a form", f"A form is sent as {_FORM_TYPE}. Use the page's own.")
     try:
-        text = (await request.read()).decode("ascii")
+        text = (await body_of(request)).decode("ascii")
         return MultiDict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"))
     except ValueError:
         raise Problem(

@@ -8,7 +8,7 @@ from aiohttp import web
 from services.ingest.accept import MAX_REQUEST_BYTES, request_too_large
 from services.ingest.append import overloaded
 from services.ingest.batch import MAX_BATCH_BYTES, batch_too_large
-from services.runtime.problems import Problem, body_incomplete
+from services.runtime.problems import body_incomplete, body_too_slow
 
 #: How long a sender may take over an event: 64 KiB at 52 kbit/s.
 DEADLINE_S: Final = 10.0
@@ -41,7 +41,7 @@ async def read_event(request: web.Request) -> bytes:
                 if len(body) > MAX_REQUEST_BYTES:
                     raise request_too_large()
     except TimeoutError:
-        raise _too_slow(DEADLINE_S) from None
+        raise body_too_slow(DEADLINE_S) from None
     except (web.RequestPayloadError, ConnectionError):
         raise body_incomplete() from None
     return bytes(body)
@@ -73,15 +73,9 @@ class Batches:
                     self._unfinished_bytes += len(chunk)
                     body += chunk
         except TimeoutError:
-            raise _too_slow(BATCH_DEADLINE_S) from None
+            raise body_too_slow(BATCH_DEADLINE_S) from None
         except (web.RequestPayloadError, ConnectionError):
             raise body_incomplete() from None
         finally:
             self._unfinished_bytes -= len(body)
         return bytes(body)
-
-
-def _too_slow(deadline_s: float) -> Problem:
-    return Problem(
-        408, "body_too_slow", "Body too slow", f"The body was not complete within {deadline_s:.0f} s. Repeat it."
-    )

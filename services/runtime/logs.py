@@ -6,18 +6,23 @@ Nothing here sees request bodies or secrets, because nobody may put them into a 
 """
 
 import logging
+import re
 import sys
 import time
-from typing import Final
+from io import StringIO
+from typing import Final, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from services.runtime.settings import Settings
 
 #: A library's line is repeated at most this often. aiokafka says "Unable connect to node" ten times a second
 #: while a broker is away; our own `broker.*` lines tell that once.
 REPEAT_AFTER_S: Final = 30.0
+
+#: Control characters, and those that end lines or turn the direction of what is shown.
+_OBEYED: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class OnceInAWhile(logging.Filter):
@@ -73,10 +78,35 @@ def configure_logs(settings: Settings, service: str) -> None:
 def _renderer(settings: Settings) -> list[Processor]:
     for_people = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     if for_people:
-        # Not its own tracebacks: they show the values of local variables, secrets among them.
-        plain = structlog.dev.plain_traceback
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+        return [_harmless, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_traceback)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """
+    Each text without what a terminal would obey, as JSON has it anyway: no id or message can forge a line, or hide one.
+
+    What is no text the renderer shows by its `repr`, which escapes the same.
+    """
+    for name, value in event.items():
+        if isinstance(value, str) and _OBEYED.search(value):
+            event[name] = _escaped(value)
+    return event
+
+
+def _traceback(written: TextIO, raised: ExcInfo) -> None:
+    """
+    Not the renderer's own, which shows the values of local variables, secrets among them.
+
+    Indented, so that no line of a message looks like one of the log.
+    """
+    plain = StringIO()
+    structlog.dev.plain_traceback(plain, raised)
+    written.write("\n".join("    " + _escaped(line) for line in plain.getvalue().split("\n")))
+
+
+def _escaped(text: str) -> str:
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _quieten_libraries(level: int) -> None:

@@ -144,3 +144,10 @@ def body_incomplete() -> Problem:
     return Problem(
         400, "body_incomplete", "Body incomplete", "The body ended before it was complete. Repeat the request."
     )
+
+
+def body_too_slow(deadline_s: float) -> Problem:
+    """The body was not there in time."""
+    return Problem(
+        408, "body_too_slow", "Body too slow", f"The body was not complete within {deadline_s:.0f} s. Repeat it."
+    )

@@ -5,8 +5,10 @@ HTTP servers of a service: what every one of them has (problems, health, metrics
 (send it no traffic if not), `/metrics` is what Prometheus reads.
 """
 
+import asyncio
 import errno
 import os
+import resource
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +24,14 @@ from aiohttp.web_protocol import _ErrInfo
 
 from services.runtime import metrics
 from services.runtime.metric import Sample, Service
-from services.runtime.problems import Handler, Problem, problem_response, problems
+from services.runtime.problems import (
+    Handler,
+    Problem,
+    body_incomplete,
+    body_too_slow,
+    problem_response,
+    problems,
+)
 
 #: None while all is well, else why it is not, for people.
 Probe = Callable[[], str | None]
@@ -31,6 +40,18 @@ Probe = Callable[[], str | None]
 #: close first, and short enough that one which never sends a request does not stay.
 IDLE_TIMEOUT_S: Final = 75.0
 
+#: From the first bytes of a request to the end of its head. Heads fit into one packet as a rule.
+HEAD_DEADLINE_S: Final = 10.0
+#: A body of the largest size here (1 MiB) at 280 kbit/s. Ingest has its own, for each of its two sizes.
+BODY_DEADLINE_S: Final = 30.0
+#: How long a client may read nothing of an answer that it has asked for.
+STALLED_S: Final = 60.0
+
+#: Connections at once, where the process may open so many files; a connection costs about 20 KiB.
+MAX_CONNECTIONS: Final = 10_000
+#: Files kept back from clients: brokers, the log's followers, the delivery history. A process that has given its last
+#: file to a client cannot find its broker again.
+_OTHER_FILES: Final = 256
 
 log = structlog.get_logger(__name__)
 
@@ -127,11 +148,75 @@ async def _metrics(_request: web.Request) -> web.Response:
     )
 
 
+async def body_of(request: web.Request) -> bytes:
+    """
+    The body, within the limit of its address.
+
+    Raises:
+        Problem: 408 `body_too_slow`, 400 `body_incomplete`.
+        web.HTTPRequestEntityTooLarge: becomes 413 `request_too_large`.
+    """
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            return await request.read()
+    except TimeoutError:
+        raise body_too_slow(BODY_DEADLINE_S) from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise body_incomplete() from None
+
+
+def room_for_connections() -> int:
+    """Connections that a server takes at once: what the system lets this process open, less its own files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, files - _OTHER_FILES))
+
+
 class _Connection(web.RequestHandler):
-    """Answers what is no HTTP with a problem. aiohttp would quote its bytes, keys included, in answer and log."""
+    """
+    Answers what is no HTTP with a problem. aiohttp would quote its bytes, keys included, in answer and log.
+
+    Bounds what a client may take its time over: the head of a request, and reading the answer. aiohttp bounds what is
+    idle alone, and handlers bound bodies.
+    """
+
+    _head_due: asyncio.TimerHandle | None = None
+    _read_due: asyncio.TimerHandle | None = None
+    #: aiohttp forgets its own when it closes, while what it has written still waits for the client.
+    _opened: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._opened, server = self.transport, self._manager
+        if isinstance(server, _Server) and not server.has_room():
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        for timer in (self._head_due, self._read_due):
+            if timer is not None:
+                timer.cancel()
+        self._opened = None
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._opened is not None:
+            # Not close: that would wait for what it does not read.
+            self._read_due = self._loop.call_later(STALLED_S, self._opened.abort)
+
+    def resume_writing(self) -> None:
+        if self._read_due is not None:
+            self._read_due.cancel()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._waiter is None or self._waiter.done():
+            if self._head_due is not None:
+                self._head_due.cancel()
+                self._head_due = None
+        elif self._head_due is None and not self._force_close:
+            # It waits for a request, and these bytes have not made it whole.
+            self._head_due = self._loop.call_later(HEAD_DEADLINE_S, self.force_close)
         # When a chunked body breaks, aiohttp's C parser forgets to tell the handler, which would wait for ever.
         if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
             request = self._current_request
@@ -164,6 +249,16 @@ class _Connection(web.RequestHandler):
 
 
 class _Server(web.Server):
+    _is_full = False
+
+    def has_room(self) -> bool:
+        """Whether the newest connection may stay; told once when that ends, and once when it is so again."""
+        was_full, room = self._is_full, room_for_connections()
+        self._is_full = len(self._connections) > room
+        if self._is_full != was_full:
+            log.warning("connections.full" if self._is_full else "connections.free", most=room)
+        return not self._is_full
+
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 

@@ -24,7 +24,7 @@ async def echo(request):
 
 
 async def crash(request):
-    raise RuntimeError("sk_live_in_an_exception")
+    raise RuntimeError("quoted_in_an_exception")
 
 
 async def refuse(request):
@@ -92,7 +92,7 @@ async def test_what_nobody_expected_is_logged_and_not_told(capsys):
         text = await response.text()
 
     logged = capsys.readouterr()
-    assert "sk_live_in_an_exception" not in text
+    assert "quoted_in_an_exception" not in text
     assert "request.crashed" in logged.out + logged.err
     assert "/crash/{id}" in logged.out + logged.err
     assert "pk_in_the_address" not in logged.out + logged.err

@@ -116,3 +116,16 @@ def _decode(data: bytes) -> None:
         return
     assert isinstance(record, tuple(schema.struct for schema in SCHEMAS.values()))
     codec.encode(record)
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_what_is_read_can_be_written(name, data):
+    """fastavro reads 64 bits of an `int`, and refuses to write them."""
+    text = TEXTS[name].replace('"int"', '"long"')
+    wide = data.draw(values(json.loads(text)))
+    body = io.BytesIO()
+    avro.io.DatumWriter(avro.schema.parse(text)).write(wide, avro.io.BinaryEncoder(body))
+
+    _decode(struct.pack(">bI", 0, SCHEMAS[name].id) + body.getvalue())

@@ -21,6 +21,7 @@ PROBLEMS: Final = {
     "app_in_use": Kind(409, "the app has integrations or subscriptions; `integrations` counts them"),
     "app_unknown": Kind(404, "there is no such app"),
     "body_incomplete": Kind(400, "the connection, or the chunked coding, broke before the body was there"),
+    "body_too_slow": Kind(408, "the body was not complete within 30 s"),
     "broker_unavailable": Kind(503, "the log did not answer, or did not confirm in time; `detail` says what is stored"),
     "cursor_invalid": Kind(400, "the cursor is not one of this list, or the filters are others"),
     "delivery_open": Kind(409, "the delivery has not ended"),

@@ -24,6 +24,7 @@ from services.admin.rules import Refused
 from services.admin.secret_commands import SecretCommands
 from services.admin.tokens import EVERY_APP, Caller, caller_of, presented_token, require
 from services.runtime.problems import Problem
+from services.runtime.serving import body_of
 from services.runtime.times import read_ms
 from services.vault.seal import Unsealable
 from streams.records import AppConfig, Role
@@ -181,16 +182,17 @@ async def json_of(request: web.Request) -> Any:
     The body as JSON.
 
     Raises:
-        Problem: 400 `invalid_json`, 413 `request_too_large`, 415 `unsupported_media_type`.
+        Problem: 400 `invalid_json` or `body_incomplete`, 408 `body_too_slow`, 413 `request_too_large`, 415
+            `unsupported_media_type`.
     """
-    body = await request.read()
+    body = await body_of(request)
     check_headers(request.headers)
     return json_in(body)
 
 
 async def json_if_any(request: web.Request) -> Any:
     """The body as `json_of` has it; None where there is none."""
-    return await json_of(request) if await request.read() else None
+    return await json_of(request) if await body_of(request) else None
 
 
 def json_in(body: bytes) -> Any:

@@ -1,0 +1,68 @@
+"""Log lines: one line each, whatever is in them."""
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from services.runtime.logs import configure_logs
+from services.runtime.settings import Settings
+
+#: A forged line, colours, a cleared screen, a single-character CSI, ends of lines of other standards, turned text.
+HOSTILE = 'evt_1\n2026-01-01T00:00:00Z [info     ] all.well\r\x1b[31m\x1b[2J\x9b1m\x00\x7f\x85\u2028\u2029\u202e"\\'
+
+
+def fail():
+    raise RuntimeError(HOSTILE)
+
+
+@pytest.fixture
+def lines(capsys):
+    """What is logged from here on, in each format."""
+    root = logging.getLogger()
+    handlers, level, configured = root.handlers[:], root.level, structlog.get_config()
+    levels = {name: logging.getLogger(name).level for name in ("aiokafka", "aiohttp", "asyncio", "faust", "mode")}
+
+    def lines(log_format: str) -> list[str]:
+        configure_logs(Settings(log_format=log_format), "dispatcher")
+        log = structlog.get_logger("services.test")
+        log.warning("delivery.set_aside", delivery=HOSTILE, ids=[HOSTILE], raw=HOSTILE.encode())
+        logging.getLogger("aiokafka.client").warning("no topic %s", HOSTILE)
+        try:
+            fail()
+        except RuntimeError:
+            log.exception("attempt.raised", delivery="dlv_1")
+        return capsys.readouterr().err.removesuffix("\n").split("\n")
+
+    yield lines
+    root.handlers[:], root.level = handlers, level
+    structlog.configure(**configured)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+def test_json_has_one_line_for_each_and_nothing_that_a_terminal_obeys(lines):
+    told = lines("json")
+
+    assert len(told) == 3
+    assert all(line.isascii() and line.isprintable() for line in told)
+    first, second, third = map(json.loads, told)
+    assert (first["event"], first["delivery"], first["ids"]) == ("delivery.set_aside", HOSTILE, [HOSTILE])
+    assert second["event"] == f"no topic {HOSTILE}"
+    assert "RuntimeError" in third["exception"]
+
+
+def test_a_terminal_gets_one_line_for_each_and_nothing_that_it_obeys(lines):
+    told = lines("console")
+
+    starts = [line for line in told if "[warning" in line or "[error" in line]
+    assert len(starts) == 3
+    # What follows the last is its traceback.
+    assert told[:3] == starts
+    assert told[3] == "    Traceback (most recent call last):"
+    assert all(line.startswith("    ") for line in told[3:])
+    assert all(line.isprintable() for line in told)
+    assert not any(line.startswith("2026-01-01") for line in told)
+    assert all(r"\x1b[31m" in line for line in told[:2])
+    assert r"\x1b[31m" in "".join(told[3:])
