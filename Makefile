@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
+# How many tests run beside each other: those of a broker wait more than they compute, and two cores serve three.
+WORKERS ?= 3
 
 .PHONY: help setup kafka npm chromium up test failed fast long chaos lint types imports check lock openapi bench clean
 
@@ -48,14 +50,18 @@ chromium: ## Install Debian's chromium for the browser tests, where that is poss
 up: setup ## Start everything on this machine; Ctrl-C drains and stops
 	$(BIN)/tenterhook up $(ARGS)
 
+# Each worker has brokers of its own. What is marked `alone` follows when the others are done, also where some failed.
 test: setup kafka npm chromium ## Set up and run the tests
-	$(BIN)/pytest $(ARGS)
+	@failed=0; \
+	$(BIN)/pytest --part beside --numprocesses $(WORKERS) --dist worksteal $(ARGS) || failed=$$?; \
+	$(BIN)/pytest --part alone $(ARGS) || failed=$$?; \
+	exit $$failed
 
 failed: setup kafka ## Run again, alone, the tests that failed last time
 	$(BIN)/pytest --last-failed --last-failed-no-failures none -p no:randomly $(ARGS)
 
 fast: setup kafka ## The tests of a minute or two: no whole stacks, kills, browsers
-	$(BIN)/pytest -m "not slow and not long" $(ARGS)
+	$(BIN)/pytest --part beside --numprocesses $(WORKERS) --dist worksteal -m "not slow and not long" $(ARGS)
 
 long: setup kafka ## The tests that take minutes: outages and freezes
 	$(BIN)/pytest -m long $(ARGS)
