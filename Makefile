@@ -8,6 +8,8 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
 COMPOSE_GO := github.com/compose-spec/compose-go/v2
 COMPOSE_GO_VERSION := v2.9.1
+# How many tests run beside each other: those of a broker wait more than they compute, and two cores serve three.
+WORKERS ?= 3
 
 .PHONY: help setup kafka npm chromium shells languages registry prometheus go up test failed fast long chaos lint types imports check lock openapi asyncapi dashboards manifests fuzz audit sbom bench clean
 
@@ -88,14 +90,18 @@ manifests: setup ## Write the manifests that follow from topics, grants and the 
 up: setup ## Start everything on this machine; Ctrl-C drains and stops
 	$(BIN)/tenterhook up $(ARGS)
 
+# Each worker has brokers of its own. What is marked `alone` follows when the others are done, also where some failed.
 test: setup kafka npm chromium shells languages registry prometheus go ## Set up and run the tests
-	$(BIN)/pytest $(ARGS)
+	@failed=0; \
+	$(BIN)/pytest --part beside --numprocesses $(WORKERS) --dist worksteal $(ARGS) || failed=$$?; \
+	$(BIN)/pytest --part alone $(ARGS) || failed=$$?; \
+	exit $$failed
 
 failed: setup kafka ## Run again, alone, the tests that failed last time
 	$(BIN)/pytest --last-failed --last-failed-no-failures none -p no:randomly $(ARGS)
 
 fast: setup kafka ## The tests of a minute or two: no whole stacks, kills, browsers
-	$(BIN)/pytest -m "not slow and not long" $(ARGS)
+	$(BIN)/pytest --part beside --numprocesses $(WORKERS) --dist worksteal -m "not slow and not long" $(ARGS)
 
 long: setup kafka ## The tests that take minutes: outages and freezes
 	$(BIN)/pytest -m long $(ARGS)

@@ -57,6 +57,8 @@ class _Asker:
         while True:
             try:
                 consumer = await self._opened()
+                # Asked about a topic that it has not heard of, aiokafka waits for 100 ms, and so for each of them.
+                await consumer._client.set_topics({each.topic for each in self._partitions})  # noqa: SLF001
                 ends: dict[TopicPartition, int] = await consumer.end_offsets(self._partitions)
                 if not (await features_of(self._connection)).exact_ends:
                     for partition, end in ends.items():

@@ -92,6 +92,9 @@ class PartitionsFollower:
             ends = await self._check(consumer, is_new=True)
             checked_s = time.monotonic()
             while True:
+                # Before the first fetch, too, which waits where the topic is empty.
+                if not self._has_begun.is_set() and await self._has_reached(consumer, ends):
+                    self._has_begun.set()
                 try:
                     batches = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=_MAX_AT_ONCE)
                 except OffsetOutOfRangeError as refused:
@@ -102,8 +105,6 @@ class PartitionsFollower:
                     for record in records:
                         self._apply_one(partition.partition, record.key, record.value, record.offset)
                     self._positions[partition] = records[-1].offset + 1
-                if not self._has_begun.is_set() and await self._has_reached(consumer, ends):
-                    self._has_begun.set()
                 if time.monotonic() - checked_s > _CHECK_S:
                     await self._check(consumer, is_new=False)
                     checked_s = time.monotonic()

@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,12 @@ __all__ = [
 # Before anything of ours is imported by a test: settings of the person who runs the tests are not the tests'.
 for name in [name for name in os.environ if name.startswith("TENTERHOOK_")]:
     del os.environ[name]
+
+# Compiling takes most of a process's start (3 s of 4), and tests start hundreds: it is done once, for them and for this
+# one. Where it may not be kept beside the sources (PYTHONDONTWRITEBYTECODE), and where packages come uncompiled, too.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(Path(tempfile.gettempdir()) / "tenterhook-bytecode")
+sys.dont_write_bytecode = False
 
 
 #: Elsewhere, and slow all the same.
@@ -123,16 +130,39 @@ def _fail_for_what_was_heard() -> None:
         pytest.fail("a log line holds what it must not:\n" + "\n".join(found), pytrace=False)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole stacks, kills, and groups on the embedded broker, where joining takes 3 s: not for every change."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make test` calls pytest twice; without `--part` everything is run."""
+    told = "only the tests that may run beside others, or only those that must not (marked `alone`)"
+    parser.addoption("--part", choices=("beside", "alone"), help=told)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Marks what is `slow` and `alone`, and leaves the other part out.
+
+    Whole stacks, kills, and groups on the embedded broker, where joining takes 3 s: not for every change. Three nodes
+    are started once, and not by each of several workers.
+    """
     for item in items:
         folder = item.path.parent.name
         if folder in {"e2e", "consistency"} or item.path.name in SLOW_FILES:
             item.add_marker(pytest.mark.slow)
+        if "kafka_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.alone)
+    if (part := config.getoption("part")) is not None:
+        others = [item for item in items if (item.get_closest_marker("alone") is None) == (part == "alone")]
+        items[:] = [item for item in items if (item.get_closest_marker("alone") is None) == (part == "beside")]
+        config.hook.pytest_deselected(items=others)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In CI only what needs a Docker engine may be skipped: a check that quietly does not run is no check."""
+    """
+    In CI only what needs a Docker engine may be skipped: a check that quietly does not run is no check.
+
+    A part may have nothing of what was asked for: `make test ARGS=tests/unit/test_keys.py`.
+    """
+    if session.config.getoption("part") and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI", "").lower() not in {"1", "true"} or reporter is None:
         return

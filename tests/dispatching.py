@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -124,9 +123,7 @@ class DispatcherProcess(Probe):
         own = {"port": self.port, "allow_private_addresses": True, "commit_interval_ms": 50, **own}
         self._output = output
         self._environment = {
-            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-            # Compiling takes most of a start, and is done once: what tests wait for is the start after that.
-            "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "tenterhook-bytecode"),
+            **os.environ,
             "TENTERHOOK_BROKER": connection.bootstrap,
             "TENTERHOOK_TOPIC_PREFIX": connection.prefix,
             "TENTERHOOK_KEK": base64.b64encode(KEK).decode(),

@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable
@@ -85,8 +84,7 @@ class AdminProcess:
         self._run = run
         self._output = output
         self._environment = {
-            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-            "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "tenterhook-bytecode"),
+            **os.environ,
             "TENTERHOOK_BROKER": connection.bootstrap,
             "TENTERHOOK_TOPIC_PREFIX": connection.prefix,
             "TENTERHOOK_KEK": base64.b64encode(KEK).decode(),

@@ -6,6 +6,7 @@ partition, so that partitions go on beside each other while each keeps its order
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, cast
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Final, cast
 import faust
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 
 from streams.connection import Connection
@@ -38,9 +40,25 @@ HEARTBEAT_S: Final = 0.5
 #: Wait before a record that could not even be put aside is tried again: the broker is away.
 ASIDE_RETRY_S: Final = 1.0
 
+#: How long Faust waits at each start, so that agents have named their topics before the first subscription.
+_NAMED_S: Final = 1.0
+
 
 class _Transport(driver.Transport):
     Consumer: ClassVar[type[Any]] = LedgerConsumer
+
+
+class _Tables(TableManager):
+    """Faust's, but for its wait of a second at each start: it ends when the agents read, after some milliseconds."""
+
+    async def on_start(self) -> None:
+        app = cast("SafeApp", self.app)
+        until = time.monotonic() + _NAMED_S
+        while not app.is_read and time.monotonic() < until and not self.should_stop:
+            await self.sleep(0.002)
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()
 
 
 class _BatchSchema(faust.Schema[Any, Any]):
@@ -132,6 +150,7 @@ class SafeApp(faust.App):
                 "table_standby_replicas": 0,
                 "producer_acks": -1,
                 "web_enabled": False,
+                "TableManager": _Tables,
                 "autodiscover": False,
                 **faust_settings,
             },
@@ -191,6 +210,11 @@ class SafeApp(faust.App):
         return cast(
             "dict[TopicPartition, int]", await cast("LedgerConsumer", self.consumer).kafka.end_offsets(list(partitions))
         )
+
+    @property
+    def is_read(self) -> bool:
+        """Whether each agent has begun to read its topic: what is read by then, the group is joined for."""
+        return {name for channel in self.topics for name in channel.topics} >= self.processors.keys()
 
     @property
     def is_ready(self) -> bool:

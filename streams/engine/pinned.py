@@ -15,6 +15,7 @@ from typing import Any, Final
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.app.base import App
 from faust.streams import Stream
+from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.conductor import ConductorCompiler
 from faust.transport.consumer import Consumer, Fetcher
@@ -41,6 +42,7 @@ RELIED_ON: Final[tuple[Callable[..., Any], ...]] = (
     App._on_partitions_revoked,
     App._stop_consumer,
     ConductorCompiler.build,
+    TableManager.on_start,
     Recovery._resume_streams,
     Recovery._restart_recovery.fun,
     Recovery.on_recovery_completed,
@@ -69,6 +71,7 @@ HASHES: Final[dict[str, str]] = {
     "App._on_partitions_revoked": "d5c895bbe57dc73a",
     "App._stop_consumer": "55854a5de12c3f52",
     "ConductorCompiler.build": "837cf521368c1ee4",
+    "TableManager.on_start": "365dd25fbc0e0684",
     "Recovery._resume_streams": "d986a6710c1aca98",
     "Recovery._restart_recovery": "6bd8a8558a2dffe4",
     "Recovery.on_recovery_completed": "6ef567acf072e46d",

@@ -57,7 +57,7 @@ async def test_a_kill_behind_a_hanging_head_repeats_that_one_only(kafka_connecti
         go_on.set()
         await log.results_come(events + 1)
         await log.events(make_event(events + 1))
-        await to.wait_for("int_1", events + 1)
+        await log.results_come(events + 2)
         await eventually(log.all_is_committed)
 
         assert to.numbers("int_hang") == [0, 0]

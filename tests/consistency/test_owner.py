@@ -518,6 +518,7 @@ def tell(took: list[float]) -> None:
     print(f"{len(took)} of {len(took)} delivered; from 201 to the receiver {told}, at most {max(took) * 1e3:.0f} ms")  # noqa: T201
 
 
+@pytest.mark.alone
 async def test_an_event_posted_when_a_create_is_answered_meets_it(kafka_connection: Connection, tmp_path: Path):
     took = await an_event_meets_what_was_created(kafka_connection, tmp_path, 100)
     tell(took)

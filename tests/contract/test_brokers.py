@@ -236,6 +236,7 @@ class TestFollowing:
 
         assert (one.position, one.is_live, await one.end(), await one.catch_up()) == (0, True, 0, 0)
 
+    @pytest.mark.alone
     async def test_a_record_wakes_who_waits_for_it(self, ready, producer, following):
         seen = Seen()
         one = await following(INTEGRATION_CONFIG, seen.apply)

@@ -426,6 +426,7 @@ class TestFailures:
             failure = await sender.send(request(there.url))
         assert failure.code == "answer_malformed"
 
+    @pytest.mark.alone
     @pytest.mark.parametrize(
         ("behaviour", "status"),
         [
@@ -451,6 +452,7 @@ class TestFailures:
         assert (failure.code, failure.status) == ("timeout", 200)
         assert 0 < len(failure.body) < 900
 
+    @pytest.mark.alone
     async def test_the_timeout_covers_the_look_up_which_holds_up_nobody_else(self, make_sender):
         sender = make_sender(
             names=Names(lambda host: time.sleep(1) or [] if host.startswith("slow") else ["127.0.0.1"])

@@ -61,6 +61,7 @@ async def overwrite(log: Log, state: IntegrationState) -> int:
     return int(written.offset)
 
 
+@pytest.mark.alone
 async def test_twenty_failures_pause_at_once_and_are_told(connection: Connection):
     async with log_of(connection) as log:
         await log.integration(make_integration())

@@ -102,6 +102,7 @@ class BatchLoad(Load):
                     await asyncio.sleep(0.01)
 
 
+@pytest.mark.alone
 async def test_a_broker_that_is_killed_or_not_there_yet(kafka_broker, kafka_connection, monkeypatch):
     """One test for both, because a broker takes seconds to come back."""
     monkeypatch.setattr(append, "DEADLINE_S", 1.0)
@@ -170,6 +171,7 @@ def frozen(broker):
         os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.alone
 async def test_a_producer_that_gets_nothing_acknowledged_is_replaced(kafka_broker, kafka_connection, monkeypatch):
     monkeypatch.setattr(append, "DEADLINE_S", 0.2)
     monkeypatch.setattr(append, "STUCK_AFTER_S", 0.5)

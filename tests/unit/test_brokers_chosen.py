@@ -1,6 +1,7 @@
 """Which broker `up` takes, and what it writes for Kafka."""
 
 import json
+import random
 import socket
 
 import pytest
@@ -96,6 +97,14 @@ def test_nothing_lacks_where_all_is_there(jars, java_17):
 )
 def test_the_version_of_a_java_is_read(said, version):
     assert int(java._VERSION.search(said)[1]) == version
+
+
+def test_processes_that_were_seeded_alike_do_not_try_the_same_ports():
+    random.seed(7)
+    ports = free_ports(4)
+    random.seed(7)
+
+    assert free_ports(4) != ports
 
 
 def test_free_ports_are_different_and_below_those_of_outgoing_connections():

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.run import kills, mixed, recovery
+from tests.chaos.run import each_once, kills, mixed, recovery
 from tests.chaos.schedule import Plan, schedule
 
 PLAN = Plan(60.0, {("kill", "dispatcher"): 4, ("freeze", "breaker"): 2, ("node", "node"): 3}, workers=3, nodes=3)
@@ -46,3 +46,11 @@ def test_the_presets_are_what_they_are_called():
     short = Counter((f.kind, f.target.partition("-")[0]) for f in schedule(1, mixed(45).plan))
     assert {"kill", "stop", "freeze", "join", "node"} == {kind for kind, _ in short}
     assert {"dispatcher", "breaker", "ingest", "admin", "node"} == {service for _, service in short}
+
+
+def test_the_run_of_a_minute_has_every_fault_and_kills_and_stops_every_service():
+    faults = [(f.kind, f.target.partition("-")[0]) for f in schedule(1, each_once(75).plan)]
+    services = ("ingest", "dispatcher", "breaker", "admin")
+    assert {(kind, service) for kind in ("kill", "stop") for service in services} < set(faults)
+    assert {"kill", "stop", "freeze", "join", "node"} == {kind for kind, _ in faults}
+    assert len(set(faults)) == len(faults) == 12

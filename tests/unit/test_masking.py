@@ -181,7 +181,7 @@ class TestCompressedBodies:
         [
             (b"\x1b\x03", "br"),
             (b"no gzip", "gzip"),
-            (gzip.compress(gzip.compress(b"")), "gzip, gzip"),
+            (gzip.compress(gzip.compress(b"", mtime=0), mtime=0), "gzip, gzip"),
             (b"x", "unknown"),
         ],
     )
@@ -191,9 +191,9 @@ class TestCompressedBodies:
 
     def test_a_bomb_is_dropped_at_once(self):
         packed = gzip.compress(bytes(20_000_000))[:MAX_RESPONSE_BYTES]
-        started = time.perf_counter()
+        started = time.process_time()
         assert mask_body(packed, "gzip", SECRETS, cut=True) == b"***"
-        assert time.perf_counter() - started < 0.2
+        assert time.process_time() - started < 0.2
 
     @pytest.mark.parametrize("encoding", ["", "identity", " Identity "])
     def test_a_plain_one_is_masked(self, encoding):
@@ -231,6 +231,6 @@ class TestTime:
         ],
     )
     def test_masking_is_quick_whatever_comes(self, secret, body):
-        started = time.perf_counter()
+        started = time.process_time()
         mask(body, (secret,), cut=True)
-        assert time.perf_counter() - started < 0.3
+        assert time.process_time() - started < 0.3

@@ -10,6 +10,9 @@ from typing import Final
 _LOWEST, _HIGHEST = 20_000, 32_000
 _TRIES: Final = 200
 
+#: Not the seeded one: processes that were seeded alike, as tests are, would all try the same ports at the same time.
+_CHANCE: Final = random.SystemRandom()
+
 
 def free_ports(count: int, *, host: str = "127.0.0.1") -> tuple[int, ...]:
     """
@@ -22,7 +25,7 @@ def free_ports(count: int, *, host: str = "127.0.0.1") -> tuple[int, ...]:
     for _ in range(_TRIES):
         if len(found) == count:
             return tuple(found)
-        port = random.randrange(_LOWEST, _HIGHEST)  # noqa: S311 - no secret
+        port = _CHANCE.randrange(_LOWEST, _HIGHEST)
         if is_free(port, host=host):
             found.add(port)
     raise OSError(f"no {count} free ports between {_LOWEST} and {_HIGHEST} on {host}")
