@@ -74,7 +74,7 @@ class Prometheus:
 
     async def fired(self, last_s: float) -> set[str]:
         """All that have fired within the last seconds."""
-        found = await self.value(f'count_over_time(ALERTS{{alertstate="firing"}}[{int(last_s) + 1}s])')
+        found = await self.value(f'count_over_time(ALERTS{{alertstate="firing"}}[{int(last_s * 1_000)}ms])')
         return {labels["alertname"] for labels, _ in found}
 
     def _start(self) -> "subprocess.Popen[bytes]":
