@@ -51,6 +51,13 @@ def cluster(tmp_path_factory):
     cluster.kill()
 
 
+@pytest.fixture(autouse=True)
+async def closed():
+    """aiokafka does not wait for the end of a TLS connection: it comes a moment after `close`."""
+    yield
+    await asyncio.sleep(0.2)
+
+
 class Services:
     """The processes of an installation, and its commands."""
 
