@@ -132,9 +132,10 @@ async def brokers_at(connection: Connection) -> int:
 
 
 def _no_broker(protocol: str) -> BrokerAway:
+    wanted = ", or it wants a certificate of us (…__CERTIFICATE_FILE)" if protocol.endswith("SSL") else ""
     return BrokerAway(
         f"something listens there, but it does not answer as a Kafka broker over {protocol} "
-        "(TENTERHOOK_KAFKA__SECURITY_PROTOCOL)"
+        f"(TENTERHOOK_KAFKA__SECURITY_PROTOCOL){wanted}"
     )
 
 
@@ -149,7 +150,7 @@ async def _let_in(host: str, port: int, security: dict[str, Any]) -> None:
         ) from None
     except ssl.SSLError as error:
         raise BrokerUntrusted(
-            f"broker.untrusted: no TLS with {where} ({error.reason}); it may want a client certificate, or speak none"
+            f"broker.untrusted: no TLS with {where} ({error.reason}): it may speak none, or want another certificate"
         ) from None
     except UnsupportedSaslMechanismError:
         raise BrokerRefused(

@@ -82,7 +82,7 @@ class SecuredKafka(KafkaBroker):
         ca = trustme.CA()
         ca.cert_pem.write_to_path(self.files / "ca.pem")
         trustme.CA().cert_pem.write_to_path(self.files / "other-ca.pem")
-        broker, client = ca.issue_cert(HOST, "localhost"), ca.issue_cert("tenterhook.example")
+        broker, client = ca.issue_cert(HOST), ca.issue_cert("tenterhook.example")
         key = serialization.load_pem_private_key(broker.private_key_pem.bytes(), None)
         # Java wants PKCS #8, and key and certificates in one file.
         as_pkcs8 = key.private_bytes(
@@ -110,7 +110,8 @@ class SecuredKafka(KafkaBroker):
             "ssl.keystore.location": self.files / "broker.pem",
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": self.files / "ca.pem",
-            "ssl.client.auth": "required",
+            # Without the listener's name it would not count: SASL says who comes, as a rule.
+            "listener.name.sasl_ssl.ssl.client.auth": "required",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             # The second: controllers among themselves, on loopback.
             "super.users": f"User:{BROKER};User:ANONYMOUS",

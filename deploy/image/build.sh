@@ -33,5 +33,6 @@ install() {
 }
 install --only-binary :all: --require-hashes -r "$source/requirements/main.txt"
 install --no-deps --no-index "$work"/wheels/tenterhook-*.whl
+rm -f "$target/.lock"  # uv's, which anybody could write to
 cp "$source/deploy/image/healthy.py" "$target/healthy.py"
 "$target/bin/tenterhook" --version >/dev/null

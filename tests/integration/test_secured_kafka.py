@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import TopicAuthorizationFailedError
 
 from services.cli.brokers.choose import kafka_lacks
 from services.cli.brokers.ports import free_ports
@@ -49,6 +49,13 @@ def cluster(tmp_path_factory):
     asyncio.run(start())
     yield cluster
     cluster.kill()
+
+
+@pytest.fixture(autouse=True)
+async def closed():
+    """aiokafka does not wait for the end of a TLS connection: it comes a moment after `close`."""
+    yield
+    await asyncio.sleep(0.2)
 
 
 class Services:
@@ -209,21 +216,22 @@ async def test_who_is_not_let_in_is_told_why_without_a_secret(cluster):
     plain = cluster.connection("ingest", sasl_mechanism="PLAIN")
     other_ca = cluster.connection("ingest", ca_file=cluster.files / "other-ca.pem")
     no_certificate = cluster.connection("ingest", certificate_file=None, key_file=None)
-    other_name = Connection(cluster.bootstrap.replace("127.0.0.1", "127.0.0.2"), security=wrong.security)
+    allowed = cluster.connection("ingest")
+    other_name = Connection(cluster.bootstrap.replace("127.0.0.1", "localhost"), security=allowed.security)
 
     with pytest.raises(BrokerRefused, match=r"broker\.refused: .* does not let the user 'ingest' in") as refused:
         await brokers_at(wrong)
     with pytest.raises(BrokerRefused, match=r"does not take PLAIN"):
         await brokers_at(plain)
-    with pytest.raises(BrokerUntrusted, match=r"broker\.untrusted: .*certificate verify failed|to be trusted") as other:
+    with pytest.raises(BrokerUntrusted, match=r"broker\.untrusted: .* not to be trusted \(") as other:
         await brokers_at(other_ca)
-    with pytest.raises(BrokerAway):
+    with pytest.raises(BrokerAway, match="wants a certificate"):
         await brokers_at(no_certificate)
     with pytest.raises(BrokerAway, match="over PLAINTEXT"):
         await brokers_at(Connection(cluster.bootstrap))
-    with pytest.raises((BrokerAway, KafkaError)):
+    with pytest.raises(BrokerUntrusted, match="localhost"):
         await brokers_at(other_name)
-    assert await brokers_at(cluster.connection("ingest")) == 3
+    assert await brokers_at(allowed) == 3
     assert (refused.value.code, other.value.code) == ("broker.refused", "broker.untrusted")
     assert "not-the-pa55word" not in f"{refused.value} {refused.value.remedy} {wrong!r}"
 
