@@ -65,7 +65,8 @@ def up(
         with held(data) as folder:
             say(f"tenterhook {version('tenterhook')}, keeping its state in {data}")
             plan = plan_of(options, folder, say)
-            files = {folder.ready_file, *([ready_file] if ready_file else [])}
+            # The folder's first: whoever waits for the other one calls commands, which look there.
+            files = tuple(dict.fromkeys([folder.ready_file, *([ready_file] if ready_file else [])]))
             return asyncio.run(_Up(plan, files, as_json=as_json).run())
     except (BrokerFailed, ChildFailed) as error:
         raise Failed(str(error)) from None
@@ -85,7 +86,7 @@ def say(line: str) -> None:
 class _Up:
     """Life after life: a new one only when the embedded broker is lost."""
 
-    def __init__(self, plan: Plan, ready_files: set[Path], *, as_json: bool) -> None:
+    def __init__(self, plan: Plan, ready_files: tuple[Path, ...], *, as_json: bool) -> None:
         self._plan = plan
         self._ready_files = ready_files
         self._as_json = as_json

@@ -125,3 +125,14 @@ def test_a_wrong_setting_is_named_without_its_value(plan, monkeypatch):
 
 def made_said(plan):
     return "\n".join(plan.said)
+
+
+def test_tls_and_users_are_for_a_broker_of_ones_own(plan, monkeypatch, tmp_path):
+    monkeypatch.setenv("TENTERHOOK_KAFKA__SECURITY_PROTOCOL", "SSL")
+    with pytest.raises(Failed, match=r"the settings want SSL, and the broker that `up` starts has neither"):
+        plan(broker="embedded")
+    assert plan().settings.kafka.security_protocol == "SSL"
+
+    monkeypatch.setenv("TENTERHOOK_KAFKA__CA_FILE", str(tmp_path / "none.pem"))
+    with pytest.raises(Failed, match=r"kafka\.file_unusable: the file .*none\.pem"):
+        plan()
