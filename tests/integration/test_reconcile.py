@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.cli.deliveries import retry
+from services.admin.again import again
 from services.cli.log_access import LogOptions
 from services.cli.reconcile import reconcile
 from streams import codec, topics
@@ -104,7 +104,7 @@ async def test_only_the_range_asked_for_is_counted(embedded_connection, capsys):
     async with log_of(embedded_connection) as log:
         await log.events(*(make_event(accepted_at_ms=second * 1_000) for second in range(10)))
         _, report = await reconciled(
-            embedded_connection, capsys, since="1970-01-01T00:00:03Z", until="1970-01-01T00:00:07"
+            embedded_connection, capsys, since="1970-01-01T00:00:03Z", until="1970-01-01T00:00:07Z"
         )
 
     assert report["events"]["accepted"] == 4
@@ -131,13 +131,14 @@ async def test_what_dispatchers_have_done_is_proven_and_what_is_sent_again_is_no
         async with dispatching(kafka_connection):
             await log.events(*(make_event(number) for number in range(40)))
             results = await log.results_come(80)
-            options = LogOptions(broker=kafka_connection.bootstrap, topic_prefix=kafka_connection.prefix)
-            assert await asyncio.to_thread(retry, results[0].delivery_id, log=options) == 0
-            again = (await log.results_come(81))[-1]
+            [ended] = [each for each in log.deliveries if each.delivery_id == results[0].delivery_id]
+            asked = again(ended, last_attempt=results[0].attempt, run="cmd_1", config_offset=0)
+            await log.raw(topics.DELIVERIES, codec.encode(asked), asked.integration.encode())
+            repeated = (await log.results_come(81))[-1]
             await eventually(log.all_is_committed)
             code, report = await reconciled(kafka_connection, capsys)
 
-    assert (again.cause, again.of, again.outcome, again.attempt) == (
+    assert (repeated.cause, repeated.of, repeated.outcome, repeated.attempt) == (
         "retry",
         results[0].delivery_id,
         "delivered",
