@@ -57,8 +57,6 @@ class _Asker:
         while True:
             try:
                 consumer = await self._opened()
-                # Asked about a topic that it has not heard of, aiokafka waits for 100 ms, and so for each of them.
-                await consumer._client.set_topics({each.topic for each in self._partitions})  # noqa: SLF001
                 ends: dict[TopicPartition, int] = await consumer.end_offsets(self._partitions)
                 if not (await features_of(self._connection)).exact_ends:
                     for partition, end in ends.items():
@@ -88,7 +86,8 @@ class _Asker:
 
     async def _opened(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            isolation = "read_uncommitted" if self._with_open else (await features_of(self._connection)).isolation
+            features = await features_of(self._connection)
+            isolation = "read_uncommitted" if self._with_open else features.isolation
             consumer = AIOKafkaConsumer(
                 **self._connection.client_options,
                 group_id=None,
@@ -98,6 +97,10 @@ class _Asker:
             )
             try:
                 await consumer.start()
+                # Asked about a topic that it has not heard of, aiokafka waits for 100 ms, and so for each of them. The
+                # embedded broker makes a topic that it is asked about by name, where it has come back empty.
+                if features.exact_ends:
+                    await consumer._client.set_topics({each.topic for each in self._partitions})  # noqa: SLF001
             except BaseException:
                 await consumer.stop()
                 raise

@@ -63,6 +63,14 @@ SLOW_FILES = {
     "test_admin_apps_api.py",
     "test_breaker.py",
     "test_replay.py",
+    "test_delivery_under_failure.py",
+    "test_dispatcher.py",
+    "test_dispatcher_keys.py",
+    "test_history.py",
+    "test_process.py",
+    "test_reconcile.py",
+    "test_retries.py",
+    "test_templates.py",
 }
 
 

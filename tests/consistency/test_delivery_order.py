@@ -103,6 +103,7 @@ async def test_ordering_key_keeps_the_order_of_each_key_and_lets_other_keys_go_o
         assert 1 < to.most["int_1"] <= 3
 
 
+@pytest.mark.alone
 async def test_a_receiver_that_hangs_delays_only_its_own_integration(kafka_connection: Connection):
     """All on one partition, so that nothing but the lanes keeps them apart."""
     one = topics.Partitions(by_app=1, by_integration=1)

@@ -154,6 +154,7 @@ async def test_what_is_sent_carries_both_signatures_and_what_is_kept_carries_no_
         assert result.started_at_ms <= result.finished_at_ms
 
 
+@pytest.mark.alone
 async def test_every_way_to_fail_is_recorded_with_its_reason_and_outcome(kafka_connection: Connection):
     async with log_of(kafka_connection) as log, receiver() as to:
         [nobody] = free_ports(1)

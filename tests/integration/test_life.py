@@ -58,4 +58,4 @@ async def test_a_wish_to_stop_is_heard_while_all_starts(life):
 
     stop.set()
 
-    assert await asyncio.wait_for(running, 10) is True
+    assert await asyncio.wait_for(running, 30) is True

@@ -20,10 +20,6 @@ class Broker:
         self.questions: list[asyncio.Future[int]] = []
         self.is_away = False
         self.stopped = 0
-        self._client = self
-
-    async def set_topics(self, topics):
-        pass
 
     async def end_offsets(self, partitions):
         if self.is_away:
