@@ -82,6 +82,7 @@ async def restarted_as_up_does(dispatcher: DispatcherProcess) -> None:
         await asyncio.sleep(0.1)
 
 
+@pytest.mark.alone  # the bound is in seconds, and beside others everything starts at once when the broker is back
 @pytest.mark.parametrize("away_s", [0, pytest.param(20, marks=SLOW), pytest.param(50, marks=SLOW)])
 async def test_a_broker_killed_and_started_again_loses_and_repeats_nothing(
     kafka_broker: KafkaBroker, kafka_connection: Connection, tmp_path: Path, away_s: int

@@ -159,7 +159,7 @@ async def test_all_services_deliver_each_as_its_own_user(cluster, tmp_path):
         await receiver.wait_for(2, timeout_s=30)
         traced = await services.command("trace", "evt-1")
         dry = ("replay", "start", "shop", created, "--from", "2020-01-01T00:00:00Z", "--dry-run", "--json")
-        planned = json.loads(await services.command(*dry, user="admin"))
+        planned = json.loads(await services.command(*dry, **admin))
 
         # A worker that was killed and is started again under its name does not wait for its session to end.
         services.running["dispatcher-0"].kill()
