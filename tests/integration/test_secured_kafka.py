@@ -27,7 +27,7 @@ from tests.endpoints import answer, endpoint
 from tests.secured import BROKER, SecuredKafka
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
 
 PARTITIONS = topics.Partitions(by_app=1, by_integration=2)
 PREFIX = "tenterhook."

@@ -45,7 +45,9 @@ _payloads = 0
 
 def note_secret(value: str | bytes) -> None:
     """This must be in no line of a test that has not ended; in any form that lines tell bytes in."""
-    if _on_secret is None:
+    # What hypothesis makes up may be any word, those of our own source among them, which it reads for ideas.
+    hypothesis = sys.modules.get("hypothesis")
+    if _on_secret is None or (hypothesis is not None and hypothesis.currently_in_test_context()):
         return
     forms = {value} if isinstance(value, str) else set(_forms(value))
     for form in forms:

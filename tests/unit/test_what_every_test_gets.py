@@ -1,5 +1,6 @@
 """The safety net of conftest.py, tried on tests that should fail."""
 
+import logging
 import os
 import re
 import subprocess
@@ -7,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from overheard import note_secret
 
 ROOT = Path(__file__).parents[2]
 
@@ -157,3 +161,9 @@ def test_what_is_swallowed_behind_a_test_fails_it_and_settings_of_the_user_are_g
     assert "ZeroDivisionError" in said
     # A test that passes and swallows shows up as an error of its teardown.
     assert "5 passed, 3 errors" in said.replace("failed", "errors"), said
+
+
+@given(st.just("secrets.locked"))
+def test_what_hypothesis_makes_up_is_no_secret(made_up):
+    note_secret(made_up)
+    logging.getLogger("tests").warning("secrets.locked, as the code has it")
