@@ -10,7 +10,7 @@ import heapq
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Final, NamedTuple
 
 from schemas.profiles import Ordering
@@ -273,6 +273,11 @@ class Lane:
         if self._queue:
             firsts.append(self._queue[0].taken_s)
         return min(firsts, default=None)
+
+    def tracked_since_s(self) -> float | None:
+        """As above, of those alone that hold the committed position back."""
+        waiting = chain(self._queue, *self._parked.values())
+        return min((entry.taken_s for entry in waiting if entry.batch is not None), default=None)
 
     def oldest_at_ms(self) -> int | None:
         """When the oldest of those came onto the log, in milliseconds since 1970 UTC; None where that is not known."""

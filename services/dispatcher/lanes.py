@@ -55,6 +55,9 @@ BLOCKED_MS: Final = 2_000
 #: Nor does one that has waited for its turn for so long.
 BEHIND_S: Final = 10.0
 
+#: How often a line is looked through for what is about to fall out of the log: `RETENTION_MARGIN_MS` is far longer.
+EXPIRE_EVERY_S: Final = 5.0
+
 #: Retry records are looked for from so long before the attempt that they follow.
 CLOCKS_DIFFER_MS: Final = 2_000
 
@@ -452,16 +455,14 @@ class Lanes:
 
     def _review(self, line: Line, now_s: float) -> None:
         if not line.is_detached:
-            since_s = line.lane.waits_since_s()
-            if line.lane.is_empty:
-                self._lines.pop(line.integration, None)
-            elif since_s is not None and now_s - since_s > BEHIND_S and line.partition not in self._processing:
-                self._detach(line, "behind")
+            self._review_attached(line, now_s)
             return
         if line.integration in self._saving:
             return
         live = self._live[line.partition]
-        if line.is_done(live):
+        if self._is_behind_again(line, now_s):
+            self._detach(line, "behind")
+        elif line.is_done(live):
             self._attach(line)
         elif (
             line.partition not in self._processing
@@ -475,10 +476,32 @@ class Lanes:
                 self._save_soon(line, busy=line.is_busy)
         elif line.is_busy and self._floor(line) is None and now_s - line.active_s > IDLE_S:
             self._save_soon(line, busy=False)
-        self._expire(line)
+        self._expire(line, now_s)
 
-    def _expire(self, line: Line) -> None:
+    def _review_attached(self, line: Line, now_s: float) -> None:
+        since_s = line.lane.waits_since_s()
+        if line.lane.is_empty:
+            self._lines.pop(line.integration, None)
+        elif since_s is not None and now_s - since_s > BEHIND_S and line.partition not in self._processing:
+            self._detach(line, "behind")
+
+    def _is_behind_again(self, line: Line, now_s: float) -> bool:
+        """
+        Whether it has fallen behind on its way back.
+
+        What came since would hold the committed position, and with it the room of its partition, for as long as its
+        endpoint takes for all that stands before.
+        """
+        if line.until is None or line.partition in self._processing:
+            return False
+        since_s = line.lane.tracked_since_s()
+        return since_s is not None and now_s - since_s > BEHIND_S
+
+    def _expire(self, line: Line, now_s: float) -> None:
         """What is about to fall out of the log is recorded before it goes, whether or not the line is held."""
+        if now_s - line.expired_s < EXPIRE_EVERY_S:
+            return
+        line.expired_s = now_s
         kept_ms = topics.DELIVERIES.retention_ms or 0
         before_ms = self._now_ms() - kept_ms + RETENTION_MARGIN_MS
         since_ms = line.oldest_at_ms()

@@ -66,8 +66,9 @@ class Line:
         #: Whether the row on the log is behind.
         self.is_dirty = False
         #: On the monotonic clock: when the row was written, when something was last in flight, when it was last read
-        #: for, and when the next may start.
+        #: for, when the next may start, and when it was looked through for what is about to fall out of the log.
         self.saved_s = self.active_s = self.served_s = self.next_start_s = 0.0
+        self.expired_s = float("-inf")
         #: Its share of what is read ahead.
         self.ahead_bytes = AHEAD_BYTES
         #: How often it was detached: a row that was begun before says nothing of what is passed over since.

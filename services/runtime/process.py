@@ -5,11 +5,13 @@ SIGTERM and Ctrl-C ask `main` to drain and return; a second one cancels it.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 import tomllib
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 import uvloop
@@ -28,6 +30,11 @@ Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
 DONE, FAILED = 0, 1
 
+#: Of Python's cycle collector. It stops everything while it looks: with its own thresholds (700, 10, 10) a dispatcher
+#: that holds 60,000 deliveries stood still for 250 ms every 10 s, to find nothing, since what a delivery leaves behind
+#: has no cycles. The oldest generation is looked through some 140 times more seldom.
+COLLECTOR: Final = (5_000, 10, 200)
+
 #: How long a process that was told twice to end may take to end by itself.
 ABORT_S = 2.0
 
@@ -43,6 +50,8 @@ def run_service(main: Main, settings: Settings | None = None) -> int:
         settings: of the environment and the TOML file where None.
     """
     service = main.__module__.removeprefix("services.").partition(".")[0]
+    gc.freeze()  # what was imported stays, and need not be looked through
+    gc.set_threshold(*COLLECTOR)
     try:
         settings = settings or load_settings()
         configure_logs(settings, service)

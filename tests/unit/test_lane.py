@@ -209,3 +209,15 @@ def test_a_lane_tells_since_when_something_waits_behind_its_key_too():
     end(lane, 0)
     assert started(lane, KEY) == [1]
     assert lane.waits_since_s() is None
+
+
+def test_a_lane_tells_since_when_something_waits_that_holds_the_committed_position():
+    lane = lane_of(1, 2, 3)
+    assert lane.tracked_since_s() is None  # read again from the log: a row answers for them
+
+    late, later = (entry_of(offset, 4, batch=object()) for offset in (10, 11))
+    late.taken_s, later.taken_s = 5.0, 6.0
+    lane.add(late)
+    lane.add(later)
+
+    assert lane.tracked_since_s() == 5.0
