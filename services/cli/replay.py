@@ -22,6 +22,7 @@ from services.cli.log_access import (
     ask_log,
     log_connection,
     partitions_of,
+    progress_bar,
     read,
     reading,
     spans_of,
@@ -152,7 +153,9 @@ def list_(*, log: LogOptions | None = None, as_json: AsJson = False) -> None:
         as_json: Print them as JSON.
     """
     connection = log_connection(log or LogOptions())
-    found = [replay_json(each, share_done(each)) for each in ask_log(connection, _all(connection)).all()]
+    with progress_bar(quiet=as_json) as progress:
+        progress.add_task("Reading the replays", total=None)
+        found = [replay_json(each, share_done(each)) for each in ask_log(connection, _all(connection)).all()]
     if as_json:
         print(json.dumps({"items": found}))
         return
