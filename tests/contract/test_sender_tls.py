@@ -56,9 +56,9 @@ async def test_a_valid_certificate_is_accepted_and_the_connection_used_again(tls
 async def test_a_handshake_s_time_is_not_counted_as_connecting(tls_sender):
     """The system takes the connection; nobody there answers the handshake."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        given_up = await tls_sender.send(request(f"https://{HOST}:{deaf.getsockname()[1]}/", timeout_ms=100))
+        given_up = await tls_sender.send(request(f"https://{HOST}:{deaf.getsockname()[1]}/", timeout_ms=1_000))
     assert (given_up.code, given_up.tls_us) == ("timeout", None)
-    assert 0 < given_up.connect_us < 80_000
+    assert 0 < given_up.connect_us < 800_000
 
 
 async def test_a_connection_that_was_idle_for_a_while_is_used_again(tls_sender, ca):
