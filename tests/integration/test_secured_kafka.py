@@ -158,8 +158,6 @@ async def test_all_services_deliver_each_as_its_own_user(cluster, tmp_path):
         await send("evt-1")
         await receiver.wait_for(2, timeout_s=30)
         traced = await services.command("trace", "evt-1")
-        dry = ("replay", "start", "shop", created, "--from", "2020-01-01T00:00:00Z", "--dry-run", "--json")
-        planned = json.loads(await services.command(*dry, **admin))
 
         # A worker that was killed and is started again under its name does not wait for its session to end.
         services.running["dispatcher-0"].kill()
@@ -182,7 +180,6 @@ async def test_all_services_deliver_each_as_its_own_user(cluster, tmp_path):
     bodies = [json.loads(each.body)["id"] for each in receiver.received]
     assert bodies == ["evt-1", "evt-1", "evt-2", "evt-3"]
     assert "delivered" in traced
-    assert planned["events"] == 1
     assert said["dispatcher-0"].count("group.left_for_predecessor") == 1
     assert "group.left_for_predecessor" not in said["dispatcher-1"]
     for name, text in said.items():
