@@ -7,6 +7,7 @@ FOLDER/arrivals: integration, number of the event, nanoseconds since 1970 when t
 
 import asyncio
 import json
+import random
 import sys
 import time
 from pathlib import Path
@@ -47,7 +48,9 @@ class Receiver(asyncio.Protocol):
         number, attempt = body["payload"].get("n", -1), body["attempt"]
         self._arrivals.write(f"{integration} {number} {time.time_ns()} {attempt}\n")
         if behaviour.startswith("slow-"):
-            asyncio.get_running_loop().call_later(int(behaviour[5:]) / 1_000, self._answer, OK)
+            # Endpoints are not slow in step with each other.
+            after_s = int(behaviour[5:]) / 1_000 * random.uniform(0.75, 1.25)
+            asyncio.get_running_loop().call_later(after_s, self._answer, OK)
         elif behaviour != "hang":
             self._answer(ERROR if behaviour == "fail" else OK)
 

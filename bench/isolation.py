@@ -26,6 +26,8 @@ Say = Callable[[str], None]
 #: Shares of sorted latencies.
 _P50: Final = 0.50
 _P99: Final = 0.99
+#: How long the run without a fault is at most, seconds.
+_HEALTHY_S: Final = 180
 
 
 def at(latencies: list[float], share: float) -> float:
@@ -56,7 +58,8 @@ async def hang(bootstrap: str, folder: Path, say: Say, *, seconds: float = 60, p
             await run.ready()
             await settle(run)
             before_mb, before_s = run.rss_mb(worker), run.cpu_s(worker)
-            numbers = range(int(seconds * per_s))
+            # Without a fault a few minutes say what its percentiles are.
+            numbers = range(int((min(seconds, _HEALTHY_S) if name == "healthy" else seconds) * per_s))
             await run.at_a_pace(numbers, per_s)
             await run.come({each: len(numbers) + 300 for each in names}, 30)
             found[name] = figures(run.latencies_ms(names, numbers)) | {

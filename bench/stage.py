@@ -50,6 +50,8 @@ class Stage:
     ports: list[int] = field(default_factory=list)
     #: When each event was on the broker, by its number.
     sent_ns: dict[int, int] = field(default_factory=dict)
+    _arrived: list[Arrival] = field(default_factory=list)
+    _read_bytes: int = 0
 
     async def app(self) -> None:
         """The one app of the run."""
@@ -95,12 +97,16 @@ class Stage:
         await asyncio.gather(*sending)
 
     def arrivals(self) -> list[Arrival]:
-        """What has come until now."""
-        found = []
-        for line in (self.folder / "arrivals").read_text().splitlines():
+        """What has come until now. Only what is new is read: events are sent by the loop that would wait for it."""
+        with (self.folder / "arrivals").open("rb") as file:
+            file.seek(self._read_bytes)
+            lines = file.read()
+        lines = lines[: lines.rfind(b"\n") + 1]
+        self._read_bytes += len(lines)
+        for line in lines.decode().splitlines():
             integration, number, at_ns, attempt = line.split()
-            found.append(Arrival(integration, int(number), int(at_ns), int(attempt)))
-        return found
+            self._arrived.append(Arrival(integration, int(number), int(at_ns), int(attempt)))
+        return self._arrived
 
     def latencies_ms(self, names: Iterable[str], numbers: Iterable[int]) -> list[float]:
         """Of first arrivals at these integrations, sorted."""
@@ -114,10 +120,13 @@ class Stage:
     async def come(self, count: dict[str, int], within_s: float, say: Any = None) -> None:
         """Until so many different events have come to each of these."""
         until = time.monotonic() + within_s
+        seen: dict[str, set[int]] = defaultdict(set)
+        counted = 0
         while True:
-            seen: dict[str, set[int]] = defaultdict(set)
-            for each in self.arrivals():
+            arrivals = self.arrivals()
+            for each in arrivals[counted:]:
                 seen[each.integration].add(each.number)
+            counted = len(arrivals)
             missing = {name: wanted - len(seen[name]) for name, wanted in count.items() if len(seen[name]) < wanted}
             if not missing:
                 return

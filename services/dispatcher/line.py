@@ -65,6 +65,8 @@ class Line:
         self.is_busy = False
         #: Whether the row on the log is behind.
         self.is_dirty = False
+        #: How many of its deliveries have ended since that row.
+        self.ended_since_saved = 0
         #: On the monotonic clock: when the row was written, when something was last in flight, when it was last read
         #: for, when the next may start, and when it was looked through for what is about to fall out of the log.
         self.saved_s = self.active_s = self.served_s = self.next_start_s = 0.0

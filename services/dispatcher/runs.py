@@ -38,6 +38,12 @@ CONFIRMED_POLL_S: Final = 0.05
 #: configuration, as a rule.
 UNLOCKED_POLL_S: Final = 0.05
 
+#: The result of a request that took long is written together with others: it waits for them for at most this share of
+#: what the request took, and at most so long. Shorter waits find nobody.
+TOGETHER_SHARE: Final = 0.01
+TOGETHER_S: Final = 0.02
+_WORTH_WAITING_S: Final = 0.01
+
 
 class Deliverer(Protocol):
     """Makes the attempts. See `attempt.py`."""
@@ -342,6 +348,7 @@ class Runs:
             await self._put_aside(line, entry, f"the attempt raised {type(error).__name__}")
             return ENDED
         self._owner.has_passed(line)
+        await _join_others((self._now_ms() - run.started_ms) / 1_000)
         target = self._results[line.partition]
         future = await self._producer.send(
             target.topic, value, key=delivery.integration.encode(), partition=target.partition
@@ -377,3 +384,10 @@ class Runs:
         while self._is_open and not self._may_start():  # noqa: ASYNC110  # rare, and nobody tells
             await asyncio.sleep(CONFIRMED_POLL_S)
         return self._is_open
+
+
+async def _join_others(took_s: float) -> None:
+    """Until the next time that results of such requests are written."""
+    every_s = min(TOGETHER_S, took_s * TOGETHER_SHARE)
+    if every_s >= _WORTH_WAITING_S:
+        await asyncio.sleep(every_s - asyncio.get_running_loop().time() % every_s)
