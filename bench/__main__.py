@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from bench import agent_cost, api, history, ingest, isolation, pipeline, retries
+from bench import agent_cost, api, history, ingest, isolation, kills, pipeline, retries
 
 
 @contextmanager
@@ -73,6 +73,13 @@ def run_isolation(options: argparse.Namespace) -> list[dict[str, object]]:
         return [isolation.measure(bootstrap, names, print, sizes) for _ in range(options.rounds)]
 
 
+def run_kills(options: argparse.Namespace) -> list[dict[str, object]]:
+    say = (lambda _: None) if options.json else print
+    with kafka(options.broker) as bootstrap, tempfile.TemporaryDirectory(prefix="tenterhook-kills-") as folder:
+        rounds = [Path(folder) / str(number) for number in range(options.rounds)]
+        return [asyncio.run(kills.measure(bootstrap, each, options.kills_s, say)) for each in rounds]
+
+
 def run_ingest(options: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
     say = (lambda _: None) if options.json else print
     with ingest.a_core_apart() as core, kafka(options.broker) as bootstrap:
@@ -123,6 +130,7 @@ NAMES = {
     "ingest": run_ingest,
     "api": run_api,
     "isolation": run_isolation,
+    "kills": run_kills,
     "senders": run_senders,
     "agent_cost": run_agent_cost,
     "pipeline": run_pipeline,
@@ -142,6 +150,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=isolation.SCENARIOS, help="Of isolation: this scenario.")
     parser.add_argument("--hang-s", type=float, default=60, help="Of isolation: how long the endpoint hangs.")
     parser.add_argument("--backlog", type=int, default=20_000, help="Of isolation: events that one is behind.")
+    parser.add_argument("--kills-s", type=float, default=90, help="Of kills: how long the load lasts.")
     parser.add_argument("--events", type=int, default=20_000, help="Of ingest: how many events a load has.")
     parser.add_argument("--retries", type=int, default=1_000_000, help="Of retries: how many wait.")
     parser.add_argument("--due", type=int, default=300_000, help="Of retries: how many come back within the run.")
