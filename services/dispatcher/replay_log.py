@@ -18,7 +18,7 @@ from streams.connection import Connection
 from streams.ends import EndOffset
 from streams.features import features_of
 from streams.producer import partition_of
-from streams.reading import started
+from streams.reading import look_at, started
 from streams.records import Delivery, Event, FanOutReceipt, Marker, Replay
 from streams.takeover import Generations
 
@@ -60,8 +60,14 @@ class Times(NamedTuple):
 
 
 @asynccontextmanager
-async def looking(connection: Connection, **options: Any) -> "AsyncIterator[AIOKafkaConsumer[Any, Any]]":
-    """A client to look offsets up with and to read by; one for many look-ups, since each costs its handshakes."""
+async def looking(
+    connection: Connection, *partitions: TopicPartition, **options: Any
+) -> "AsyncIterator[AIOKafkaConsumer[Any, Any]]":
+    """
+    A client to look offsets of these up with, and to read by once they are resumed.
+
+    One for many look-ups: each client costs its handshakes, which take long where they are TLS and SCRAM.
+    """
     consumer = AIOKafkaConsumer(
         **connection.client_options,
         enable_auto_commit=False,
@@ -70,6 +76,7 @@ async def looking(connection: Connection, **options: Any) -> "AsyncIterator[AIOK
         **options,
     )
     async with started(consumer):
+        look_at(consumer, partitions)
         yield consumer
 
 
@@ -170,12 +177,8 @@ class PastEvents:
             "fetch_max_wait_ms": min(_FETCH_MS, features.fetch_wait_ms),
         }
         try:
-            self._events = await self._opened(options)
-            self._decided = await self._opened(options)
-            # Paused: what stands at the beginning is not wanted, and a look-up would wait behind the fetch.
-            for consumer, partition in ((self._events, self._partition), (self._decided, self._receipts_at)):
-                consumer.assign([partition])
-                consumer.pause(partition)
+            self._events = await self._opened(self._partition, options)
+            self._decided = await self._opened(self._receipts_at, options)
             if isinstance(self._asked, Times):
                 self._span = await span_of(self._connection, self._events, self._partition, self._asked)
                 self._fetched_to = self._span.start
@@ -218,8 +221,8 @@ class PastEvents:
             self._receipts = {offset: each for offset, each in self._receipts.items() if offset > first.offset}
         return first._replace(receipt=receipt)
 
-    async def _opened(self, options: dict[str, int]) -> "AIOKafkaConsumer[Any, Any]":
-        return await self._stack.enter_async_context(looking(self._connection, **options))
+    async def _opened(self, partition: TopicPartition, options: dict[str, int]) -> "AIOKafkaConsumer[Any, Any]":
+        return await self._stack.enter_async_context(looking(self._connection, partition, **options))
 
     async def _begin(self, consumer: "AIOKafkaConsumer[Any, Any]", partition: TopicPartition, start: int) -> None:
         beginning = (await consumer.beginning_offsets([partition]))[partition]

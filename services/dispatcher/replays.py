@@ -178,12 +178,10 @@ class ReplayAgent:
         """Progress of one that nobody has begun, as far as we know: a predecessor may have, a moment ago."""
         events = events_partition(self._connection, asked.app, self._partitions.by_app)
         since_ms = asked.created_at_ms - CLOCKS_DIFFER_MS
-        async with looking(self._connection) as consumer:
+        places = self._places_of(asked.integration)
+        async with looking(self._connection, events, *places) as consumer:
             span = await span_of(self._connection, consumer, events, Times(asked.from_ms, asked.until_ms))
-            since = [
-                await offset_at(self._connection, consumer, place, since_ms)
-                for place in self._places_of(asked.integration)
-            ]
+            since = [await offset_at(self._connection, consumer, place, since_ms) for place in places]
         deliveries_from, results_from, quarantine_from = since
         return msgspec.structs.replace(
             asked,
