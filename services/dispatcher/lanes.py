@@ -32,7 +32,7 @@ from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.alarm import Alarm
 from streams.engine.processor import Assignment, Batch
-from streams.quarantine import Quarantine
+from streams.quarantine import Quarantine, was_put_back
 from streams.records import Delivery, LaneRow, Marker
 from streams.takeover import Ends
 from streams.topics import Partitions
@@ -377,7 +377,7 @@ class Lanes:
         partition, offset = line.partition, record.offset
         found = self._recorded.find(partition, offset, delivery.delivery_id)
         handed = self._recorded.handed(partition, offset)
-        if found is None and handed is None:
+        if found is None and handed is None and not was_put_back(record):
             if self._recorded.is_late(partition, offset, delivery, before):
                 log.warning("delivery.set_aside", delivery=delivery.delivery_id, why="appended by a frozen predecessor")
                 return False
