@@ -10,7 +10,7 @@ from there (`line.py`, `catch_up.py`). So neither memory nor the committed posit
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from services.dispatcher.alarms import Alarms
 from services.dispatcher.catch_up import CatchUp
 from services.dispatcher.handed import HandedOver
 from services.dispatcher.lane import ONE_AT_A_TIME, Entry, Found, key_of
@@ -25,12 +26,13 @@ from services.dispatcher.line import Line, Reason, share_of
 from services.dispatcher.pacing import Pacing
 from services.dispatcher.queues import Queue
 from services.dispatcher.recorded import Recorded
+from services.dispatcher.retried import Retried
 from services.dispatcher.rows import Rows
 from services.dispatcher.runs import Deliverer, RetryTopics, Runs
+from services.dispatcher.saving import Saving
 from services.dispatcher.standing import RETENTION_MARGIN_MS
 from streams import codec, takeover, topics
 from streams.connection import Connection
-from streams.engine.alarm import Alarm
 from streams.engine.processor import Assignment, Batch
 from streams.quarantine import Quarantine, was_put_back
 from streams.records import Delivery, LaneRow, Marker
@@ -60,10 +62,6 @@ EXPIRE_EVERY_S: Final = 5.0
 
 #: Retry records are looked for from so long before the attempt that they follow.
 CLOCKS_DIFFER_MS: Final = 2_000
-
-#: How long (delivery, attempt)s of retries are remembered: a record written twice comes back twice at the same time.
-REMEMBER_RETRIES_S: Final = 120.0
-REMEMBER_RETRIES: Final = 100_000
 
 
 class Lanes:
@@ -110,6 +108,9 @@ class Lanes:
             connection.topic(topics.REPLAYS),
         )
         self._catch_up = CatchUp(connection, self._deliveries, self)
+        self._saving = Saving(
+            self._rows, self._recorded, self._results, self._ends, on_saved=self._has_saved, on_dead=self._is_dead
+        )
         self._runs = Runs(
             producer=producer, results=self._results, ends=self._ends, deliverer=deliverer, retries=retries,
             quarantine=quarantine, handed=self._handed, now_ms=now_ms, on_fatal=on_fatal, may_start=may_start,
@@ -126,11 +127,9 @@ class Lanes:
         self._taken: dict[int, deque[tuple[int, tuple[int, int]]]] = {}
         #: Partitions of which a batch is in hand; their lines stay as they are, detached or not.
         self._processing: set[int] = set()
-        self._retried: dict[tuple[str, int], tuple[int, float]] = {}
-        #: By partition: rings when attempts of several integrations fail for faults of ours, until the process ends.
-        self._alarms: dict[int, Alarm] = {}
+        self._retried = Retried()
+        self._alarms = Alarms()
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._saving: dict[str, asyncio.Task[None]] = {}
         self._ticking: asyncio.Task[None] | None = None
 
     # -- takeover --------------------------------------------------------------------------------------------
@@ -155,7 +154,7 @@ class Lanes:
             if found := self._recorded.hold(assignment.floors):
                 log.info("takeover.found", results=found)
             lines = self._lines_of(rows)
-            await self._rows.adopt((line.partition, self._row(line, busy=line.is_busy)) for line in lines)
+            await self._rows.adopt((line.partition, self._saving.row(line, busy=line.is_busy)) for line in lines)
         except KafkaError as error:
             if not error.retriable:
                 self._on_fatal(error)
@@ -172,7 +171,7 @@ class Lanes:
         self._handed.start(places, {target: end + 1 for target, end in marked.items()})
         self._live = dict(assignment.starts)
         self._taken.clear()
-        self._retried = {key: (offset, time.monotonic()) for key, offset in self._recorded.retried.items()}
+        self._retried.begin(self._recorded.retried, time.monotonic())
         self._lines = {line.integration: line for line in lines}
         self._detached = {p: {} for p in assignment.floors}
         for line in lines:
@@ -231,28 +230,15 @@ class Lanes:
             timer.cancel()
         self._timers.clear()
         lines, self._lines, self._detached = list(self._lines.values()), {}, {}
-        saving = [*self._saving.values()]
-        saving += [asyncio.create_task(self._last_save(line)) for line in lines if line.is_detached]
+        self._saving.leave(lines)
         await self._runs.hand_over(timeout_s)
-        if saving:
-            _, late = await asyncio.wait(saving, timeout=timeout_s)
-            for task in (*late, *self._saving.values()):
-                task.cancel()
+        await self._saving.left(timeout_s)
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
             self._ticking = None
         await self._catch_up.stop()
         await self._handed.stop()
-
-    async def _last_save(self, line: Line) -> None:
-        if (before := self._saving.get(line.integration)) is not None:
-            await asyncio.wait((before,))
-        if line.is_dirty or line.is_busy:
-            try:
-                await self._save(line, busy=False)
-            except KafkaError as error:
-                log.warning("row.unsaved", integration=line.integration, reason=repr(error))
 
     async def finish_leaving(self, timeout_s: float) -> None:
         """Wait for requests that were handed over; for the end of the process."""
@@ -381,20 +367,12 @@ class Lanes:
             if self._recorded.is_late(partition, offset, delivery, before):
                 log.warning("delivery.set_aside", delivery=delivery.delivery_id, why="appended by a frozen predecessor")
                 return False
-            if self._is_repeated(delivery, offset):
+            if self._retried.is_repeated(delivery, offset, time.monotonic()):
                 return False
         size = len(record.value or b"")
         entry = Entry(offset, record.timestamp, key=key_of(delivery), delivery=delivery, size=size, batch=batch)
         entry.taken_s = time.monotonic()
         return line.put(entry, found, handed)
-
-    def _is_repeated(self, delivery: Delivery, offset: int) -> bool:
-        """Whether this attempt came by already: a retry record that was written again after a crash."""
-        if delivery.attempt == 1:
-            return False
-        key = delivery.delivery_id, delivery.attempt
-        at, _ = self._retried.setdefault(key, (offset, time.monotonic()))
-        return at != offset
 
     # -- lines -----------------------------------------------------------------------------------------------
 
@@ -437,7 +415,7 @@ class Lanes:
         line.marked = self._recorded.marked(line.partition, line.frontier())
         self._detached[line.partition][line.integration.encode()] = line
         log.info("line.detached", integration=line.integration, reason=reason, held=line.held, open=line.lane.opened)
-        self._save_soon(line, busy=True)
+        self._saving.soon(line, busy=True)
         self._catch_up.wake()
 
     async def _tick(self) -> None:
@@ -451,13 +429,13 @@ class Lanes:
                 except Exception:
                     # A bug must not leave every other line without its rows.
                     log.exception("line.review_raised", integration=line.integration)
-            self._forget_retries(now_s)
+            self._retried.forget(now_s)
 
     def _review(self, line: Line, now_s: float) -> None:
         if not line.is_detached:
             self._review_attached(line, now_s)
             return
-        if line.integration in self._saving:
+        if self._saving.is_writing(line):
             return
         live = self._live[line.partition]
         if self._is_behind_again(line, now_s):
@@ -470,12 +448,12 @@ class Lanes:
             and self._deliverer.standing(line.integration) != "hold"
         ):
             line.attach(live)
-            self._save_soon(line, busy=True)
+            self._saving.soon(line, busy=True)
         elif line.is_dirty:
             if now_s - line.saved_s >= max(SAVE_EVERY_S, SAVE_EVERY_OPEN_S * line.lane.opened):
-                self._save_soon(line, busy=line.is_busy)
-        elif line.is_busy and self._floor(line) is None and now_s - line.active_s > IDLE_S:
-            self._save_soon(line, busy=False)
+                self._saving.soon(line, busy=line.is_busy)
+        elif line.is_busy and self._saving.floor(line) is None and now_s - line.active_s > IDLE_S:
+            self._saving.soon(line, busy=False)
         self._expire(line, now_s)
 
     def _review_attached(self, line: Line, now_s: float) -> None:
@@ -525,67 +503,21 @@ class Lanes:
         line.is_detached = line.is_durable = line.is_busy = False
         line.until = None
         log.info("line.attached", integration=line.integration)
-        self._spawn_save(line, self._rows.remove(line.partition, line.integration, line.generation))
-
-    def _forget_retries(self, now_s: float) -> None:
-        while self._retried:
-            key, (_, at_s) = next(iter(self._retried.items()))
-            if now_s - at_s < REMEMBER_RETRIES_S and len(self._retried) <= REMEMBER_RETRIES:
-                return
-            del self._retried[key]
+        self._saving.remove(line)
 
     # -- rows ------------------------------------------------------------------------------------------------
 
-    def _row(self, line: Line, *, busy: bool) -> LaneRow:
-        marked = self._recorded.marked(line.partition, line.frontier(), line.marked)
-        floors = [floor for floor in (self._floor(line),) if floor is not None]
-        if busy:
-            floors.append(self._ends.of(self._results[line.partition]))
-        return line.row(marked, min(floors, default=None))
+    def _has_saved(self, line: Line) -> None:
+        """Its row is on the broker, or gone from there."""
+        if self._lines.get(line.integration) is line:
+            self._runs.start(line)
+            self._catch_up.wake()
 
-    def _floor(self, line: Line) -> int | None:
-        """Where results begin that who takes the line over has to find; None where there are none by now."""
-        floors = (line.floor(), self._recorded.left_floor(line.integration))
-        return min((floor for floor in floors if floor is not None), default=None)
-
-    async def _save(self, line: Line, *, busy: bool) -> None:
-        busy = busy or bool(line.lane.running)
-        if not busy:
-            line.is_busy = False  # from here on: whatever starts now has to say so first
-        line.is_dirty, line.saved_s = False, time.monotonic()
-        passing, line.passing = line.passing, []
-        detached_times = line.detached_times
-        await self._rows.save(line.partition, self._row(line, busy=busy))
-        line.is_durable |= line.detached_times == detached_times
-        line.is_busy = busy
-        for batch, offset in passing:
-            batch.finish(offset)
-
-    def _save_soon(self, line: Line, *, busy: bool) -> None:
-        self._spawn_save(line, self._save(line, busy=busy))
-
-    def _spawn_save(self, line: Line, saving: Coroutine[Any, Any, None]) -> None:
-        async def saved() -> None:
-            try:
-                if before is not None:
-                    await asyncio.wait((before,))
-                await saving
-            except KafkaError as error:
-                log.exception("row.unrecordable", integration=line.integration)
-                self._is_open = False
-                self._runs.close()
-                self._on_fatal(error)
-                return
-            if self._lines.get(line.integration) is line:
-                self._runs.start(line)
-                self._catch_up.wake()
-
-        before = self._saving.get(line.integration)
-        task = asyncio.create_task(saved(), name=f"save {line.integration}")
-        self._saving[line.integration] = task
-        task.add_done_callback(
-            lambda done: self._saving.pop(line.integration) if self._saving.get(line.integration) is done else None
-        )
+    def _is_dead(self, error: KafkaError) -> None:
+        """Nothing can be recorded any more."""
+        self._is_open = False
+        self._runs.close()
+        self._on_fatal(error)
 
     # -- reading again: see `catch_up.Reading` ---------------------------------------------------------------
 
@@ -600,7 +532,7 @@ class Lanes:
 
     def wants(self, line: Line) -> bool:
         """Whether more is to be read for it now."""
-        return line.wants(self._live.get(line.partition, 0)) and self.may_feed(line) and not self._is_stopped(line)
+        return line.wants(self._live.get(line.partition, 0)) and self.may_feed(line) and not self._alarms.stop(line)
 
     def may_feed(self, line: Line) -> bool:
         """Whether it takes more, now that its records have been read."""
@@ -636,7 +568,7 @@ class Lanes:
 
     def next_entry(self, line: Line) -> Entry | None:
         """The next that may start, counted as running."""
-        if not self._is_open or self._lines.get(line.integration) is not line or self._is_stopped(line):
+        if not self._is_open or self._lines.get(line.integration) is not line or self._alarms.stop(line):
             return None
         now_s, is_held = time.monotonic(), self._deliverer.standing(line.integration) == "hold"
         if line.is_detached and line.next_start_s > now_s:
@@ -680,9 +612,9 @@ class Lanes:
     async def make_busy(self, line: Line) -> None:
         """Returns when the line's row says that something may be in flight."""
         while self._is_open and line.is_detached and not line.is_busy:
-            if line.integration not in self._saving:
-                self._save_soon(line, busy=True)
-            await asyncio.wait((self._saving[line.integration],))
+            if not self._saving.is_writing(line):
+                self._saving.soon(line, busy=True)
+            await self._saving.written(line)
 
     def has_ended(self, line: Line, entry: Entry) -> None:
         """It needs no more work."""
@@ -706,42 +638,21 @@ class Lanes:
 
         One integration's stop only its line; those of several stop the partition.
         """
-        alarm = self._alarms.setdefault(line.partition, Alarm(keys=2))
-        was_ringing = alarm.rings or line.alarm.rings
-        line.alarm.raised()
-        alarm.raised(line.integration)
-        if not (alarm.rings or line.alarm.rings):
+        if not self._alarms.raised(line, error):
             return False
-        if not was_ringing:
-            log.critical(
-                "partition.stopped" if alarm.rings else "line.stopped",
-                partition=line.partition,
-                integration=line.integration,
-                raised=type(error).__name__,
-                hint="too many attempts raise to be at fault themselves: nothing more is sent or put aside here until"
-                " this process is started again, with a release that can",
-            )
-        if not alarm.rings and not line.is_detached and self._lines.get(line.integration) is line:
+        is_attached = self._lines.get(line.integration) is line and not line.is_detached
+        if is_attached and not self._alarms.stop_all_of(line.partition):
             self._detach(line, "other")
         return True
 
     def has_passed(self, line: Line) -> None:
         """An attempt did not."""
-        line.alarm.passed()
-        if line.partition in self._alarms:
-            self._alarms[line.partition].passed()
-
-    def _is_stopped(self, line: Line) -> bool:
-        return line.alarm.rings or (line.partition in self._alarms and self._alarms[line.partition].rings)
+        self._alarms.passed(line)
 
     @property
     def stopped(self) -> str | None:
         """Why nothing is sent on some partitions or for some integrations any more; None where all is well."""
-        partitions = sorted(partition for partition, alarm in self._alarms.items() if alarm.rings)
-        lines = sorted(line.integration for line in self._lines.values() if line.alarm.rings)
-        if not partitions and not lines:
-            return None
-        return f"too many attempts raise, so nothing is sent on partitions {partitions}, for integrations {lines}"
+        return self._alarms.said(self._lines.values())
 
     def has_stopped(self, line: Line) -> None:
         """A run of the line found nothing more to start."""
