@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.asides import Aside, Asides
+from services.cli.asking import agreed
 from services.cli.errors import Failed, WrongUsage
 from services.cli.log_access import (
     LogOptions,
@@ -153,8 +154,9 @@ def put_back(
         if code is None
         else there.those(code=code, topic=topic, only_left=not again)
     )
-    if code is not None and chosen:
-        _agreed(len(chosen), yes=yes)
+    if code is not None and chosen and not yes:
+        many = f"{len(chosen)} records"
+        agreed(f"Put {many} back?", would=f"{many} would be put back", not_done="nothing was put back")
     done, refused = ask_log(connection, _put_all_back(connection, chosen, again=again)) if chosen else ([], {})
     if as_json:
         put = [{"id": each.quarantine_offset, "partition": each.partition, "offset": each.offset} for each in done]
@@ -174,21 +176,6 @@ def _one(there: Asides, id_: int) -> Aside:
     if found is None:
         raise Failed(f"nothing in quarantine has the id {id_}: `tenterhook quarantine list` shows what is there")
     return found
-
-
-def _agreed(count: int, *, yes: bool) -> None:
-    """
-    Ask before all of a kind are put back.
-
-    Raises:
-        Failed: the answer is no, or nobody is there to ask.
-    """
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise Failed(f"{count} records would be put back: repeat it with --yes")
-    if input(f"Put {count} records back? [y/N] ").strip().lower() not in {"y", "yes"}:
-        raise Failed("nothing was put back")
 
 
 # -- the log -------------------------------------------------------------------------------------------------

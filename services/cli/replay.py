@@ -14,6 +14,7 @@ from rich.text import Text
 
 from services.admin.replays import replay_json
 from services.cli.access import Access, InstallationOptions, installation_access
+from services.cli.asking import says_yes
 from services.cli.errors import Failed, WrongUsage
 from services.cli.http import Waiting, admin_client, ask
 from services.cli.integrations.shared import one
@@ -191,7 +192,7 @@ def _follow(http: Waiting, path: str, replay: dict[str, Any], *, quiet: bool) ->
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             print(f"{replay['id']} goes on: `tenterhook replay cancel {replay['id']}` ends it", file=sys.stderr)
-        elif input(f"Cancel {replay['id']}? [y/N] ").strip().lower() in {"y", "yes"}:
+        elif says_yes(f"Cancel {replay['id']}?"):
             cancelled: dict[str, Any] = ask(http, "POST", f"{path}/cancel")
             return cancelled
     return latest[0]
