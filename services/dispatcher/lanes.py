@@ -4,7 +4,8 @@ The lanes agent: deliveries, in line per integration, become attempts and their 
 One line an integration; no line waits for another. A delivery is finished when its result is on the broker, and,
 where the ordering keeps a line, only then does the next one start. A line that is paused, behind, or blocked by a
 delivery that waits in its place is detached: a row on the log says how far it is, and its deliveries are read again
-from there (`line.py`, `catch_up.py`). So neither memory nor the committed position depends on any one endpoint.
+from there (`line.py`, `detaching.py`, `saving.py`, `catch_up.py`). So neither memory nor the committed position depends
+on any one endpoint.
 """
 
 import asyncio
@@ -20,9 +21,10 @@ from aiokafka.errors import KafkaError
 
 from services.dispatcher.alarms import Alarms
 from services.dispatcher.catch_up import CatchUp
+from services.dispatcher.detaching import BLOCKED_MS, Detaching
 from services.dispatcher.handed import HandedOver
 from services.dispatcher.lane import ONE_AT_A_TIME, Entry, Found, key_of
-from services.dispatcher.line import Line, Reason, share_of
+from services.dispatcher.line import Line
 from services.dispatcher.pacing import Pacing
 from services.dispatcher.queues import Queue
 from services.dispatcher.recorded import Recorded
@@ -30,7 +32,6 @@ from services.dispatcher.retried import Retried
 from services.dispatcher.rows import Rows
 from services.dispatcher.runs import Deliverer, RetryTopics, Runs
 from services.dispatcher.saving import Saving
-from services.dispatcher.standing import RETENTION_MARGIN_MS
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch
@@ -43,22 +44,6 @@ log = structlog.get_logger("dispatcher.lanes")
 
 #: How often lines are looked at: rows that are behind, lines that are caught up, heads that have waited.
 TICK_S: Final = 0.25
-
-#: A row is written at most so often; a large one more seldom, by its open deliveries.
-SAVE_EVERY_S: Final = 1.0
-SAVE_EVERY_OPEN_S: Final = 0.001
-
-#: A row says that nothing is in flight when that has been so for this long: each way costs a write.
-IDLE_S: Final = 2.0
-
-#: A delivery that fails and is due later than this does not hold the committed position back.
-BLOCKED_MS: Final = 2_000
-
-#: Nor does one that has waited for its turn for so long.
-BEHIND_S: Final = 10.0
-
-#: How often a line is looked through for what is about to fall out of the log: `RETENTION_MARGIN_MS` is far longer.
-EXPIRE_EVERY_S: Final = 5.0
 
 #: Retry records are looked for from so long before the attempt that they follow.
 CLOCKS_DIFFER_MS: Final = 2_000
@@ -116,17 +101,17 @@ class Lanes:
             quarantine=quarantine, handed=self._handed, now_ms=now_ms, on_fatal=on_fatal, may_start=may_start,
             owner=self, catch_up=self._catch_up,
         )  # fmt: skip
+        self._lines: dict[str, Line] = {}
+        self._detaching = Detaching(
+            self._lines, deliverer=deliverer, recorded=self._recorded, saving=self._saving, catch_up=self._catch_up,
+            runs=self._runs, now_ms=now_ms,
+        )  # fmt: skip
         self._is_open = False
         #: The takeover under way or done; None after partitions were given up.
         self._taking: object | None = None
         self._generation = 0
-        self._lines: dict[str, Line] = {}
-        self._detached: dict[int, dict[bytes, Line]] = {}
-        self._live: dict[int, int] = {}
         #: By partition: from which offset on deliveries were taken when its results ended where (`Recorded.ends`).
         self._taken: dict[int, deque[tuple[int, tuple[int, int]]]] = {}
-        #: Partitions of which a batch is in hand; their lines stay as they are, detached or not.
-        self._processing: set[int] = set()
         self._retried = Retried()
         self._alarms = Alarms()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -169,13 +154,11 @@ class Lanes:
             if entry.until_ms is not None
         }
         self._handed.start(places, {target: end + 1 for target, end in marked.items()})
-        self._live = dict(assignment.starts)
+        self._detaching.begin(assignment.starts, lines)
         self._taken.clear()
         self._retried.begin(self._recorded.retried, time.monotonic())
-        self._lines = {line.integration: line for line in lines}
-        self._detached = {p: {} for p in assignment.floors}
-        for line in lines:
-            self._detached[line.partition][line.integration.encode()] = line
+        self._lines.clear()
+        self._lines.update((line.integration, line) for line in lines)
         self._is_open = True
         self._runs.open(assignment.generation)
         self._ticking = asyncio.create_task(self._tick(), name="look at lines")
@@ -213,7 +196,7 @@ class Lanes:
         taken = self._taken.get(partition)
         while taken is not None and len(taken) > 1 and taken[1][0] <= committable:
             taken.popleft()
-        if taken and committable < self._live.get(partition, 0):
+        if taken and committable < self._detaching.live.get(partition, 0):
             ends = taken[0][1]
         else:
             ends = self._recorded.ends(partition, self._ends.of(self._results[partition]))
@@ -229,7 +212,9 @@ class Lanes:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        lines, self._lines, self._detached = list(self._lines.values()), {}, {}
+        lines = list(self._lines.values())
+        self._lines.clear()
+        self._detaching.detached = {}
         self._saving.leave(lines)
         await self._runs.hand_over(timeout_s)
         await self._saving.left(timeout_s)
@@ -252,12 +237,12 @@ class Lanes:
     @property
     def detached_lines(self) -> int:
         """Integrations whose deliveries wait on the log."""
-        return sum(map(len, self._detached.values()))
+        return self._detaching.count
 
     @property
     def partitions(self) -> AbstractSet[int]:
         """Those that are ours."""
-        return self._live.keys() if self._is_open else frozenset()
+        return self._detaching.live.keys() if self._is_open else frozenset()
 
     def queues(self) -> Iterator[Queue]:
         """Each line as it stands."""
@@ -280,9 +265,9 @@ class Lanes:
         if not taken or taken[-1][1] != ends:
             taken.append((batch.records[0].offset, ends))
         self._recorded.passed(batch.partition, batch.records[-1].offset)
-        self._processing.add(batch.partition)
+        self._detaching.processing.add(batch.partition)
         try:
-            detached = self._detached.get(batch.partition, {})
+            detached = self._detaching.detached.get(batch.partition, {})
             passed: list[tuple[ConsumerRecord[Any, Any], Line]] = []
             due: list[tuple[ConsumerRecord[Any, Any], Delivery]] = []
             for record in batch.unfinished():
@@ -299,7 +284,7 @@ class Lanes:
             if self._is_open and batch.generation == self._generation:
                 self._take(batch, passed, due)
         finally:
-            self._processing.discard(batch.partition)
+            self._detaching.processing.discard(batch.partition)
 
     def _take(
         self,
@@ -323,9 +308,9 @@ class Lanes:
                 lines[line.integration] = touched[line.integration] = line
             else:
                 batch.finish(record.offset)
-        self._live[batch.partition] = batch.records[-1].offset + 1
+        self._detaching.live[batch.partition] = batch.records[-1].offset + 1
         for line in touched.values():
-            self._look_at(line)
+            self._detaching.look_at(line)
         if passed:
             self._catch_up.wake()
 
@@ -380,132 +365,15 @@ class Lanes:
         """Its configuration or state has changed."""
         line = self._lines.get(integration)
         if line is not None and self._is_open:
-            self._look_at(line)
+            self._detaching.look_at(line)
             self._catch_up.wake()
-
-    def _look_at(self, line: Line) -> None:
-        """Start what may start; detach the line where it may not, or has too much."""
-        if self._deliverer.standing(line.integration) == "hold":
-            self._hold(line)
-            return
-        self._runs.start(line)
-        if line.is_detached:
-            if line.until is not None and line.is_over_bound:
-                self._detach(line, "behind")
-            return
-        due_at_ms = line.lane.next_due_ms
-        if due_at_ms is not None and due_at_ms - self._now_ms() > BLOCKED_MS:
-            self._detach(line, "blocked")
-        elif line.is_over_bound:
-            self._detach(line, "behind")
-
-    def _hold(self, line: Line) -> None:
-        if not line.is_detached:
-            if line.lane.queued or line.lane.is_waiting:
-                self._detach(line, "paused")
-        elif line.until is not None:
-            self._detach(line, "paused")
-        else:
-            line.unload()
-            line.is_dirty |= line.reason != "paused"
-            line.reason = "paused"
-
-    def _detach(self, line: Line, reason: Reason) -> None:
-        line.detach(reason, self._live[line.partition])
-        line.marked = self._recorded.marked(line.partition, line.frontier())
-        self._detached[line.partition][line.integration.encode()] = line
-        log.info("line.detached", integration=line.integration, reason=reason, held=line.held, open=line.lane.opened)
-        self._saving.soon(line, busy=True)
-        self._catch_up.wake()
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            now_s, share = time.monotonic(), share_of(self.detached_lines)
-            for line in list(self._lines.values()):
-                line.ahead_bytes = share
-                try:
-                    self._review(line, now_s)
-                except Exception:
-                    # A bug must not leave every other line without its rows.
-                    log.exception("line.review_raised", integration=line.integration)
+            now_s = time.monotonic()
+            self._detaching.review(now_s)
             self._retried.forget(now_s)
-
-    def _review(self, line: Line, now_s: float) -> None:
-        if not line.is_detached:
-            self._review_attached(line, now_s)
-            return
-        if self._saving.is_writing(line):
-            return
-        live = self._live[line.partition]
-        if self._is_behind_again(line, now_s):
-            self._detach(line, "behind")
-        elif line.is_done(live):
-            self._attach(line)
-        elif (
-            line.partition not in self._processing
-            and line.is_caught_up(live)
-            and self._deliverer.standing(line.integration) != "hold"
-        ):
-            line.attach(live)
-            self._saving.soon(line, busy=True)
-        elif line.is_dirty:
-            if now_s - line.saved_s >= max(SAVE_EVERY_S, SAVE_EVERY_OPEN_S * line.lane.opened):
-                self._saving.soon(line, busy=line.is_busy)
-        elif line.is_busy and self._saving.floor(line) is None and now_s - line.active_s > IDLE_S:
-            self._saving.soon(line, busy=False)
-        self._expire(line, now_s)
-
-    def _review_attached(self, line: Line, now_s: float) -> None:
-        since_s = line.lane.waits_since_s()
-        if line.lane.is_empty:
-            self._lines.pop(line.integration, None)
-        elif since_s is not None and now_s - since_s > BEHIND_S and line.partition not in self._processing:
-            self._detach(line, "behind")
-
-    def _is_behind_again(self, line: Line, now_s: float) -> bool:
-        """
-        Whether it has fallen behind on its way back.
-
-        What came since would hold the committed position, and with it the room of its partition, for as long as its
-        endpoint takes for all that stands before.
-        """
-        if line.until is None or line.partition in self._processing:
-            return False
-        since_s = line.lane.tracked_since_s()
-        return since_s is not None and now_s - since_s > BEHIND_S
-
-    def _expire(self, line: Line, now_s: float) -> None:
-        """What is about to fall out of the log is recorded before it goes, whether or not the line is held."""
-        if now_s - line.expired_s < EXPIRE_EVERY_S:
-            return
-        line.expired_s = now_s
-        kept_ms = topics.DELIVERIES.retention_ms or 0
-        before_ms = self._now_ms() - kept_ms + RETENTION_MARGIN_MS
-        since_ms = line.oldest_at_ms()
-        is_expiring = since_ms is not None and since_ms < before_ms
-        if is_expiring and not line.expires_before_ms:
-            log.error(
-                "deliveries.expire",
-                integration=line.integration,
-                held=line.held,
-                since_ms=since_ms,
-                hint="they are recorded as discarded; activate the integration, or have more retention",
-            )
-        line.expires_before_ms = before_ms if is_expiring else 0
-        if is_expiring:
-            self._catch_up.wake()
-            self._runs.start(line)
-
-    def _attach(self, line: Line) -> None:
-        """Everything below `until` has ended: the row goes, and the line is as any other."""
-        self._detached[line.partition].pop(line.integration.encode(), None)
-        line.is_detached = line.is_durable = line.is_busy = False
-        line.until = None
-        log.info("line.attached", integration=line.integration)
-        self._saving.remove(line)
-
-    # -- rows ------------------------------------------------------------------------------------------------
 
     def _has_saved(self, line: Line) -> None:
         """Its row is on the broker, or gone from there."""
@@ -524,15 +392,15 @@ class Lanes:
     @property
     def detached(self) -> Mapping[int, Mapping[bytes, Line]]:
         """Detached lines, by partition and by the key of their records."""
-        return self._detached
+        return self._detaching.detached
 
     def live(self, partition: int) -> int:
         """The first offset that has not come by."""
-        return self._live.get(partition, 0)
+        return self._detaching.live.get(partition, 0)
 
     def wants(self, line: Line) -> bool:
         """Whether more is to be read for it now."""
-        return line.wants(self._live.get(line.partition, 0)) and self.may_feed(line) and not self._alarms.stop(line)
+        return line.wants(self.live(line.partition)) and self.may_feed(line) and not self._alarms.stop(line)
 
     def may_feed(self, line: Line) -> bool:
         """Whether it takes more, now that its records have been read."""
@@ -593,7 +461,7 @@ class Lanes:
         else:
             is_single = self._deliverer.pace(line.integration).ordering in ONE_AT_A_TIME
             line.next_start_s = self._pacing.next_start_s(line.next_start_s, now_s, is_single=is_single)
-            if line.wants(self._live[line.partition]):
+            if line.wants(self.live(line.partition)):
                 self._catch_up.wake()
 
     def _start_at(self, line: Line, after_s: float) -> None:
@@ -630,7 +498,7 @@ class Lanes:
         line.is_dirty = True
         is_long = found.due_at_ms - self._now_ms() > BLOCKED_MS
         if self._lines.get(line.integration) is line and not line.is_detached and is_long:
-            self._detach(line, "blocked")
+            self._detaching.detach(line, "blocked")
 
     def has_raised(self, line: Line, error: Exception) -> bool:
         """
@@ -642,7 +510,7 @@ class Lanes:
             return False
         is_attached = self._lines.get(line.integration) is line and not line.is_detached
         if is_attached and not self._alarms.stop_all_of(line.partition):
-            self._detach(line, "other")
+            self._detaching.detach(line, "other")
         return True
 
     def has_passed(self, line: Line) -> None:
@@ -659,4 +527,4 @@ class Lanes:
         if line.lane.is_empty and not line.is_detached and self._lines.get(line.integration) is line:
             del self._lines[line.integration]
         elif self._is_open and self._deliverer.standing(line.integration) == "hold":
-            self._hold(line)
+            self._detaching.hold(line)
