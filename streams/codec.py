@@ -71,6 +71,7 @@ _STRUCTS: Final[dict[str, type[Record]]] = {
     "breaker_row": records.BreakerRow,
     "audit_record": records.AuditRecord,
     "quarantined": records.Quarantined,
+    "put_back": records.PutBack,
     "marker": records.Marker,
     "hand_over": records.HandOver,
     "lane_row": records.LaneRow,

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from streams import codec
 from streams.connection import Connection
 from streams.records import Header, Quarantined
-from streams.topics import QUARANTINE
+from streams.topics import PUT_BACK_HEADER, QUARANTINE
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +22,15 @@ PUT_ASIDE: Final[Counter[str]] = Counter()
 #: For people: a sentence or two. A reason made from an exception could be of any length.
 _MAX_REASON_CHARS: Final = 1_000
 _PAUSE_S: Final = 0.5
+
+
+def was_put_back(record: "ConsumerRecord[Any, Any]") -> bool:
+    """
+    Whether it was in quarantine and somebody has put it back.
+
+    As many owners as may have come since it was made, and whatever came by under its name: it is to be worked on.
+    """
+    return any(name == PUT_BACK_HEADER for name, _ in record.headers)
 
 
 class Quarantine:

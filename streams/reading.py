@@ -1,11 +1,11 @@
 """A consumer without a group, for the time of a block, closed whatever ends it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 #: How long a start that is not wanted any more may take, before it is cut off.
 _LATE_S: Final = 5.0
@@ -24,6 +24,18 @@ async def started(consumer: "AIOKafkaConsumer[Any, Any]") -> "AsyncIterator[AIOK
         yield consumer
     finally:
         await asyncio.shield(_stopped(consumer, starting))
+
+
+def look_at(consumer: "AIOKafkaConsumer[Any, Any]", partitions: Iterable[TopicPartition]) -> None:
+    """
+    Let it know of the partitions, and fetch nothing of them, before it is asked where they begin and end.
+
+    aiokafka waits for 100 ms where it is asked about a topic that it has not heard of, and again for each. What it
+    fetched unasked would come from the wrong place, and a question would wait behind it.
+    """
+    wanted = list(partitions)
+    consumer.assign(wanted)
+    consumer.pause(*wanted)
 
 
 async def _stopped(consumer: "AIOKafkaConsumer[Any, Any]", starting: "asyncio.Future[None]") -> None:

@@ -308,6 +308,15 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
+class PutBack(msgspec.Struct, frozen=True, kw_only=True):
+    quarantine_offset: int
+    topic: str
+    partition: int
+    offset: int
+    by: str
+    at_ms: int
+
+
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
     source_topic: str
     source_partition: int
@@ -395,6 +404,7 @@ Record = (
     | BreakerRow
     | AuditRecord
     | Quarantined
+    | PutBack
     | Marker
     | HandOver
     | LaneRow

@@ -66,8 +66,19 @@ class Partitions:
 #: the default of 1 GiB a takeover would read days of rows that have been replaced long since.
 SMALL_SEGMENT_BYTES: Final = 1_048_576
 
+#: Record header of what was in quarantine and was put back: `streams.quarantine.was_put_back`.
+PUT_BACK_HEADER: Final = "tenterhook-quarantine"
+_PUT_BACK: Final = (PUT_BACK_HEADER, "Of one that was put back from quarantine: its offset there.")
+
 EVENTS: Final = Topic(
-    "events", "app", "delete", 7 * DAY_MS, "app", what="accepted events, the log of record", values=("event",)
+    "events",
+    "app",
+    "delete",
+    7 * DAY_MS,
+    "app",
+    what="accepted events, the log of record",
+    values=("event",),
+    headers=(_PUT_BACK,),
 )
 FAN_OUT: Final = Topic(
     "fan-out",
@@ -92,6 +103,7 @@ DELIVERIES: Final = Topic(
             "tenterhook-retry",
             "Of one that was put back for its next attempt: line/partition/offset/generation of what waited.",
         ),
+        _PUT_BACK,
     ),
 )
 RESULTS: Final = Topic(
@@ -142,7 +154,7 @@ QUARANTINE: Final = Topic(
     30 * DAY_MS,
     "one",
     what="records no code could read or finish, as they were, with the reason",
-    values=("quarantined",),
+    values=("quarantined", "put_back"),
 )
 
 #: Jitter of a retry is a slot: slot s of a retry topic waits exactly so many tenths of the topic's delay. With a random
@@ -162,6 +174,7 @@ RETRIES: Final = tuple(
         "slot",
         what=f"waits for its next attempt, {delay_s} s times 0.8, 0.9, 1.0, 1.1 or 1.2 by partition",
         values=("delivery",),
+        headers=(_PUT_BACK,),
     )
     for delay_s in RETRY_DELAYS_S
 )

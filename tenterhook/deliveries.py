@@ -137,9 +137,10 @@ class Replays:
         body = _range(since, until, types, event_ids, rate)
         return await self._admin().get(Replay, "POST", f"{path_of(self._app, integration)}/replay", json=body)
 
-    def list(self, integration: str) -> AsyncIterator[Replay]:
-        """Those to one integration, newest first."""
-        return self._admin().each(Replay, f"{path_of(self._app, integration)}/replays", {})
+    def list(self, integration: str | None = None) -> AsyncIterator[Replay]:
+        """Those to one integration, or to all of the app, newest first."""
+        of = f"/v1/apps/{quote(self._app, safe='')}" if integration is None else path_of(self._app, integration)
+        return self._admin().each(Replay, f"{of}/replays", {})
 
     async def get(self, integration: str, replay: str) -> Replay:
         """How far one is."""

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from services.admin.config_log import unavailable
 from streams import codec
 from streams.connection import Connection
-from streams.reading import started
+from streams.reading import look_at, started
 from streams.records import Delivery, Result
 from streams.topics import DELIVERIES
 
@@ -35,6 +35,7 @@ async def kept_deliveries(connection: Connection, results: Iterable[Result]) -> 
     )
     try:
         async with started(consumer):
+            look_at(consumer, wanted)
             async with asyncio.timeout(PATIENCE_S):
                 beginnings = await consumer.beginning_offsets(list(wanted))
             for each in results:

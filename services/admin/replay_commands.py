@@ -153,6 +153,10 @@ class ReplayCommands:
         self._commands.get(place.app, place.profile, place.integration)
         return [_json(each) for each in reversed(self._log.replays.all()) if each.integration == place.integration]
 
+    def listed_of_app(self, app: str) -> list[dict[str, Any]]:
+        """Replays of all the app's integrations, newest first; also of those that are deleted by now."""
+        return [_json(each) for each in reversed(self._log.replays.all()) if each.app == app]
+
     def _asked(self, place: Place, body: Any, replay: str, caller: Caller) -> Replay:
         config = self._commands.get(place.app, place.profile, place.integration)
         return asked(body, config, replay=replay, who=caller.name, now_ms=self._now_ms())

@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.access import AdminOptions, admin_access
+from services.cli.asking import agreed
 from services.cli.delivery_rows import Rows, Wanted
-from services.cli.errors import Failed, WrongUsage
+from services.cli.errors import WrongUsage
 from services.cli.http import admin_client
 from services.cli.log_access import (
     LogOptions,
@@ -169,12 +170,9 @@ def _agreed(count: int, *, yes: bool) -> None:
     Raises:
         Failed: the answer is no, or nobody is there to ask.
     """
-    if count <= ASK_ABOVE or yes:
-        return
-    if not sys.stdin.isatty():
-        raise Failed(f"more than {ASK_ABOVE} deliveries would be sent again: repeat it with --yes")
-    if input(f"Send more than {ASK_ABOVE} deliveries again? [y/N] ").strip().lower() not in {"y", "yes"}:
-        raise Failed("nothing was sent")
+    if count > ASK_ABOVE and not yes:
+        many = f"more than {ASK_ABOVE} deliveries"
+        agreed(f"Send {many} again?", would=f"{many} would be sent again", not_done="nothing was sent")
 
 
 async def _each_again(deliveries: Deliveries, ids: tuple[str, ...], *, quiet: bool) -> _Done:

@@ -25,6 +25,7 @@ from services.runtime.times import read_ms
 from streams import takeover
 from streams.connection import BrokerAway, Connection, brokers_at
 from streams.features import features_of
+from streams.reading import look_at
 from streams.security import SecurityUnusable
 from streams.topics import Topic
 
@@ -157,6 +158,7 @@ async def spans_of(
 ) -> Spans:
     """Where each begins and ends now."""
     wanted = list(partitions)
+    look_at(consumer, wanted)
     async with asyncio.timeout(_PATIENCE_S):
         beginnings = await consumer.beginning_offsets(wanted)
         ends = await consumer.end_offsets(wanted)

@@ -5,6 +5,7 @@ import sys
 import time
 from dataclasses import replace
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 from cyclopts import App, Parameter
 from rich.console import Console
@@ -12,27 +13,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from services.admin.replays import replay_json
-from services.cli.access import Access, InstallationOptions, installation_access
+from services.cli.access import Access, AdminOptions, InstallationOptions, admin_access, installation_access
+from services.cli.asking import says_yes
 from services.cli.errors import Failed, WrongUsage
-from services.cli.http import Waiting, admin_client, ask
+from services.cli.http import Waiting, admin_client, ask, listed
 from services.cli.integrations.shared import one
-from services.cli.log_access import (
-    LogOptions,
-    ask_log,
-    log_connection,
-    partitions_of,
-    progress_bar,
-    read,
-    reading,
-    spans_of,
-    time_ms,
-)
+from services.cli.log_access import time_ms
 from services.cli.tables import print_table
-from services.dispatcher.replaying import share_done
-from streams import topics
-from streams.connection import Connection
-from streams.replays import RUNNING, Replays
+from streams.replays import RUNNING
 
 app = App(name="replay")
 
@@ -106,8 +94,7 @@ def start(
 @app.command
 def cancel(
     *ids: str,
-    access: InstallationOptions | None = None,
-    log: LogOptions | None = None,
+    access: AdminOptions | None = None,
     as_json: AsJson = False,
 ) -> int:
     """
@@ -117,24 +104,21 @@ def cancel(
 
     Args:
         ids: Of replays, rpl_...
-        access: Which admin API.
-        log: Which log: it tells whose replays they are.
+        access: Which app, on which admin API.
         as_json: Print each as a line of JSON.
     """
     if not ids:
         raise WrongUsage("give the id of a replay, rpl_...; `tenterhook replay list` shows them")
-    admin = installation_access(access or InstallationOptions())
-    connection = log_connection(log or LogOptions())
-    there = ask_log(connection, _all(connection))
+    admin = admin_access(access or AdminOptions())
     has_failed = False
     with admin_client(admin) as http:
+        # Whose they are: a replay is named below its integration.
+        there = {each["id"]: each["integration"] for each in listed(http, _all(admin))}
         for each in ids:
-            found = there.get(each)
-            if found is None:
-                raise Failed(f"there is no replay {each}: `tenterhook replay list` shows them")
-            path = one(Access(admin.url, found.app, admin.credential), found.integration)
+            if each not in there:
+                raise Failed(f"the app {admin.app} has no replay {each}: `tenterhook replay list` shows them")
             try:
-                ask(http, "POST", f"{path}/replays/{each}/cancel")
+                ask(http, "POST", f"{one(admin, there[each])}/replays/{each}/cancel")
             except Failed as failed:
                 print(failed, file=sys.stderr)
                 has_failed = True
@@ -144,18 +128,17 @@ def cancel(
 
 
 @app.command(name="list")
-def list_(*, log: LogOptions | None = None, as_json: AsJson = False) -> None:
+def list_(*, access: AdminOptions | None = None, as_json: AsJson = False) -> None:
     """
-    List replays, the newest last. Those that ended 30 days ago are forgotten.
+    List an app's replays, the newest last. Those that ended 30 days ago are forgotten.
 
     Args:
-        log: Which log.
+        access: Which app, on which admin API.
         as_json: Print them as JSON.
     """
-    connection = log_connection(log or LogOptions())
-    with progress_bar(quiet=as_json) as progress:
-        progress.add_task("Reading the replays", total=None)
-        found = [replay_json(each, share_done(each)) for each in ask_log(connection, _all(connection)).all()]
+    admin = admin_access(access or AdminOptions())
+    with admin_client(admin) as http:
+        found = listed(http, _all(admin))[::-1]
     if as_json:
         print(json.dumps({"items": found}))
         return
@@ -169,14 +152,8 @@ def list_(*, log: LogOptions | None = None, as_json: AsJson = False) -> None:
     print_table(table)
 
 
-async def _all(connection: Connection) -> Replays:
-    """What stands on the topic now."""
-    found = Replays()
-    there = await partitions_of(connection, topics.REPLAYS)
-    async with reading(connection) as consumer:
-        spans = await spans_of(consumer, connection, there[topics.REPLAYS])
-    await read(connection, spans, lambda record: found.apply(record.key, record.value, record.offset))
-    return found
+def _all(admin: Access) -> str:
+    return f"/v1/apps/{quote(admin.app, safe='')}/replays"
 
 
 # -- following one -------------------------------------------------------------------------------------------
@@ -191,7 +168,7 @@ def _follow(http: Waiting, path: str, replay: dict[str, Any], *, quiet: bool) ->
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             print(f"{replay['id']} goes on: `tenterhook replay cancel {replay['id']}` ends it", file=sys.stderr)
-        elif input(f"Cancel {replay['id']}? [y/N] ").strip().lower() in {"y", "yes"}:
+        elif says_yes(f"Cancel {replay['id']}?"):
             cancelled: dict[str, Any] = ask(http, "POST", f"{path}/cancel")
             return cancelled
     return latest[0]

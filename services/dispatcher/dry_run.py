@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from services.dispatcher.guard import url_refusal
 from services.dispatcher.plan import Planned, Prepared, Unplannable, prepare
-from services.dispatcher.replay_log import PastEvents, events_partition, span_of
+from services.dispatcher.replay_log import PastEvents, Times, events_partition
 from services.dispatcher.replaying import Past, delivery_of, takes
 from services.dispatcher.sign import SECRET_BYTES, SECRET_PREFIX
 from services.vault.opened import OpenedSecrets
@@ -97,13 +97,12 @@ async def dry_run(
         KafkaError: the broker does not answer.
     """
     partition = events_partition(connection, replay.app, partitions)
-    span = await span_of(connection, partition, replay.from_ms, replay.until_ms)
     prepared = prepare(config, without_secrets(config), brand, version)
     found = DryRun()
     async with PastEvents(
         connection,
         partition,
-        span,
+        Times(replay.from_ms, replay.until_ms),
         wants=lambda event: takes(replay, config, event),
         since_ms=replay.from_ms,
         patience_s=_PATIENCE_S,

@@ -4,13 +4,14 @@ The lanes agent: deliveries, in line per integration, become attempts and their 
 One line an integration; no line waits for another. A delivery is finished when its result is on the broker, and,
 where the ordering keeps a line, only then does the next one start. A line that is paused, behind, or blocked by a
 delivery that waits in its place is detached: a row on the log says how far it is, and its deliveries are read again
-from there (`line.py`, `catch_up.py`). So neither memory nor the committed position depends on any one endpoint.
+from there (`line.py`, `detaching.py`, `saving.py`, `catch_up.py`). So neither memory nor the committed position depends
+on any one endpoint.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -18,21 +19,23 @@ import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from services.dispatcher.alarms import Alarms
 from services.dispatcher.catch_up import CatchUp
+from services.dispatcher.detaching import BLOCKED_MS, Detaching
 from services.dispatcher.handed import HandedOver
 from services.dispatcher.lane import ONE_AT_A_TIME, Entry, Found, key_of
-from services.dispatcher.line import Line, Reason, share_of
+from services.dispatcher.line import Line
 from services.dispatcher.pacing import Pacing
 from services.dispatcher.queues import Queue
 from services.dispatcher.recorded import Recorded
+from services.dispatcher.retried import Retried
 from services.dispatcher.rows import Rows
 from services.dispatcher.runs import Deliverer, RetryTopics, Runs
-from services.dispatcher.standing import RETENTION_MARGIN_MS
+from services.dispatcher.saving import Saving
 from streams import codec, takeover, topics
 from streams.connection import Connection
-from streams.engine.alarm import Alarm
 from streams.engine.processor import Assignment, Batch
-from streams.quarantine import Quarantine
+from streams.quarantine import Quarantine, was_put_back
 from streams.records import Delivery, LaneRow, Marker
 from streams.takeover import Ends
 from streams.topics import Partitions
@@ -41,35 +44,9 @@ log = structlog.get_logger("dispatcher.lanes")
 
 #: How often lines are looked at: rows that are behind, lines that are caught up, heads that have waited.
 TICK_S: Final = 0.5
-#: Of them, in one go: a thousand at once, with the rows that they write, held everybody else up for 40 ms.
-LOOKED_AT: Final = 20
-
-#: A row is written at most so often; a large one more seldom, by its open deliveries.
-SAVE_EVERY_S: Final = 1.0
-SAVE_EVERY_OPEN_S: Final = 0.001
-#: And so often while fewer deliveries have ended since: who takes the line over finds their results on the log. A
-#: thousand lines with slow endpoints wrote a row for each delivery otherwise.
-SAVE_FEW_S: Final = 10.0
-FEW: Final = 100
-
-#: A row says that nothing is in flight when that has been so for this long: each way costs a write.
-IDLE_S: Final = 2.0
-
-#: A delivery that fails and is due later than this does not hold the committed position back.
-BLOCKED_MS: Final = 2_000
-
-#: Nor does one that has waited for its turn for so long.
-BEHIND_S: Final = 10.0
-
-#: How often a line is looked through for what is about to fall out of the log: `RETENTION_MARGIN_MS` is far longer.
-EXPIRE_EVERY_S: Final = 5.0
 
 #: Retry records are looked for from so long before the attempt that they follow.
 CLOCKS_DIFFER_MS: Final = 2_000
-
-#: How long (delivery, attempt)s of retries are remembered: a record written twice comes back twice at the same time.
-REMEMBER_RETRIES_S: Final = 120.0
-REMEMBER_RETRIES: Final = 100_000
 
 
 class Lanes:
@@ -116,27 +93,28 @@ class Lanes:
             connection.topic(topics.REPLAYS),
         )
         self._catch_up = CatchUp(connection, self._deliveries, self)
+        self._saving = Saving(
+            self._rows, self._recorded, self._results, self._ends, on_saved=self._has_saved, on_dead=self._is_dead
+        )
         self._runs = Runs(
             producer=producer, results=self._results, ends=self._ends, deliverer=deliverer, retries=retries,
             quarantine=quarantine, handed=self._handed, now_ms=now_ms, on_fatal=on_fatal, may_start=may_start,
             owner=self, catch_up=self._catch_up,
         )  # fmt: skip
+        self._lines: dict[str, Line] = {}
+        self._detaching = Detaching(
+            self._lines, deliverer=deliverer, recorded=self._recorded, saving=self._saving, catch_up=self._catch_up,
+            runs=self._runs, now_ms=now_ms,
+        )  # fmt: skip
         self._is_open = False
         #: The takeover under way or done; None after partitions were given up.
         self._taking: object | None = None
         self._generation = 0
-        self._lines: dict[str, Line] = {}
-        self._detached: dict[int, dict[bytes, Line]] = {}
-        self._live: dict[int, int] = {}
         #: By partition: from which offset on deliveries were taken when its results ended where (`Recorded.ends`).
         self._taken: dict[int, deque[tuple[int, tuple[int, int]]]] = {}
-        #: Partitions of which a batch is in hand; their lines stay as they are, detached or not.
-        self._processing: set[int] = set()
-        self._retried: dict[tuple[str, int], tuple[int, float]] = {}
-        #: By partition: rings when attempts of several integrations fail for faults of ours, until the process ends.
-        self._alarms: dict[int, Alarm] = {}
+        self._retried = Retried()
+        self._alarms = Alarms()
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._saving: dict[str, asyncio.Task[None]] = {}
         self._ticking: asyncio.Task[None] | None = None
 
     # -- takeover --------------------------------------------------------------------------------------------
@@ -161,7 +139,7 @@ class Lanes:
             if found := self._recorded.hold(assignment.floors):
                 log.info("takeover.found", results=found)
             lines = self._lines_of(rows)
-            await self._rows.adopt((line.partition, self._row(line, busy=line.is_busy)) for line in lines)
+            await self._rows.adopt((line.partition, self._saving.row(line, busy=line.is_busy)) for line in lines)
         except KafkaError as error:
             if not error.retriable:
                 self._on_fatal(error)
@@ -176,13 +154,11 @@ class Lanes:
             if entry.until_ms is not None
         }
         self._handed.start(places, {target: end + 1 for target, end in marked.items()})
-        self._live = dict(assignment.starts)
+        self._detaching.begin(assignment.starts, lines)
         self._taken.clear()
-        self._retried = {key: (offset, time.monotonic()) for key, offset in self._recorded.retried.items()}
-        self._lines = {line.integration: line for line in lines}
-        self._detached = {p: {} for p in assignment.floors}
-        for line in lines:
-            self._detached[line.partition][line.integration.encode()] = line
+        self._retried.begin(self._recorded.retried, time.monotonic())
+        self._lines.clear()
+        self._lines.update((line.integration, line) for line in lines)
         self._is_open = True
         self._runs.open(assignment.generation)
         self._ticking = asyncio.create_task(self._tick(), name="look at lines")
@@ -220,7 +196,7 @@ class Lanes:
         taken = self._taken.get(partition)
         while taken is not None and len(taken) > 1 and taken[1][0] <= committable:
             taken.popleft()
-        if taken and committable < self._live.get(partition, 0):
+        if taken and committable < self._detaching.live.get(partition, 0):
             ends = taken[0][1]
         else:
             ends = self._recorded.ends(partition, self._ends.of(self._results[partition]))
@@ -236,29 +212,18 @@ class Lanes:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        lines, self._lines, self._detached = list(self._lines.values()), {}, {}
-        saving = [*self._saving.values()]
-        saving += [asyncio.create_task(self._last_save(line)) for line in lines if line.is_detached]
+        lines = list(self._lines.values())
+        self._lines.clear()
+        self._detaching.detached = {}
+        self._saving.leave(lines)
         await self._runs.hand_over(timeout_s)
-        if saving:
-            _, late = await asyncio.wait(saving, timeout=timeout_s)
-            for task in (*late, *self._saving.values()):
-                task.cancel()
+        await self._saving.left(timeout_s)
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
             self._ticking = None
         await self._catch_up.stop()
         await self._handed.stop()
-
-    async def _last_save(self, line: Line) -> None:
-        if (before := self._saving.get(line.integration)) is not None:
-            await asyncio.wait((before,))
-        if line.is_dirty or line.is_busy:
-            try:
-                await self._save(line, busy=False)
-            except KafkaError as error:
-                log.warning("row.unsaved", integration=line.integration, reason=repr(error))
 
     async def finish_leaving(self, timeout_s: float) -> None:
         """Wait for requests that were handed over; for the end of the process."""
@@ -272,12 +237,12 @@ class Lanes:
     @property
     def detached_lines(self) -> int:
         """Integrations whose deliveries wait on the log."""
-        return sum(map(len, self._detached.values()))
+        return self._detaching.count
 
     @property
     def partitions(self) -> AbstractSet[int]:
         """Those that are ours."""
-        return self._live.keys() if self._is_open else frozenset()
+        return self._detaching.live.keys() if self._is_open else frozenset()
 
     def queues(self) -> Iterator[Queue]:
         """Each line as it stands."""
@@ -300,9 +265,9 @@ class Lanes:
         if not taken or taken[-1][1] != ends:
             taken.append((batch.records[0].offset, ends))
         self._recorded.passed(batch.partition, batch.records[-1].offset)
-        self._processing.add(batch.partition)
+        self._detaching.processing.add(batch.partition)
         try:
-            detached = self._detached.get(batch.partition, {})
+            detached = self._detaching.detached.get(batch.partition, {})
             passed: list[tuple[ConsumerRecord[Any, Any], Line]] = []
             due: list[tuple[ConsumerRecord[Any, Any], Delivery]] = []
             for record in batch.unfinished():
@@ -319,7 +284,7 @@ class Lanes:
             if self._is_open and batch.generation == self._generation:
                 self._take(batch, passed, due)
         finally:
-            self._processing.discard(batch.partition)
+            self._detaching.processing.discard(batch.partition)
 
     def _take(
         self,
@@ -343,9 +308,9 @@ class Lanes:
                 lines[line.integration] = touched[line.integration] = line
             else:
                 batch.finish(record.offset)
-        self._live[batch.partition] = batch.records[-1].offset + 1
+        self._detaching.live[batch.partition] = batch.records[-1].offset + 1
         for line in touched.values():
-            self._look_at(line)
+            self._detaching.look_at(line)
         if passed:
             self._catch_up.wake()
 
@@ -383,24 +348,16 @@ class Lanes:
         partition, offset = line.partition, record.offset
         found = self._recorded.find(partition, offset, delivery.delivery_id)
         handed = self._recorded.handed(partition, offset)
-        if found is None and handed is None:
+        if found is None and handed is None and not was_put_back(record):
             if self._recorded.is_late(partition, offset, delivery, before):
                 log.warning("delivery.set_aside", delivery=delivery.delivery_id, why="appended by a frozen predecessor")
                 return False
-            if self._is_repeated(delivery, offset):
+            if self._retried.is_repeated(delivery, offset, time.monotonic()):
                 return False
         size = len(record.value or b"")
         entry = Entry(offset, record.timestamp, key=key_of(delivery), delivery=delivery, size=size, batch=batch)
         entry.taken_s = time.monotonic()
         return line.put(entry, found, handed)
-
-    def _is_repeated(self, delivery: Delivery, offset: int) -> bool:
-        """Whether this attempt came by already: a retry record that was written again after a crash."""
-        if delivery.attempt == 1:
-            return False
-        key = delivery.delivery_id, delivery.attempt
-        at, _ = self._retried.setdefault(key, (offset, time.monotonic()))
-        return at != offset
 
     # -- lines -----------------------------------------------------------------------------------------------
 
@@ -408,215 +365,40 @@ class Lanes:
         """Its configuration or state has changed."""
         line = self._lines.get(integration)
         if line is not None and self._is_open:
-            self._look_at(line)
+            self._detaching.look_at(line)
             self._catch_up.wake()
-
-    def _look_at(self, line: Line) -> None:
-        """Start what may start; detach the line where it may not, or has too much."""
-        if self._deliverer.standing(line.integration) == "hold":
-            self._hold(line)
-            return
-        self._runs.start(line)
-        if line.is_detached:
-            if line.until is not None and line.is_over_bound:
-                self._detach(line, "behind")
-            return
-        due_at_ms = line.lane.next_due_ms
-        if due_at_ms is not None and due_at_ms - self._now_ms() > BLOCKED_MS:
-            self._detach(line, "blocked")
-        elif line.is_over_bound:
-            self._detach(line, "behind")
-
-    def _hold(self, line: Line) -> None:
-        if not line.is_detached:
-            if line.lane.queued or line.lane.is_waiting:
-                self._detach(line, "paused")
-        elif line.until is not None:
-            self._detach(line, "paused")
-        else:
-            line.unload()
-            line.is_dirty |= line.reason != "paused"
-            line.reason = "paused"
-
-    def _detach(self, line: Line, reason: Reason) -> None:
-        line.detach(reason, self._live[line.partition])
-        line.marked = self._recorded.marked(line.partition, line.frontier())
-        self._detached[line.partition][line.integration.encode()] = line
-        log.info("line.detached", integration=line.integration, reason=reason, held=line.held, open=line.lane.opened)
-        self._save_soon(line, busy=True)
-        self._catch_up.wake()
 
     async def _tick(self) -> None:
         while True:
-            lines, share = list(self._lines.values()), share_of(self.detached_lines)
-            parts = len(lines) // LOOKED_AT + 1
-            for part in range(parts):
-                await asyncio.sleep(TICK_S / parts)
-                now_s = time.monotonic()
-                for line in lines[part * LOOKED_AT : (part + 1) * LOOKED_AT]:
-                    if self._lines.get(line.integration) is not line:
-                        continue
-                    line.ahead_bytes = share
-                    try:
-                        self._review(line, now_s)
-                    except Exception:
-                        # A bug must not leave every other line without its rows.
-                        log.exception("line.review_raised", integration=line.integration)
-            self._forget_retries(time.monotonic())
+            await self._detaching.review(TICK_S)
+            self._retried.forget(time.monotonic())
 
-    def _review(self, line: Line, now_s: float) -> None:
-        if not line.is_detached:
-            self._review_attached(line, now_s)
-            return
-        if line.integration in self._saving:
-            return
-        live = self._live[line.partition]
-        if self._is_behind_again(line, now_s):
-            self._detach(line, "behind")
-        elif line.is_done(live):
-            self._attach(line)
-        elif (
-            line.partition not in self._processing
-            and line.is_caught_up(live)
-            and self._deliverer.standing(line.integration) != "hold"
-        ):
-            line.attach(live)
-            self._save_soon(line, busy=True)
-        elif line.is_dirty:
-            if now_s - line.saved_s >= self._saves_every_s(line):
-                self._save_soon(line, busy=line.is_busy)
-        elif line.is_busy and self._floor(line) is None and now_s - line.active_s > IDLE_S:
-            self._save_soon(line, busy=False)
-        self._expire(line, now_s)
-
-    def _saves_every_s(self, line: Line) -> float:
-        """What a paused one holds is asked for: an activation has to say what becomes of it."""
-        has_few = line.reason != "paused" and line.ended_since_saved < FEW
-        return max(SAVE_FEW_S if has_few else SAVE_EVERY_S, SAVE_EVERY_OPEN_S * line.lane.opened)
-
-    def _review_attached(self, line: Line, now_s: float) -> None:
-        since_s = line.lane.waits_since_s()
-        if line.lane.is_empty:
-            self._lines.pop(line.integration, None)
-        elif since_s is not None and now_s - since_s > BEHIND_S and line.partition not in self._processing:
-            self._detach(line, "behind")
-
-    def _is_behind_again(self, line: Line, now_s: float) -> bool:
-        """
-        Whether it has fallen behind on its way back.
-
-        What came since would hold the committed position, and with it the room of its partition, for as long as its
-        endpoint takes for all that stands before.
-        """
-        if line.until is None or line.partition in self._processing:
-            return False
-        since_s = line.lane.tracked_since_s()
-        return since_s is not None and now_s - since_s > BEHIND_S
-
-    def _expire(self, line: Line, now_s: float) -> None:
-        """What is about to fall out of the log is recorded before it goes, whether or not the line is held."""
-        if now_s - line.expired_s < EXPIRE_EVERY_S:
-            return
-        line.expired_s = now_s
-        kept_ms = topics.DELIVERIES.retention_ms or 0
-        before_ms = self._now_ms() - kept_ms + RETENTION_MARGIN_MS
-        since_ms = line.oldest_at_ms()
-        is_expiring = since_ms is not None and since_ms < before_ms
-        if is_expiring and not line.expires_before_ms:
-            log.error(
-                "deliveries.expire",
-                integration=line.integration,
-                held=line.held,
-                since_ms=since_ms,
-                hint="they are recorded as discarded; activate the integration, or have more retention",
-            )
-        line.expires_before_ms = before_ms if is_expiring else 0
-        if is_expiring:
-            self._catch_up.wake()
+    def _has_saved(self, line: Line) -> None:
+        """Its row is on the broker, or gone from there."""
+        if self._lines.get(line.integration) is line:
             self._runs.start(line)
+            self._catch_up.wake()
 
-    def _attach(self, line: Line) -> None:
-        """Everything below `until` has ended: the row goes, and the line is as any other."""
-        self._detached[line.partition].pop(line.integration.encode(), None)
-        line.is_detached = line.is_durable = line.is_busy = False
-        line.until = None
-        log.info("line.attached", integration=line.integration)
-        self._spawn_save(line, self._rows.remove(line.partition, line.integration, line.generation))
-
-    def _forget_retries(self, now_s: float) -> None:
-        while self._retried:
-            key, (_, at_s) = next(iter(self._retried.items()))
-            if now_s - at_s < REMEMBER_RETRIES_S and len(self._retried) <= REMEMBER_RETRIES:
-                return
-            del self._retried[key]
-
-    # -- rows ------------------------------------------------------------------------------------------------
-
-    def _row(self, line: Line, *, busy: bool) -> LaneRow:
-        marked = self._recorded.marked(line.partition, line.frontier(), line.marked)
-        floors = [floor for floor in (self._floor(line),) if floor is not None]
-        if busy:
-            floors.append(self._ends.of(self._results[line.partition]))
-        return line.row(marked, min(floors, default=None))
-
-    def _floor(self, line: Line) -> int | None:
-        """Where results begin that who takes the line over has to find; None where there are none by now."""
-        floors = (line.floor(), self._recorded.left_floor(line.integration))
-        return min((floor for floor in floors if floor is not None), default=None)
-
-    async def _save(self, line: Line, *, busy: bool) -> None:
-        busy = busy or bool(line.lane.running)
-        if not busy:
-            line.is_busy = False  # from here on: whatever starts now has to say so first
-        line.is_dirty, line.saved_s, line.ended_since_saved = False, time.monotonic(), 0
-        passing, line.passing = line.passing, []
-        detached_times = line.detached_times
-        await self._rows.save(line.partition, self._row(line, busy=busy))
-        line.is_durable |= line.detached_times == detached_times
-        line.is_busy = busy
-        for batch, offset in passing:
-            batch.finish(offset)
-
-    def _save_soon(self, line: Line, *, busy: bool) -> None:
-        self._spawn_save(line, self._save(line, busy=busy))
-
-    def _spawn_save(self, line: Line, saving: Coroutine[Any, Any, None]) -> None:
-        async def saved() -> None:
-            try:
-                if before is not None:
-                    await asyncio.wait((before,))
-                await saving
-            except KafkaError as error:
-                log.exception("row.unrecordable", integration=line.integration)
-                self._is_open = False
-                self._runs.close()
-                self._on_fatal(error)
-                return
-            if self._lines.get(line.integration) is line:
-                self._runs.start(line)
-                self._catch_up.wake()
-
-        before = self._saving.get(line.integration)
-        task = asyncio.create_task(saved(), name=f"save {line.integration}")
-        self._saving[line.integration] = task
-        task.add_done_callback(
-            lambda done: self._saving.pop(line.integration) if self._saving.get(line.integration) is done else None
-        )
+    def _is_dead(self, error: KafkaError) -> None:
+        """Nothing can be recorded any more."""
+        self._is_open = False
+        self._runs.close()
+        self._on_fatal(error)
 
     # -- reading again: see `catch_up.Reading` ---------------------------------------------------------------
 
     @property
     def detached(self) -> Mapping[int, Mapping[bytes, Line]]:
         """Detached lines, by partition and by the key of their records."""
-        return self._detached
+        return self._detaching.detached
 
     def live(self, partition: int) -> int:
         """The first offset that has not come by."""
-        return self._live.get(partition, 0)
+        return self._detaching.live.get(partition, 0)
 
     def wants(self, line: Line) -> bool:
         """Whether more is to be read for it now."""
-        return line.wants(self._live.get(line.partition, 0)) and self.may_feed(line) and not self._is_stopped(line)
+        return line.wants(self.live(line.partition)) and self.may_feed(line) and not self._alarms.stop(line)
 
     def may_feed(self, line: Line) -> bool:
         """Whether it takes more, now that its records have been read."""
@@ -652,7 +434,7 @@ class Lanes:
 
     def next_entry(self, line: Line) -> Entry | None:
         """The next that may start, counted as running."""
-        if not self._is_open or self._lines.get(line.integration) is not line or self._is_stopped(line):
+        if not self._is_open or self._lines.get(line.integration) is not line or self._alarms.stop(line):
             return None
         now_s, is_held = time.monotonic(), self._deliverer.standing(line.integration) == "hold"
         if line.is_detached and line.next_start_s > now_s:
@@ -677,7 +459,7 @@ class Lanes:
         else:
             is_single = self._deliverer.pace(line.integration).ordering in ONE_AT_A_TIME
             line.next_start_s = self._pacing.next_start_s(line.next_start_s, now_s, is_single=is_single)
-            if line.wants(self._live[line.partition]):
+            if line.wants(self.live(line.partition)):
                 self._catch_up.wake()
 
     def _start_at(self, line: Line, after_s: float) -> None:
@@ -696,9 +478,9 @@ class Lanes:
     async def make_busy(self, line: Line) -> None:
         """Returns when the line's row says that something may be in flight."""
         while self._is_open and line.is_detached and not line.is_busy:
-            if line.integration not in self._saving:
-                self._save_soon(line, busy=True)
-            await asyncio.wait((self._saving[line.integration],))
+            if not self._saving.is_writing(line):
+                self._saving.soon(line, busy=True)
+            await self._saving.written(line)
 
     def has_ended(self, line: Line, entry: Entry) -> None:
         """It needs no more work."""
@@ -715,7 +497,7 @@ class Lanes:
         line.is_dirty = True
         is_long = found.due_at_ms - self._now_ms() > BLOCKED_MS
         if self._lines.get(line.integration) is line and not line.is_detached and is_long:
-            self._detach(line, "blocked")
+            self._detaching.detach(line, "blocked")
 
     def has_raised(self, line: Line, error: Exception) -> bool:
         """
@@ -723,46 +505,25 @@ class Lanes:
 
         One integration's stop only its line; those of several stop the partition.
         """
-        alarm = self._alarms.setdefault(line.partition, Alarm(keys=2))
-        was_ringing = alarm.rings or line.alarm.rings
-        line.alarm.raised()
-        alarm.raised(line.integration)
-        if not (alarm.rings or line.alarm.rings):
+        if not self._alarms.raised(line, error):
             return False
-        if not was_ringing:
-            log.critical(
-                "partition.stopped" if alarm.rings else "line.stopped",
-                partition=line.partition,
-                integration=line.integration,
-                raised=type(error).__name__,
-                hint="too many attempts raise to be at fault themselves: nothing more is sent or put aside here until"
-                " this process is started again, with a release that can",
-            )
-        if not alarm.rings and not line.is_detached and self._lines.get(line.integration) is line:
-            self._detach(line, "other")
+        is_attached = self._lines.get(line.integration) is line and not line.is_detached
+        if is_attached and not self._alarms.stop_all_of(line.partition):
+            self._detaching.detach(line, "other")
         return True
 
     def has_passed(self, line: Line) -> None:
         """An attempt did not."""
-        line.alarm.passed()
-        if line.partition in self._alarms:
-            self._alarms[line.partition].passed()
-
-    def _is_stopped(self, line: Line) -> bool:
-        return line.alarm.rings or (line.partition in self._alarms and self._alarms[line.partition].rings)
+        self._alarms.passed(line)
 
     @property
     def stopped(self) -> str | None:
         """Why nothing is sent on some partitions or for some integrations any more; None where all is well."""
-        partitions = sorted(partition for partition, alarm in self._alarms.items() if alarm.rings)
-        lines = sorted(line.integration for line in self._lines.values() if line.alarm.rings)
-        if not partitions and not lines:
-            return None
-        return f"too many attempts raise, so nothing is sent on partitions {partitions}, for integrations {lines}"
+        return self._alarms.said(self._lines.values())
 
     def has_stopped(self, line: Line) -> None:
         """A run of the line found nothing more to start."""
         if line.lane.is_empty and not line.is_detached and self._lines.get(line.integration) is line:
             del self._lines[line.integration]
         elif self._is_open and self._deliverer.standing(line.integration) == "hold":
-            self._hold(line)
+            self._detaching.hold(line)

@@ -5,8 +5,8 @@ Never as part of a group, and nothing is committed.
 """
 
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, NamedTuple, Self
 
 import structlog
@@ -18,7 +18,7 @@ from streams.connection import Connection
 from streams.ends import EndOffset
 from streams.features import features_of
 from streams.producer import partition_of
-from streams.reading import started
+from streams.reading import look_at, started
 from streams.records import Delivery, Event, FanOutReceipt, Marker, Replay
 from streams.takeover import Generations
 
@@ -52,34 +52,64 @@ def events_partition(connection: Connection, app: str, partitions: int) -> Topic
     return TopicPartition(connection.topic(topics.EVENTS), partition_of(app.encode(), list(range(partitions)), []))
 
 
-async def span_of(connection: Connection, partition: TopicPartition, from_ms: int, until_ms: int) -> Span:
+class Times(NamedTuple):
+    """A span that is not looked up yet: events accepted in that time."""
+
+    from_ms: int
+    until_ms: int
+
+
+@asynccontextmanager
+async def looking(
+    connection: Connection, *partitions: TopicPartition, **options: Any
+) -> "AsyncIterator[AIOKafkaConsumer[Any, Any]]":
+    """
+    A client to look offsets of these up with, and to read by once they are resumed.
+
+    One for many look-ups: each client costs its handshakes, which take long where they are TLS and SCRAM.
+    """
+    consumer = AIOKafkaConsumer(
+        **connection.client_options,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level=(await features_of(connection)).isolation,
+        **options,
+    )
+    async with started(consumer):
+        look_at(consumer, partitions)
+        yield consumer
+
+
+async def span_of(
+    connection: Connection, consumer: "AIOKafkaConsumer[Any, Any]", partition: TopicPartition, times: Times
+) -> Span:
     """
     Where events accepted in that time stand, at most. All that is kept, where the broker cannot look up times.
+
+    What a transaction that is still open has written, and whatever stands behind it, does not count.
 
     Raises:
         KafkaError: the broker does not answer.
     """
-    ends = EndOffset(connection, partition)
-    try:
-        end = await ends.ask()
-    finally:
-        await ends.stop()
-    async with started(_consumer(connection)) as consumer:
-        start: int = (await consumer.beginning_offsets([partition]))[partition]
-        if (await features_of(connection)).exact_ends:
-            # A record's time is when its producer sent it, which is not before it was accepted.
-            start = await _at(consumer, partition, from_ms - CLOCKS_DIFFER_MS, end)
-            end = await _at(consumer, partition, until_ms + LATE_MS, end)
-    return Span(start, end)
+    start: int = (await consumer.beginning_offsets([partition]))[partition]
+    if not (await features_of(connection)).exact_ends:
+        return Span(start, await _corrected_end(connection, partition))
+    end: int = (await consumer.end_offsets([partition]))[partition]
+    # A record's time is when its producer sent it, which is not before it was accepted.
+    return Span(
+        await _at(consumer, partition, times.from_ms - CLOCKS_DIFFER_MS, end),
+        await _at(consumer, partition, times.until_ms + LATE_MS, end),
+    )
 
 
-async def offset_at(connection: Connection, partition: TopicPartition, at_ms: int) -> int:
+async def offset_at(
+    connection: Connection, consumer: "AIOKafkaConsumer[Any, Any]", partition: TopicPartition, at_ms: int
+) -> int:
     """The first offset written at this time or later; the beginning where the broker cannot look up times."""
-    async with started(_consumer(connection)) as consumer:
-        if not (await features_of(connection)).exact_ends:
-            return int((await consumer.beginning_offsets([partition]))[partition])
-        end: int = (await consumer.end_offsets([partition]))[partition]
-        return await _at(consumer, partition, at_ms, end)
+    if not (await features_of(connection)).exact_ends:
+        return int((await consumer.beginning_offsets([partition]))[partition])
+    end: int = (await consumer.end_offsets([partition]))[partition]
+    return await _at(consumer, partition, at_ms, end)
 
 
 async def _at(consumer: "AIOKafkaConsumer[Any, Any]", partition: TopicPartition, at_ms: int, otherwise: int) -> int:
@@ -87,10 +117,12 @@ async def _at(consumer: "AIOKafkaConsumer[Any, Any]", partition: TopicPartition,
     return otherwise if found is None else min(int(found.offset), otherwise)
 
 
-def _consumer(connection: Connection, **options: Any) -> "AIOKafkaConsumer[Any, Any]":
-    return AIOKafkaConsumer(
-        **connection.client_options, enable_auto_commit=False, auto_offset_reset="earliest", **options
-    )
+async def _corrected_end(connection: Connection, partition: TopicPartition) -> int:
+    ends = EndOffset(connection, partition)
+    try:
+        return await ends.ask()
+    finally:
+        await ends.stop()
 
 
 class PastEvents:
@@ -100,7 +132,7 @@ class PastEvents:
         self,
         connection: Connection,
         partition: TopicPartition,
-        span: Span,
+        span: Span | Times,
         *,
         wants: Callable[[Event], bool],
         since_ms: int,
@@ -108,13 +140,15 @@ class PastEvents:
     ) -> None:
         """
         Args:
+            span: Times are looked up when it is opened.
             since_ms: receipts of what is wanted were written at this time or later.
             patience_s: how long a receipt may take; then the event is given without.
         """
         self._connection = connection
         self._partition = partition
         self._receipts_at = TopicPartition(connection.topic(topics.FAN_OUT), partition.partition)
-        self._span = span
+        self._asked = span
+        self._span = span if isinstance(span, Span) else Span(0, 0)
         self._wants = wants
         self._since_ms = since_ms
         self._patience_s = patience_s
@@ -126,7 +160,7 @@ class PastEvents:
         self._newest_receipt = -1
         self._generations = Generations()
         self._waiting_since_s: float | None = None
-        self._fetched_to = span.start
+        self._fetched_to = self._span.start
         #: Records of the span that have been looked at.
         self.seen = 0
 
@@ -142,17 +176,16 @@ class PastEvents:
             "max_partition_fetch_bytes": _FETCH_BYTES,
             "fetch_max_wait_ms": min(_FETCH_MS, features.fetch_wait_ms),
         }
-        since = await offset_at(self._connection, self._receipts_at, self._since_ms - CLOCKS_DIFFER_MS)
         try:
-            self._events = await self._stack.enter_async_context(started(_consumer(self._connection, **options)))
-            self._decided = await self._stack.enter_async_context(started(_consumer(self._connection, **options)))
-            for consumer, partition, start in (
-                (self._events, self._partition, self._span.start),
-                (self._decided, self._receipts_at, since),
-            ):
-                consumer.assign([partition])
-                beginning = (await consumer.beginning_offsets([partition]))[partition]
-                consumer.seek(partition, max(start, beginning))
+            self._events = await self._opened(self._partition, options)
+            self._decided = await self._opened(self._receipts_at, options)
+            if isinstance(self._asked, Times):
+                self._span = await span_of(self._connection, self._events, self._partition, self._asked)
+                self._fetched_to = self._span.start
+            await self._begin(self._events, self._partition, self._span.start)
+            since_ms = self._since_ms - CLOCKS_DIFFER_MS
+            since = await offset_at(self._connection, self._decided, self._receipts_at, since_ms)
+            await self._begin(self._decided, self._receipts_at, since)
         except BaseException:
             await self._stack.aclose()
             raise
@@ -187,6 +220,14 @@ class PastEvents:
         if len(self._receipts) > _MAX_RECEIPTS:
             self._receipts = {offset: each for offset, each in self._receipts.items() if offset > first.offset}
         return first._replace(receipt=receipt)
+
+    async def _opened(self, partition: TopicPartition, options: dict[str, int]) -> "AIOKafkaConsumer[Any, Any]":
+        return await self._stack.enter_async_context(looking(self._connection, partition, **options))
+
+    async def _begin(self, consumer: "AIOKafkaConsumer[Any, Any]", partition: TopicPartition, start: int) -> None:
+        beginning = (await consumer.beginning_offsets([partition]))[partition]
+        consumer.seek(partition, max(start, beginning))
+        consumer.resume(partition)
 
     async def _fetch(self) -> None:
         fetched = await self._events.getmany(self._partition, timeout_ms=_FETCH_MS, max_records=_MAX_AT_ONCE)

@@ -26,7 +26,9 @@ from services.dispatcher.replay_log import (
     PastEvents,
     ReadBack,
     Span,
+    Times,
     events_partition,
+    looking,
     offset_at,
     span_of,
 )
@@ -175,18 +177,21 @@ class ReplayAgent:
     async def _first_row(self, asked: Replay) -> Replay:
         """Progress of one that nobody has begun, as far as we know: a predecessor may have, a moment ago."""
         events = events_partition(self._connection, asked.app, self._partitions.by_app)
-        span = await span_of(self._connection, events, asked.from_ms, asked.until_ms)
         since_ms = asked.created_at_ms - CLOCKS_DIFFER_MS
-        deliveries, results, quarantine = self._places_of(asked.integration)
+        places = self._places_of(asked.integration)
+        async with looking(self._connection, events, *places) as consumer:
+            span = await span_of(self._connection, consumer, events, Times(asked.from_ms, asked.until_ms))
+            since = [await offset_at(self._connection, consumer, place, since_ms) for place in places]
+        deliveries_from, results_from, quarantine_from = since
         return msgspec.structs.replace(
             asked,
             state=RUNNING,
             events_from=span.start,
             events_next=span.start,
             events_until=max(span.until, span.start),
-            deliveries_from=await offset_at(self._connection, deliveries, since_ms),
-            results_from=await offset_at(self._connection, results, since_ms),
-            quarantine_from=await offset_at(self._connection, quarantine, since_ms),
+            deliveries_from=deliveries_from,
+            results_from=results_from,
+            quarantine_from=quarantine_from,
         )
 
     def _places_of(self, integration: str) -> tuple[TopicPartition, TopicPartition, TopicPartition]:

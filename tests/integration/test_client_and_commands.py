@@ -19,7 +19,6 @@ from services.cli import deliveries, replay, send
 from services.cli.access import AdminOptions, InstallationOptions
 from services.cli.errors import Failed, WrongUsage
 from services.cli.integrations.existing import send_sample
-from services.cli.log_access import LogOptions
 from services.ingest.app import running
 from services.runtime.settings import PartitionSettings
 from services.runtime.times import iso
@@ -112,7 +111,6 @@ def _with(example: str, here: dict[str, str]) -> str:
 
 
 async def test_commands_send_replay_and_send_again_and_it_is_on_the_audit_log(kafka_connection, capsys):
-    log_options = LogOptions(broker=kafka_connection.bootstrap, topic_prefix=kafka_connection.prefix)
     async with stack(kafka_connection) as it:
         url = it.to.integration("int_1").url
         made = await it.client.integrations.create(name="A", url=url, events=["call_ended"])
@@ -147,15 +145,16 @@ async def test_commands_send_replay_and_send_again_and_it_is_on_the_audit_log(ka
         assert len(replayed(it.to, "int_1", done["id"])) == 12
         code, slow = await said(capsys, replay.start, "demo", made.id, rate=1, detach=True, **given)
         assert (code, slow["status"]) == (0, "running")
-        code, told = await said(capsys, replay.cancel, slow["id"], access=it.everywhere, log=log_options)
+        code, told = await said(capsys, replay.cancel, slow["id"], access=it.app)
         assert (code, told) == (0, {"cancelled": slow["id"]})
-        _, listed = await said(capsys, replay.list_, log=log_options)
+        _, listed = await said(capsys, replay.list_, access=it.app)
         assert [(each["id"], each["status"]) for each in listed["items"]] == [
             (done["id"], "done"),
             (slow["id"], "cancelled"),
         ]
-        ended = await asyncio.to_thread(replay.cancel, done["id"], access=it.everywhere, log=log_options)
-        await asyncio.to_thread(replay.list_, log=log_options)
+        assert [each.id async for each in it.client.replays.list()] == [slow["id"], done["id"]]
+        ended = await asyncio.to_thread(replay.cancel, done["id"], access=it.app)
+        await asyncio.to_thread(replay.list_, access=it.app)
         assert (ended, "12 delivered" in capsys.readouterr().out) == (1, True)
 
         # What is asked for wrongly.
@@ -167,7 +166,7 @@ async def test_commands_send_replay_and_send_again_and_it_is_on_the_audit_log(ka
         with pytest.raises(Failed, match="until"):
             await said(capsys, replay.start, "demo", made.id, until="2999-01-02T00:00:00Z", **given)
         with pytest.raises(Failed, match="no replay"):
-            await said(capsys, replay.cancel, "rpl_0", access=it.everywhere, log=log_options)
+            await said(capsys, replay.cancel, "rpl_0", access=it.app)
 
         _, tested = await said(capsys, send_sample, made.id, access=it.app)
         assert (tested["integration"], tested["event"]) == (made.id, "call_ended")

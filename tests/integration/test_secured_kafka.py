@@ -148,7 +148,7 @@ async def test_all_services_deliver_each_as_its_own_user(cluster, tmp_path):
         key = json.loads(await services.command("apps", "keys", "create", "--kind", "secret", "--json", **admin))["key"]
         (tmp_path / "key").write_text(key)
         create = ("integrations", "create", "--name", "CRM", "--url", f"{receiver.url}/crm", "--events", "order_paid")
-        await services.command(*create, "--json", **admin)
+        made = json.loads(await services.command(*create, "--json", **admin))["id"]
 
         ingest = {"INGEST_URL": f"http://127.0.0.1:{services.ports['ingest']}", "KEY_FILE": tmp_path / "key"}
 
@@ -158,6 +158,8 @@ async def test_all_services_deliver_each_as_its_own_user(cluster, tmp_path):
         await send("evt-1")
         await receiver.wait_for(2, timeout_s=30)
         traced = await services.command("trace", "evt-1")
+        dry = ("replay", "start", "shop", made, "--from", "2020-01-01T00:00:00Z", "--dry-run", "--json")
+        planned = json.loads(await services.command(*dry, **admin))
 
         # A worker that was killed and is started again under its name does not wait for its session to end.
         services.running["dispatcher-0"].kill()
@@ -180,6 +182,7 @@ async def test_all_services_deliver_each_as_its_own_user(cluster, tmp_path):
     bodies = [json.loads(each.body)["id"] for each in receiver.received]
     assert bodies == ["evt-1", "evt-1", "evt-2", "evt-3"]
     assert "delivered" in traced
+    assert planned["events"] == 1
     assert said["dispatcher-0"].count("group.left_for_predecessor") == 1
     assert "group.left_for_predecessor" not in said["dispatcher-1"]
     for name, text in said.items():

@@ -128,7 +128,7 @@ class Lines(RuleBasedStateMachine):
         """It would take thousands of deliveries to come to that by itself."""
         line = self.worker.lanes._lines.get(name)
         if line is not None and not line.is_detached and self.endpoint.standing(name) == "send":
-            self.in_worker(lambda: self.worker.lanes._detach(line, reason))
+            self.in_worker(lambda: self.worker.lanes._detaching.detach(line, reason))
 
     @rule(name=st.sampled_from(NAMES), standing=st.sampled_from(["send", "hold", "hold", "discard"]))
     def set_standing(self, name: str, standing: Any) -> None:

@@ -1,4 +1,7 @@
-"""`…/{id}/replay` and `…/{id}/replays`, of integrations and subscriptions."""
+"""`…/{id}/replay` and `…/{id}/replays`, of integrations and subscriptions, and all replays of an app."""
+
+from functools import partial
+from typing import Any
 
 from aiohttp import web
 
@@ -11,7 +14,17 @@ from services.admin.rules import Refused
 
 def routes(api: Api) -> list[Route]:
     """The paths of both collections."""
-    found: list[Route] = []
+    found = [
+        Route(
+            "GET",
+            "/v1/apps/{app}/replays",
+            partial(_all_of_app, api),
+            "viewer",
+            "List an app's replays",
+            answer="Replays",
+            query=("limit", "cursor"),
+        )
+    ]
     for collection, profile in COLLECTIONS.items():
         it = _Replays(api, profile)
         one = f"/v1/apps/{{app}}/{collection}/{{id}}"
@@ -55,6 +68,19 @@ def routes(api: Api) -> list[Route]:
     return found
 
 
+async def _all_of_app(api: Api, request: web.Request) -> web.Response:
+    """200 with `items`, newest first, of all integrations and subscriptions, and `next`."""
+    await admitted(api, request, "viewer")
+    return _page(request, api.replays.listed_of_app(request.match_info["app"]))
+
+
+def _page(request: web.Request, newest_first: list[dict[str, Any]]) -> web.Response:
+    limit, cursor = limit_of(request), request.query.get("cursor")
+    listed = [each for each in newest_first if not cursor or each["id"] < cursor]
+    page = listed[:limit]
+    return answer({"items": page, "next": page[-1]["id"] if len(listed) > limit else None})
+
+
 class _Replays:
     """The handlers of one profile's path."""
 
@@ -79,10 +105,7 @@ class _Replays:
     async def list(self, request: web.Request) -> web.Response:
         """200 with `items`, newest first, and `next`: the cursor of the page after, or null."""
         await admitted(self._api, request, "viewer")
-        limit, cursor = limit_of(request), request.query.get("cursor")
-        listed = [each for each in self._replays.listed(self._place(request)) if not cursor or each["id"] < cursor]
-        page = listed[:limit]
-        return answer({"items": page, "next": page[-1]["id"] if len(listed) > limit else None})
+        return _page(request, self._replays.listed(self._place(request)))
 
     async def get(self, request: web.Request) -> web.Response:
         """200 with the replay."""
