@@ -5,6 +5,7 @@ A service takes no options, so it does without the command line's library, which
 the service itself takes to load.
 """
 
+import signal
 import sys
 from importlib import import_module
 from typing import Final
@@ -15,6 +16,8 @@ _SERVICES: Final = {"ingest", "dispatcher", "breaker", "admin"}
 def _main() -> None:
     match sys.argv[1:]:
         case [name] if name in _SERVICES:
+            # While it loads, nothing has begun that would have to be ended; then the service has its own.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             sys.exit(getattr(import_module("services.cli.services"), name)())
         case _:
             import_module("services.cli.main").main()

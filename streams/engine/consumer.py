@@ -58,6 +58,8 @@ FEW_RECORDS: Final = 200
 
 #: Wait before a failed takeover is tried again.
 TAKEOVER_RETRY_S: Final = 1.0
+#: A takeover that goes on though it was cancelled is cancelled again after so long.
+CANCEL_AGAIN_S: Final = 0.1
 
 #: How long the end waits for the broker, twice. What is not committed is found by the next takeover.
 LEAVE_S: Final = 3.0
@@ -340,7 +342,6 @@ class LedgerConsumer(Consumer):
     def _forget(self) -> None:
         for task in self._takeovers:
             task.cancel()
-        self._takeovers.clear()
         self._ledgers.clear()
         self._live.clear()
         self._stored_floors.clear()
@@ -366,8 +367,10 @@ class LedgerConsumer(Consumer):
             if not self._is_changelog_tp(tp):
                 by_topic.setdefault(tp.topic, []).append(tp)
         self._unknown = set(by_topic)
+        before = set(self._takeovers)
         for topic, tps in by_topic.items():
-            task = asyncio.create_task(self._take_over_until_done(topic, tps, generation), name=f"take-over {topic}")
+            taking = self._take_over_until_done(topic, tps, generation, before)
+            task = asyncio.create_task(taking, name=f"take-over {topic}")
             self._takeovers.add(task)
             task.add_done_callback(self._takeovers.discard)
 
@@ -376,7 +379,15 @@ class LedgerConsumer(Consumer):
         await self.perform_seek()
         return {}
 
-    async def _take_over_until_done(self, topic: str, tps: list[TP], generation: int) -> None:
+    async def _take_over_until_done(
+        self, topic: str, tps: list[TP], generation: int, before: set[asyncio.Task[None]]
+    ) -> None:
+        # Two that go on beside each other would take from each other what they find: a processor has one memory of
+        # it. One that was cancelled while a client of its own stopped may go on, as the client keeps that to itself.
+        while going_on := {task for task in before if not task.done()}:
+            for task in going_on:
+                task.cancel()
+            await asyncio.wait(going_on, timeout=CANCEL_AGAIN_S)
         while self.generation == generation and not self.should_stop:
             try:
                 await self._take_over(topic, tps, generation)
@@ -447,15 +458,17 @@ class LedgerConsumer(Consumer):
 
         Nothing else is fetched meanwhile, on any partition: who dies now, dies of this record.
         """
-        if self._standing[tp].unclean + 1 >= FATAL:
-            await self._put_first_aside(tp, records.pop(0))
+        deaths = self._standing[tp].unclean + 1
+        if deaths >= FATAL:
+            await self._put_first_aside(tp, records.pop(0), deaths)
+            deaths = ALONE
         until_s = time.monotonic() + ALONE_S
         for number, record in enumerate(records):
             if tp not in self._ledgers or self.app.consumer_generation_id != generation:
                 return []
             if number >= ALONE_RECORDS or time.monotonic() > until_s:
                 return await self._trust(tp, records[number:])
-            self._standing[tp] = Standing(record.offset, ALONE)
+            self._standing[tp] = Standing(record.offset, ALONE if number else deaths)
             if not await self._commit({tp: record.offset}):
                 if tp in self._ledgers:
                     self.kafka.seek(TopicPartition(*tp), record.offset)
@@ -478,9 +491,9 @@ class LedgerConsumer(Consumer):
             await self._commit({tp: 0})
         return rest
 
-    async def _put_first_aside(self, tp: TP, record: Any) -> None:
+    async def _put_first_aside(self, tp: TP, record: Any, deaths: int) -> None:
         reason = (
-            f"{self._standing[tp].unclean + 1} workers ended while it was the first of its partition, one with it alone"
+            f"{deaths} workers ended while it was the first of its partition, the last {deaths - ALONE} with it alone"
         )
         await self._put_aside(record, "record.fatal", reason)
         ledger = self._ledgers[tp]

@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 #: From so many on, a record is handed over alone.
 ALONE: Final = 2
 
-#: From so many on, it is put aside: it was alone when the last worker died.
-FATAL: Final = 3
+#: From so many on, it is put aside: it was alone when the last three died. One could have been ended by anything, just
+#: then; half an hour of kills, one each three seconds, put four innocent records aside when one was enough.
+FATAL: Final = 5
 
 
 class Standing(NamedTuple):

@@ -30,7 +30,7 @@ PARTITIONS: Final = Partitions(by_app=2, by_integration=6)
 
 #: All retries that are due have come, and nothing new has happened, for so long.
 QUIET_S: Final = 4.0
-#: How long that may take after the last fault.
+#: How long that may take after the last fault; at least half as long as the faults: they leave a backlog.
 QUIESCENCE_S: Final = 180.0
 
 Say = Callable[[str], None]
@@ -179,7 +179,8 @@ class Run:
 
     async def _quiet(self, receiver: Receiver, following: Following) -> None:
         """Returns when nothing is under way, has come or has ended for a while."""
-        until_s = asyncio.get_running_loop().time() + QUIESCENCE_S
+        within_s = max(QUIESCENCE_S, self._scenario.plan.load_s / 2)
+        until_s = asyncio.get_running_loop().time() + within_s
         before, since_s = (-1, -1), 0.0
         while True:
             now_s = asyncio.get_running_loop().time()
@@ -189,7 +190,7 @@ class Run:
             elif now_s - since_s > QUIET_S and await following.is_at_the_end():
                 return
             if now_s > until_s:
-                self._say(f"no quiescence within {QUIESCENCE_S:.0f} s")
+                self._say(f"no quiescence within {within_s:.0f} s")
                 return
             await asyncio.sleep(0.2)
 

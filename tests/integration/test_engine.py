@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -51,6 +51,25 @@ class Working:
 
     async def settle(self, timeout_s: float) -> None:
         self.settled.append(timeout_s)
+
+
+class TakingLong(Working):
+    """Its takeovers take a while, and each keeps the first cancellation to itself, as a client may that it stops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beside = self.most_beside = 0
+
+    async def take_over(self, assignment: Assignment) -> None:
+        self.beside += 1
+        self.most_beside = max(self.beside, self.most_beside)
+        await super().take_over(assignment)
+        try:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(1.5)
+            await asyncio.sleep(0.5)
+        finally:
+            self.beside -= 1
 
 
 class Aside:
@@ -122,6 +141,23 @@ async def test_a_single_record_passes_at_once_and_many_come_in_batches(connectio
 
     assert processor.seen[1:] == [b"%d" % number for number in range(500)]
     assert max(processor.batches) > 10
+
+
+async def test_a_takeover_begins_when_the_one_before_has_ended_though_that_went_on(connection, topic, produce):
+    first = TakingLong()
+    async with running(connection, first):
+        for _ in range(2):
+            before = len(first.assignments)
+            other = SafeApp("engine", connection, put_aside=Aside().put, commit_interval_ms=50)
+            other.add_processor(topic, Working(), name="work")
+            await other.start()
+            await eventually(lambda before=before: len(first.assignments) > before, 40)
+            await asyncio.wait_for(other.stop(), 30)  # while that takeover is under way
+            await eventually(lambda before=before: len(first.assignments) > before + 1, 40)
+        await produce(b"a")
+        await eventually(lambda: first.seen == [b"a"])
+
+    assert first.most_beside == 1
 
 
 async def test_what_is_finished_is_committed_with_the_floor_and_read_no_more(connection, any_broker, topic, produce):
