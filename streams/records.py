@@ -362,6 +362,7 @@ class LaneRow(msgspec.Struct, frozen=True, kw_only=True):
     held_to: int = 0
     marked: int = 0
     marked_retries: int = 0
+    marked_newer: str = ""
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from services.dispatcher.detaching import BLOCKED_MS, Detaching
 from services.dispatcher.handed import HandedOver
 from services.dispatcher.lane import ONE_AT_A_TIME, Entry, Found, key_of
 from services.dispatcher.line import Line
+from services.dispatcher.owners import Owners
 from services.dispatcher.pacing import Pacing
 from services.dispatcher.queues import Queue
 from services.dispatcher.recorded import Recorded
@@ -342,7 +343,7 @@ class Lanes:
         delivery: Delivery,
         record: "ConsumerRecord[Any, Any]",
         batch: Batch | None,
-        before: tuple[int, int] | None,
+        before: Owners | None,
     ) -> bool:
         """Into its line, unless there is nothing to do with it. *before*: see `Recorded.is_late`."""
         partition, offset = line.partition, record.offset

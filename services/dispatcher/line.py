@@ -9,6 +9,7 @@ a lane row: everything below its *frontier* is finished, but for those it lists 
 from typing import Final, Literal
 
 from services.dispatcher.lane import ENDED, Entry, Found, Handed, Lane
+from services.dispatcher.owners import Owners
 from streams.engine.alarm import Alarm
 from streams.engine.processor import Batch
 from streams.records import LaneRow, OpenDelivery
@@ -77,8 +78,8 @@ class Line:
         self.detached_times = 0
         #: What came onto the log before this time is about to fall out of it, and is discarded; 0: nothing.
         self.expires_before_ms = 0
-        #: Least generations of owners below where it began to be read: see `Recorded.is_late`.
-        self.marked = (0, 0)
+        #: Owners below where it began to be read: see `Recorded.is_late`.
+        self.marked = Owners()
 
     @classmethod
     def of_row(cls, row: LaneRow, partition: int, generation: int) -> "Line":
@@ -88,7 +89,7 @@ class Line:
         line.reason = row.reason
         line.read_from, line.until = row.frontier, row.until
         line.held, line.held_to, line.held_since_ms = row.held, row.held_to, row.oldest_at_ms
-        line.marked = row.marked, row.marked_retries
+        line.marked = Owners.read(row.marked, row.marked_retries, row.marked_newer)
         return line
 
     def reopen(self, opened: OpenDelivery, found: Found | None, handed: Handed | None) -> None:
@@ -266,7 +267,7 @@ class Line:
             return head.offset
         return self.read_from if self.until is None else min(self.read_from, self.until)
 
-    def row(self, marked: tuple[int, int], floor: int | None) -> LaneRow:
+    def row(self, marked: Owners, floor: int | None) -> LaneRow:
         """What stands on the log of it; *floor*: see the schema."""
         queued = self.lane.queued_on_log()
         return LaneRow(
@@ -281,8 +282,9 @@ class Line:
             held=self.held + queued,
             oldest_at_ms=self.oldest_at_ms(),
             held_to=self.held_to,
-            marked=marked[0],
-            marked_retries=marked[1],
+            marked=marked.events,
+            marked_retries=marked.retries,
+            marked_newer=marked.named(),
         )
 
     def floor(self) -> int | None:

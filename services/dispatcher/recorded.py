@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from aiokafka import ConsumerRecord
 
 from services.dispatcher.lane import ENDED, Found, Handed
+from services.dispatcher.owners import Owners
 from streams import codec
 from streams.records import Delivery, HandOver, LaneRow, Marker, Result
 from streams.takeover import Held
@@ -56,23 +57,25 @@ class _Floor(NamedTuple):
 
     #: Where results ended.
     results: int
-    #: Least generations of the owners whose markers were read on `deliveries`: of events, and of retry topics.
-    events: int
-    retries: int
+    #: Of the sources, as their markers stand below on `deliveries`.
+    owners: Owners
     #: Of who stored it.
     owner: int
 
     def __str__(self) -> str:
-        return ";".join(map(str, self))
+        named = self.owners.named()
+        text = f"{self.results};{self.owners.events};{self.owners.retries};{self.owner}"
+        return f"{text};{named}" if named else text
 
     @classmethod
     def parse(cls, text: str) -> "_Floor":
         """What was stored; zeros, which read all that is kept, where nothing of that form is."""
+        first, _, rest = text.partition(";")
         try:
-            results, events, retries, owner = map(int, text.split(";"))
+            events, retries, owner, *named = rest.split(";", 3)
+            return cls(int(first), Owners.read(int(events), int(retries), "".join(named)), int(owner))
         except ValueError:
-            return cls(0, 0, 0, 0)
-        return cls(results, events, retries, owner)
+            return cls(0, Owners(), 0)
 
 
 class _Marked:
@@ -111,6 +114,11 @@ class Recorded:
         self._replays = (replays, 0)
         self._retries.append(self._replays)
         self._retry_topics = retries
+        self._names = {source: f"e{source[1]}" for source in self._events}
+        self._names |= {
+            (full, slot): f"{name}/{slot}" for name, full in retries.items() for slot in range(len(SLOT_TENTHS))
+        }
+        self._names[self._replays] = "replays/0"
         #: By (partition, offset) of a delivery that will be read again: whose it is, and what became of it.
         self._found: dict[tuple[int, int], _Of] = {}
         #: The same of requests under way.
@@ -125,7 +133,7 @@ class Recorded:
         self._held = Held()
         self._rows: dict[str, _Row] = {}
         self._marked: dict[int, _Marked] = {}
-        self._marked_before: dict[int, tuple[int, int]] = {}
+        self._marked_before: dict[int, Owners] = {}
 
     # -- at a takeover ---------------------------------------------------------------------------------------
 
@@ -144,7 +152,7 @@ class Recorded:
         self._rows.clear()
         self._generation = generation
         parsed = {partition: _Floor.parse(floor) for partition, floor in floors.items()}
-        self._marked_before = {partition: (floor.events, floor.retries) for partition, floor in parsed.items()}
+        self._marked_before = {partition: floor.owners for partition, floor in parsed.items()}
         starts = {partition: floor.results for partition, floor in parsed.items()}
         for partition, of_partition in rows.items():
             for row in of_partition:
@@ -252,41 +260,37 @@ class Recorded:
 
     def ends(self, partition: int, end: int) -> tuple[int, int]:
         """Where results end, and whose marker stands last below that; a predecessor's, as long as that is held."""
-        held = _Floor.parse(self._held.floor(partition, str(_Floor(end, 0, 0, self._generation))))
+        held = _Floor.parse(self._held.floor(partition, str(_Floor(end, Owners(), self._generation))))
         return held.results, held.owner
 
     def floor(self, partition: int, ends: tuple[int, int], committable: int) -> str:
         """
         What a successor has to know that starts at *committable*.
 
-        With the markers that stand below it on `deliveries`, since they are not read again: one generation for all
-        partitions of `events`, and one for those of the retry topics, the lowest: a rebalance marks all of them with
-        the same.
+        With the owners whose markers stand below it on `deliveries`, since those are not read again.
 
         Args:
             ends: as they were when the oldest unfinished delivery was taken.
         """
-        return str(_Floor(ends[0], *self.marked(partition, committable), ends[1]))
+        return str(_Floor(ends[0], self.marked(partition, committable), ends[1]))
 
-    def marked(
-        self, partition: int, offset: int | None = None, before: tuple[int, int] | None = None
-    ) -> tuple[int, int]:
+    def marked(self, partition: int, offset: int | None = None, before: Owners | None = None) -> Owners:
         """
-        The least generations of owners of events and of retry topics whose markers stand below this offset; the owner
-        of replays is among the latter.
+        The owners whose markers stand below this offset; the owner of replays counts among those of retry topics.
 
         Args:
             offset: None: all that were seen.
             before: as in `is_late`.
         """
-        before = self._marked_before.get(partition, (0, 0)) if before is None else before
+        before = self._marked_before.get(partition, Owners()) if before is None else before
         marks = self._marked.get(partition)
         if marks is None:
             return before
         below = 2**63 if offset is None else offset
-        return (
-            min((marks.before(source, below, before[0]) for source in self._events), default=before[0]),
-            min((marks.before(source, below, before[1]) for source in self._retries), default=before[1]),
+        named = self._names
+        return Owners.of(
+            {named[each]: marks.before(each, below, before.event_owner(named[each])) for each in self._events},
+            {named[each]: marks.before(each, below, before.retry_owner(named[each])) for each in self._retries},
         )
 
     def passed(self, partition: int, offset: int) -> None:
@@ -319,32 +323,29 @@ class Recorded:
         """The request for the delivery read there that a predecessor still makes. Asked once."""
         return self._handed.pop((partition, offset), None)
 
-    def is_late(self, partition: int, offset: int, delivery: Delivery, before: tuple[int, int] | None = None) -> bool:
+    def is_late(self, partition: int, offset: int, delivery: Delivery, before: Owners | None = None) -> bool:
         """
         Whether an owner appended it that had been replaced; its successor appends it too.
 
         Args:
-            before: least generations of the owners whose markers stand below where this reading began, of events and
-                of retry topics; None: where this assignment's began.
+            before: owners whose markers stand below where this reading began; None: where this assignment's began.
         """
         is_replay = delivery.cause == "replay"
         if delivery.cause != "live" and delivery.retry_line is None and not is_replay:
             return False  # a person asked for it
-        earlier = self._marked_before.get(partition, (0, 0)) if before is None else before
-        marks = self._marked.get(partition)
+        earlier = self._marked_before.get(partition, Owners()) if before is None else before
         source: Source
         if is_replay:
-            source, generation, otherwise = self._replays, delivery.source_generation, earlier[1]
+            source, generation = self._replays, delivery.source_generation
+            otherwise = earlier.retry_owner(self._names[source])
         elif delivery.retry_line is not None:
-            name = self._retry_topics.get(delivery.retry_line, delivery.retry_line)
-            source, generation, otherwise = (
-                (name, delivery.retry_partition or 0),
-                delivery.retry_generation or 0,
-                earlier[1],
-            )
+            name, slot = delivery.retry_line, delivery.retry_partition or 0
+            source, generation = (self._retry_topics.get(name, name), slot), delivery.retry_generation or 0
+            otherwise = earlier.retry_owner(f"{name}/{slot}")
         else:
-            source = self._events[0][0], delivery.source_partition
-            generation, otherwise = delivery.source_generation, earlier[0]
+            source, generation = (self._events[0][0], delivery.source_partition), delivery.source_generation
+            otherwise = earlier.event_owner(f"e{delivery.source_partition}")
+        marks = self._marked.get(partition)
         newest = marks.before(source, offset, otherwise) if marks else otherwise
         return generation < newest
 

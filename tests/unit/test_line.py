@@ -4,6 +4,7 @@ from typing import Any
 
 from services.dispatcher.lane import ENDED, Entry, Found, Handed, Pace
 from services.dispatcher.line import ATTACHED_RECORDS, Line
+from services.dispatcher.owners import Owners
 from services.dispatcher.recorded import Recorded
 from streams.engine.processor import ReadAt
 from streams.records import HandOver, LaneRow, OpenDelivery, Result
@@ -36,7 +37,7 @@ def test_what_stood_before_something_that_has_ended_is_open_and_is_not_read_agai
     line.fed(12, 1)
     assert line.frontier() == 12
     line.unload()
-    assert (line.read_from, [each.offset for each in line.row((0, 0), None).open]) == (12, [10])
+    assert (line.read_from, [each.offset for each in line.row(Owners(), None).open]) == (12, [10])
 
 
 def test_a_request_that_is_handed_over_outweighs_the_failure_before_it():
@@ -53,7 +54,7 @@ def test_all_below_is_open_before_what_comes_is_worked_on():
     line.fed(10, 1)
     line.attach(5)
     assert (line.until, line.frontier(), line.is_busy) == (11, 11, False)
-    assert [each.offset for each in line.row((0, 0), None).open] == [10]
+    assert [each.offset for each in line.row(Owners(), None).open] == [10]
     assert line.passes(10)
     assert not line.passes(11)
 

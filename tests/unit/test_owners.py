@@ -1,0 +1,86 @@
+"""Who owned each source last: kept for the next owner of the lanes, by commit and by row."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.dispatcher.line import Line
+from services.dispatcher.owners import Owners
+from services.dispatcher.recorded import Recorded
+from streams.records import Marker
+from tests.records import make_delivery
+
+EVENTS, RETRIES = "tenterhook.events", "tenterhook.retry.5s"
+GENERATIONS = st.integers(0, 2**31)
+NAMES_OF_RETRIES = st.sampled_from(["5s/0", "5s/4", "20480s/2", "replays/0"])
+
+
+def begun(floor: str) -> Recorded:
+    recorded = Recorded((EVENTS, 2), {"5s": RETRIES})
+    recorded.begin({0: floor}, {}, 9)
+    return recorded
+
+
+def marked(recorded: Recorded, offset: int, topic: str, source: int, generation: int) -> None:
+    marker = Marker(
+        source_topic=topic, source_partition=source, generation=generation, owner="w", at_ms=0, source_partitions=[]
+    )
+    recorded.mark(0, offset, marker)
+
+
+@given(
+    st.dictionaries(st.integers(0, 99).map("e{}".format), GENERATIONS),
+    st.dictionaries(NAMES_OF_RETRIES, GENERATIONS),
+)
+def test_what_is_stored_says_of_each_source_what_was_known(events, retries):
+    known = Owners.of(events, retries)
+    owners = Owners.read(known.events, known.retries, known.named())
+
+    assert {name: owners.event_owner(name) for name in events} == events
+    assert {name: owners.retry_owner(name) for name in retries} == retries
+
+
+def test_where_a_rebalance_has_marked_all_nothing_is_named():
+    assert Owners.of({"e0": 7, "e1": 7}, {"5s/0": 7}).named() == ""
+
+
+def test_it_stays_within_what_kafka_stores_with_a_commit():
+    events = {f"e{number}": 2**20 + number for number in range(256)}
+    retries = {f"20480s/{number}": 2**20 + number for number in range(41)}
+    known = Owners.of(events, retries)
+
+    assert len(known.newer) == 255 + 40
+    assert len(known.named()) < 4_000
+
+
+def test_who_takes_over_between_two_markers_of_one_rebalance_sets_aside_what_a_frozen_owner_appends():
+    first = begun("0;261;261;261")
+    marked(first, 10, EVENTS, 0, 262)  # partition 1 of `events` is marked at 20, after the commit
+    floor = first.floor(0, (5, 262), 15)
+
+    late, fresh = (make_delivery(source_partition=0, source_generation=number) for number in (261, 262))
+    of_other = make_delivery(source_partition=1, source_generation=261)
+    second = begun(floor)
+    assert second.is_late(0, 16, late), "its source has had another owner since"
+    assert not second.is_late(0, 16, fresh)
+    assert not second.is_late(0, 17, of_other), "the owner of its source is still that one"
+    marked(second, 20, EVENTS, 1, 262)
+    assert second.is_late(0, 21, of_other)
+
+
+def test_a_row_says_the_same_to_the_line_s_next_owner():
+    recorded = begun("0;261;261;261")
+    marked(recorded, 10, RETRIES, 3, 262)
+    line = Line("int_1", 0, "demo", 262)
+    line.detach("behind", 15)
+
+    taken = Line.of_row(line.row(recorded.marked(0, 15), None), 0, 263)
+    late = make_delivery(retry_line="5s", retry_partition=3, retry_generation=261, attempt=2)
+    assert recorded.is_late(0, 16, late, taken.marked)
+    assert not recorded.is_late(0, 16, make_delivery(source_generation=261), taken.marked)
+
+
+def test_a_floor_of_an_older_release_is_read_as_it_was_meant():
+    recorded = begun("5;261;260;259")
+
+    assert recorded.marked(0) == Owners(261, 260)
+    assert recorded.floor(0, (5, 259), 0) == "5;261;260;259"
