@@ -580,6 +580,9 @@ class LedgerConsumer(Consumer):
             return
         if tp in self._suspects:
             records = await self._try_alone(tp, records, generation)
+            if records and (tp not in self._ledgers or self.app.consumer_generation_id != generation):
+                self._give_back(tp, records)  # that took its time; the partition was given up meanwhile
+                return
         if records:
             await self._take(tp, records, generation)
 
