@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from streams.connection import Connection
 from streams.features import features_of
+from streams.reading import stop
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +111,7 @@ class _Asker:
     async def _close(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await stop(consumer)
 
 
 class EndOffset(_Asker):

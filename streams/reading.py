@@ -10,6 +10,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 #: How long a start that is not wanted any more may take, before it is cut off.
 _LATE_S: Final = 5.0
 
+#: How long brokers may take to close their side: a fetch that waits for records is answered first.
+_CLOSED_S: Final = 0.5
+
 
 @asynccontextmanager
 async def started(consumer: "AIOKafkaConsumer[Any, Any]") -> "AsyncIterator[AIOKafkaConsumer[Any, Any]]":
@@ -38,9 +41,26 @@ def look_at(consumer: "AIOKafkaConsumer[Any, Any]", partitions: Iterable[TopicPa
     consumer.pause(*wanted)
 
 
+async def stop(consumer: "AIOKafkaConsumer[Any, Any]") -> None:
+    """
+    Stop it, and let go of brokers that do not.
+
+    The end of a TLS connection that reaches a broker together with a request may be overlooked there; the transport
+    then waits for its answer for 30 s, and whoever stops the consumer with it.
+    """
+    connections = consumer._client._conns.values()  # noqa: SLF001  # nothing else knows them
+    transports = [each._writer.transport for each in connections if each._writer is not None]  # noqa: SLF001
+    stopping = asyncio.ensure_future(consumer.stop())
+    _, late = await asyncio.wait((stopping,), timeout=_CLOSED_S)
+    if late:
+        for transport in transports:
+            transport.abort()
+    await stopping
+
+
 async def _stopped(consumer: "AIOKafkaConsumer[Any, Any]", starting: "asyncio.Future[None]") -> None:
     _, late = await asyncio.wait((starting,), timeout=_LATE_S)
     if late:
         starting.cancel()
         await asyncio.wait((starting,))
-    await consumer.stop()
+    await stop(consumer)

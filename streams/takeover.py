@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 
 from streams import codec
 from streams.connection import Connection
+from streams.reading import stop
 from streams.records import Marker
 
 #: Bytes of one partition in one fetch while reading back: large, nothing else waits for this loop.
@@ -171,4 +172,4 @@ async def read_back(
                     open_ones.discard(partition)
                     reader.pause(partition)
     finally:
-        await reader.stop()
+        await stop(reader)

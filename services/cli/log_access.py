@@ -25,7 +25,7 @@ from services.runtime.times import read_ms
 from streams import takeover
 from streams.connection import BrokerAway, Connection, brokers_at
 from streams.features import features_of
-from streams.reading import look_at
+from streams.reading import look_at, stop
 from streams.security import SecurityUnusable
 from streams.topics import Topic
 
@@ -123,7 +123,7 @@ async def reading(
             await consumer.start()
         yield consumer
     finally:
-        await consumer.stop()
+        await stop(consumer)
 
 
 async def partitions_of(connection: Connection, *topics: Topic) -> dict[Topic, list[TopicPartition]]:
@@ -202,7 +202,7 @@ async def committed_by_dispatchers(
             consumer.assign(wanted)
             offsets = {each: await consumer.committed(each) for each in wanted}
     finally:
-        await consumer.stop()
+        await stop(consumer)
     return {partition: offset for partition, offset in offsets.items() if offset is not None}
 
 

@@ -1,6 +1,7 @@
 """Asking for the end: one round trip for many, and never an answer that was on its way before the question."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from aiokafka import TopicPartition
@@ -20,6 +21,7 @@ class Broker:
         self.questions: list[asyncio.Future[int]] = []
         self.is_away = False
         self.stopped = 0
+        self._client = SimpleNamespace(_conns={})
 
     async def end_offsets(self, partitions):
         if self.is_away:

@@ -1,0 +1,61 @@
+"""A consumer is stopped though a broker does not let go of its connection."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from streams import reading
+
+
+class Transport:
+    """Of a connection that ends when its other side closes, or when it is aborted."""
+
+    def __init__(self) -> None:
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.was_aborted = False
+
+    def abort(self) -> None:
+        self.was_aborted = True
+        self.closed.set_result(None)
+
+
+class Consumer:
+    """As aiokafka's: stopping forgets each connection's writer, and waits until all are closed."""
+
+    def __init__(self, *transports: Transport) -> None:
+        connections = [SimpleNamespace(_writer=SimpleNamespace(transport=each)) for each in transports]
+        self._client = SimpleNamespace(_conns=dict(enumerate([*connections, SimpleNamespace(_writer=None)])))
+        self._transports = transports
+
+    async def stop(self) -> None:
+        for connection in self._client._conns.values():
+            connection._writer = None
+        await asyncio.gather(*(each.closed for each in self._transports))
+
+
+async def test_what_the_broker_closes_is_not_cut_off():
+    transport = Transport()
+    asyncio.get_running_loop().call_soon(transport.closed.set_result, None)
+
+    await reading.stop(Consumer(transport))
+
+    assert not transport.was_aborted
+
+
+async def test_what_the_broker_does_not_close_is_cut_off(monkeypatch):
+    monkeypatch.setattr(reading, "_CLOSED_S", 0.01)
+    transports = Transport(), Transport()
+
+    await asyncio.wait_for(reading.stop(Consumer(*transports)), 5)
+
+    assert [each.was_aborted for each in transports] == [True, True]
+
+
+async def test_an_error_of_stopping_is_told():
+    class Broken(Consumer):
+        async def stop(self) -> None:
+            raise RuntimeError("told")
+
+    with pytest.raises(RuntimeError, match="told"):
+        await reading.stop(Broken())
