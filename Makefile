@@ -8,10 +8,11 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 ARGS ?=
 COMPOSE_GO := github.com/compose-spec/compose-go/v2
 COMPOSE_GO_VERSION := v2.9.1
+KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0
 # How many tests run beside each other: those of a broker wait more than they compute, and two cores serve three.
 WORKERS ?= 3
 
-.PHONY: help setup kafka npm chromium shells languages registry prometheus go up test failed fast long chaos lint types imports check lock openapi asyncapi dashboards manifests fuzz audit sbom bench clean
+.PHONY: help setup kafka npm chromium shells languages registry prometheus go strimzi up test failed fast long chaos lint types imports check lock openapi asyncapi dashboards manifests fuzz audit sbom bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,11 +79,21 @@ prometheus: ## Install Debian's prometheus for the tests of alerts, where that i
 	if command -v promtool >/dev/null; then promtool --version 2>&1 | head -1; \
 	else echo "no prometheus here: the tests of alerts are skipped (Debian: apt-get install prometheus)"; fi
 
-go: setup ## Install compose-go, which reads compose files as Docker does, where there is Go
+go: setup ## Install compose-go and kubeconform, which read what is in deploy/, where there is Go
 	@if test -x $(BIN)/compose-go; then :; \
 	elif command -v go >/dev/null && GOBIN=$(CURDIR)/$(VENV)/go go install $(COMPOSE_GO)/cmd@$(COMPOSE_GO_VERSION); then \
 		mv $(VENV)/go/cmd $(BIN)/compose-go; \
 	else echo "no Go here: deploy/compose is read where docker compose is, or not at all"; fi
+	@if test -x $(BIN)/kubeconform; then :; \
+	elif command -v go >/dev/null && GOBIN=$(CURDIR)/$(BIN) go install $(KUBECONFORM); then :; \
+	else echo "no Go here: deploy/kubernetes is not held to Kubernetes' schemas"; fi
+
+strimzi: tests/strimzi/jars/.ready ## Fetch Strimzi's classes with Maven, which read its resources (needs Java 17)
+
+tests/strimzi/jars/.ready: tests/strimzi/pom.xml
+	@if command -v mvn >/dev/null; then rm -rf tests/strimzi/jars; \
+		cd tests/strimzi && mvn --quiet --batch-mode dependency:copy-dependencies && touch jars/.ready; \
+	else echo "no mvn here: Strimzi's resources are not read with its classes (Debian: apt-get install maven)"; fi
 
 manifests: setup ## Write the manifests that follow from topics, grants and the guard: deploy/manifests.py
 	$(BIN)/python -m deploy.manifests
@@ -91,7 +102,7 @@ up: setup ## Start everything on this machine; Ctrl-C drains and stops
 	$(BIN)/tenterhook up $(ARGS)
 
 # Each worker has brokers of its own. What is marked `alone` follows when the others are done, also where some failed.
-test: setup kafka npm chromium shells languages registry prometheus go ## Set up and run the tests
+test: setup kafka npm chromium shells languages registry prometheus go strimzi ## Set up and run the tests
 	@failed=0; \
 	$(BIN)/pytest --part beside --numprocesses $(WORKERS) --dist worksteal $(ARGS) || failed=$$?; \
 	$(BIN)/pytest --part alone $(ARGS) || failed=$$?; \

@@ -159,7 +159,7 @@ def chunked(chunks: list[bytes], trailer: bytes = b"", extension: bytes = b"") -
     return behaviour
 
 
-def gzip_bomb(plain_bytes: int = 30_000_000) -> Behaviour:
+def gzip_bomb(plain_bytes: int = 10_000_000) -> Behaviour:
     """A small body that inflates to a thousand times its size."""
     return answer(200, _zeros_packed(plain_bytes), [("Content-Encoding", "gzip")])
 

@@ -20,7 +20,8 @@ _USUAL: Final = frozenset(
     | {"webhook-id", "webhook-timestamp", "webhook-signature"}
 )
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: What a terminal obeys, and what turns the direction of what it shows; tabs and line ends of a body stay.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _MARKS: Final[dict[Verdict, tuple[str, str]]] = {
     "yes": ("✓", "green"),
@@ -105,7 +106,7 @@ class Arrival:
 
 
 def _harmless(text: str) -> str:
-    """Without the control characters that a terminal would obey."""
+    """Without the characters that a terminal would obey, or that would show the rest as what it is not."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

@@ -21,15 +21,13 @@ def use_schema_registry(settings: Settings, *, patience_s: float = 0.0) -> None:
     Register our schemas with the registry of the settings, and use its ids; nothing where they name none. Blocks.
 
     Raises:
-        StartupError: it has not answered for so long, or refuses.
+        StartupError: it has not answered for so long, or refuses; or its credentials cannot be read.
     """
     if settings.schema_registry_url is None:
         return
     # Not at the top: a client that most installations have no use for.
     module = import_module("streams.registry")
-    given = settings.schema_registry_credentials
-    user, _, password = given.get_secret_value().partition(":") if given else ("", "", "")
-    registry = module.SchemaRegistry(settings.schema_registry_url, (user, password) if given else None)
+    registry = module.SchemaRegistry(settings.schema_registry_url, _credentials(settings))
     until = time.monotonic() + patience_s
     while True:
         try:
@@ -46,3 +44,25 @@ def use_schema_registry(settings: Settings, *, patience_s: float = 0.0) -> None:
             time.sleep(_PAUSE_S)
         else:
             return
+
+
+def _credentials(settings: Settings) -> tuple[str, str] | None:
+    """User and password."""
+    given, file = settings.schema_registry_credentials, settings.schema_registry_credentials_file
+    if given is not None and file is not None:
+        raise StartupError(
+            "TENTERHOOK_SCHEMA_REGISTRY_CREDENTIALS and TENTERHOOK_SCHEMA_REGISTRY_CREDENTIALS_FILE are set: take one"
+        )
+    text = given.get_secret_value() if given is not None else None
+    if file is not None:
+        try:
+            text = file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise StartupError(
+                f"the file {file} (TENTERHOOK_SCHEMA_REGISTRY_CREDENTIALS_FILE) cannot be read: {reason}"
+            ) from None
+    if text is None:
+        return None
+    user, _, password = text.partition(":")
+    return user, password

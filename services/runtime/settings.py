@@ -175,6 +175,9 @@ class Settings(BaseSettings):
         description="Schema registry (Confluent's API) whose ids are written; none: those of the committed schemas.",
     )
     schema_registry_credentials: SecretStr | None = Field(None, description="For it, as USER:PASSWORD.")
+    schema_registry_credentials_file: Path | None = Field(
+        None, description="File that holds them, instead; a line end is passed over."
+    )
     kafka: KafkaSettings = KafkaSettings()
     kek: SecretStr | None = Field(None, description="Key-encryption key: 32 bytes as base64. Required.")
     kek_file: Path | None = Field(None, description="File that holds it, instead.")

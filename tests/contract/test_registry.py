@@ -203,6 +203,24 @@ def test_a_service_with_a_registry_uses_it_with_its_credentials(registry):
     assert id_of(codec.encode(make_result())) in registry.schemas
 
 
+def test_credentials_come_from_a_file_too(registry, tmp_path):
+    registry.credentials = "tenterhook:pass:word"
+    file = tmp_path / "credentials"
+    file.write_text("tenterhook:pass:word\n")
+    use_schema_registry(settings(registry, schema_registry_credentials_file=file))
+    assert id_of(codec.encode(make_result())) in registry.schemas
+
+    with pytest.raises(StartupError, match="take one"):
+        use_schema_registry(
+            settings(registry, schema_registry_credentials="a:b", schema_registry_credentials_file=file)
+        )
+    file.write_bytes(b"tenterhook:pass\xff")
+    for odd in (file, tmp_path / "missing"):
+        with pytest.raises(StartupError, match=r"CREDENTIALS_FILE\) cannot be read") as refused:
+            use_schema_registry(settings(registry, schema_registry_credentials_file=odd))
+        assert "pass" not in str(refused.value).replace(str(odd), "")
+
+
 def test_a_service_does_not_start_without_its_registry(registry):
     registry.broken = (503, b"")
     with pytest.raises(StartupError, match="answers 503"):

@@ -15,12 +15,19 @@ ROWS = [
     for line in PAGE.split("\n## What is defended\n")[1].split("\n## ")[0].splitlines()
     if line.startswith("| ") and not line.startswith("| against")
 ]
-NAMED = sorted(set(re.findall(r"`((?:\w+/)+test_\w+\.py(?:::\w+)?)`", PAGE)))
+NAMED = sorted(set(re.findall(r"`((?:\w+/)+test_\w+\.py(?:::\w+)*)`", PAGE)))
 
 
 def names_in(path: Path) -> set[str]:
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return {node.name for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)}
+    """As pytest takes them behind the file's name."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, (*functions, ast.ClassDef)):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}::{inner.name}" for inner in node.body if isinstance(inner, functions)}
+    return found
 
 
 @pytest.mark.parametrize("named", NAMED)

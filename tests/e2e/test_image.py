@@ -1,6 +1,7 @@
 """
 The image, where there is no container engine: its first stage's steps run into a folder, and services from it as they
-would in a container: as nobody in particular, in an empty folder, with the image's environment and nothing else.
+would in a container: as nobody in particular, in an empty folder, with the image's environment and nothing else, and
+with a root file system that cannot be written to.
 """
 
 import base64
@@ -30,10 +31,30 @@ SERVICES = ("ingest", "dispatcher", "breaker", "admin")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
+#: Runs a command where nothing can be written but to /tmp, which is new and has this folder in it, and to the volume,
+#: which is /mnt: what `read_only: true` and `readOnlyRootFilesystem` make of a container's root.
+READ_ONLY = r"""
+set -e
+root=$1 user=$2
+shift 2
+mount --make-rprivate /
+mount -t tmpfs -o mode=1777 tmpfs /mnt
+mkdir -p "/mnt/${root#/tmp/}"
+mount --bind "$root" "/mnt/${root#/tmp/}"
+mount -o remount,bind,ro "/mnt/${root#/tmp/}"
+mount --move /mnt /tmp
+mount -t tmpfs -o mode=0700,uid=$user,gid=$user tmpfs /mnt
+mount -o remount,bind,ro /
+exec "$@"
+"""
+VOLUME = "/mnt"
+
+
 class Image:
     """What the second stage adds to what the first has made."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self.tree = root / "opt" / "tenterhook"
         #: The image's working directory: nothing is in it, and nobody may write there.
         self.folder = root / "etc"
@@ -47,13 +68,23 @@ class Image:
         }
         self.entry = (str(self.tree / "bin" / "tenterhook"),)
 
-        #: Whether we may choose as whom it runs.
+        #: Whether we may choose as whom it runs, and on what.
         self.drops = os.geteuid() == 0 and shutil.which("setpriv") is not None
+        self._confines = ("unshare", "--mount", "sh", "-c", READ_ONLY, "sh", str(root), USER)
+        self.is_read_only = self.drops and self._refuses_writes()
+
+    def _refuses_writes(self) -> bool:
+        if shutil.which("unshare") is None or not self.root.is_relative_to("/tmp"):
+            return False
+        # As root, who may write wherever it can be done.
+        tried = f"! [ -w /etc ] && ! [ -w {self.root} ] && [ -w /tmp ] && [ -w {VOLUME} ]"
+        return subprocess.run((*self._confines, "sh", "-c", tried), capture_output=True, check=False).returncode == 0
 
     def command(self, *arguments: str) -> tuple[str, ...]:
-        """The command, as the image's user where we may choose."""
+        """The command, as the image's user and on a root that is read-only, where we may choose."""
         drop = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs")
-        return (*(drop if self.drops else ()), *arguments)
+        confined = self._confines if self.is_read_only else ()
+        return (*confined, *(drop if self.drops else ()), *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +175,7 @@ async def test_every_service_runs_from_it_and_its_health_is_seen(image, embedded
         TENTERHOOK_KEK=base64.b64encode(bytes(32)).decode(),
         TENTERHOOK_PARTITIONS__BY_APP="1",
         TENTERHOOK_PARTITIONS__BY_INTEGRATION="1",
+        **({"TENTERHOOK_HISTORY__DIRECTORY": f"{VOLUME}/history"} if image.is_read_only else {}),
     )
     try:
         was_healthy = containers.is_healthy("ingest")

@@ -1,33 +1,42 @@
 """The manifests of deploy/: as the code says, as Kubernetes' schemas say, and with what every workload must have."""
 
 import ipaddress
+import json
 import re
 import shutil
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy import manifests
+from services.admin import app as admin
+from services.breaker import app as breaker
 from services.cli.settings import all_settings
+from services.dispatcher import app as dispatcher
 from services.dispatcher.guard import address_refusal, open_blocks
+from services.ingest import app as ingest
+from services.ingest.append import DEADLINE_S
 from services.runtime.settings import Settings
 from streams.connection import Connection
+from streams.engine.app import SETTLE_TIMEOUT_S
 from streams.grants import GRANTS
 from streams.topics import TOPICS, Partitions
+from tests.prometheus import ALERTS, needs_prometheus
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ("strimzi", "own-kafka")
-#: The oldest whose schemas the manifests keep to.
-KUBERNETES = "1.32"
+#: The oldest that docs/deploying.md names, and the newest whose schemas the package has; most is in both overlays.
+KUBERNETES = ("1.32.0", "1.37.0")
 SERVICES = {"ingest": "Deployment", "dispatcher": "StatefulSet", "breaker": "StatefulSet", "admin": "StatefulSet"}
 VARIABLES = {each.variable for each in all_settings(Settings())}
+COMPOSE = ROOT / "deploy" / "compose" / "compose.yaml"
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here to render manifests with")
 
@@ -94,14 +103,128 @@ def test_the_network_lets_through_what_the_guard_does(address):
     assert lets_through == (address_refusal(str(address), allow_private=False) is None)
 
 
+KUBECONFORM = Path(sys.executable).with_name("kubeconform")
+#: Kubernetes' own schemas, by version; of the package nothing else is used.
+SCHEMAS = Path(find_spec("kubernetes_validate").origin).parent / "kubernetes-json-schema"
+needs_kubeconform = pytest.mark.skipif(not KUBECONFORM.exists(), reason="no kubeconform here: make go installs it")
+
+
+def is_strimzis(document):
+    """Whether kubeconform has no schema of it: no registry has Strimzi's. Its classes read it, below."""
+    return document["apiVersion"] == manifests.STRIMZI
+
+
+def conformed(documents, version, folder):
+    """kubeconform's verdicts: how many documents of each, and what it says of those that are not valid."""
+    schemas = _as_files(folder, documents, version)
+    # Without -ignore-missing-schemas and -skip: what there is no schema of is an error.
+    done = subprocess.run(
+        (KUBECONFORM, "-strict", "-summary", "-output=json", f"-schema-location={schemas}"),
+        input=yaml.safe_dump_all(documents), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    said = json.loads(done.stdout)
+    return said["summary"], said["resources"]
+
+
+def _as_files(folder, documents, version):
+    """The package's schemas of these, where kubeconform finds them: theirs name each other by addresses."""
+    package = SCHEMAS / f"v{version}-local-strict"
+    names = {
+        f"{each['kind']}-{re.sub(r'[.][^/]*', '', each['apiVersion']).replace('/', '-')}.json".lower()
+        for each in documents
+    }
+    for name in {"_definitions.json", *names}:
+        if (package / name).exists():
+            text = (package / name).read_text().replace('"/api/_definitions.json#', '"_definitions.json#')
+            (folder / name).write_text(re.sub(r'"\$id": "[^"]*"', f'"title": "{name}"', text))
+    return f"{folder}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json"
+
+
+def counted(*, valid=0, invalid=0, errors=0):
+    return {"valid": valid, "invalid": invalid, "errors": errors, "skipped": 0}
+
+
+def with_a_field_too_many(documents):
+    """One of each kind."""
+    found = {each["kind"]: json.loads(json.dumps(each)) for each in documents}
+    for each in found.values():
+        each.get("spec", each)["notThere"] = 1
+    return list(found.values())
+
+
+@needs_kubectl
+@needs_kubeconform
+@pytest.mark.parametrize(("overlay", "version"), [*zip(OVERLAYS, KUBERNETES, strict=True)])
+def test_an_overlay_is_what_kubernetes_takes_and_none_of_it_is_passed_over(overlay, version, tmp_path):
+    documents = [each for each in rendered(overlay).values() if not is_strimzis(each)]
+    assert conformed(documents, version, tmp_path) == (counted(valid=len(documents)), [])
+
+    wrong = with_a_field_too_many(documents)
+    unheard_of = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "dispatcher"}}
+    summary, refused = conformed([*wrong, unheard_of], version, tmp_path)
+    assert summary == counted(invalid=len(wrong), errors=1), refused
+
+
+JARS = ROOT / "tests" / "strimzi" / "jars"
+
+
+@needs_kubectl
+@pytest.mark.skipif(
+    shutil.which("javac") is None or not JARS.exists(), reason="no JDK, or no classes of Strimzi's: make strimzi"
+)
+def test_strimzi_reads_its_resources_whole():
+    documents = [each for each in rendered("strimzi").values() if is_strimzis(each)]
+    wrong = with_a_field_too_many(documents)
+
+    def read(documents):
+        command = ("java", "-cp", f"{JARS}/*", ROOT / "tests" / "strimzi" / "Read.java")
+        done = subprocess.run(
+            command, input=json.dumps(documents), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    refused = read([*documents, *wrong])
+    assert [each.partition(" ")[0] for each in refused] == [each["kind"] for each in wrong]
+    assert all('"notThere"' in each for each in refused), refused
+    assert {each["kind"] for each in documents} == {"Kafka", "KafkaNodePool", "KafkaTopic", "KafkaUser"}
+
+
 @needs_kubectl
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_is_what_kubernetes_takes(overlay):
-    for (kind, name), manifest in rendered(overlay).items():
-        if "strimzi.io" in manifest["apiVersion"]:
-            continue  # its schemas are not at hand
-        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
-        assert manifest.get("metadata", {}).get("namespace") == (None if kind == "Namespace" else "tenterhook"), name
+def test_everything_is_in_one_namespace(overlay):
+    assert {
+        name: manifest["metadata"].get("namespace")
+        for (kind, name), manifest in rendered(overlay).items()
+        if manifest["metadata"].get("namespace") != (None if kind == "Namespace" else "tenterhook")
+    } == {}
+
+
+#: How long each takes to end, at most, in seconds: requests that were begun, partitions that are given up, producers.
+ENDS_S = {
+    "ingest": ingest.DRAIN_S + DEADLINE_S,
+    "dispatcher": SETTLE_TIMEOUT_S + dispatcher.LEAVING_S + dispatcher.PRODUCER_STOP_S,
+    "breaker": SETTLE_TIMEOUT_S + breaker.PRODUCER_STOP_S,
+    "admin": admin.DRAIN_S + admin.SETTLE_S + admin.PRODUCER_STOP_S,
+}
+
+
+@needs_kubectl
+@pytest.mark.parametrize("service", SERVICES)
+def test_nobody_is_killed_while_it_ends(service):
+    pod = rendered("own-kafka")[SERVICES[service], service]["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    waits_s = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    compose = yaml.safe_load(COMPOSE.read_text())["services"][service]
+
+    # Requests come for a while after the end has begun, from whoever does not know it yet; only these take any.
+    assert (waits_s > 0) == (service in ("ingest", "admin"))
+    assert pod["terminationGracePeriodSeconds"] > waits_s + ENDS_S[service]
+    assert int(compose["stop_grace_period"].removesuffix("s")) > ENDS_S[service]
+
+
+def compose_platform(service):
+    return yaml.safe_load(COMPOSE.read_text())["services"][service]["platform"]
 
 
 @needs_kubectl
@@ -118,6 +241,7 @@ def test_every_workload_can_do_little_is_probed_and_ends_in_order(overlay, servi
 
     assert container["args"] == [service]
     assert port["containerPort"] == getattr(Settings(), service).port
+    assert pod["nodeSelector"] == {"kubernetes.io/arch": compose_platform(service).rpartition("/")[2]}
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["securityContext"] == {
@@ -129,7 +253,6 @@ def test_every_workload_can_do_little_is_probed_and_ends_in_order(overlay, servi
     paths = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
     assert paths == {"startup": "/health/live", "liveness": "/health/live", "readiness": "/health/ready"}
     assert workload["spec"]["minReadySeconds"] > 0
-    assert pod["terminationGracePeriodSeconds"] >= 30
     assert budget["maxUnavailable"] == 1
     assert budget["selector"]["matchLabels"].items() <= labels.items()
     assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
@@ -192,7 +315,65 @@ def test_dispatchers_scale_by_what_waits_and_no_further_than_there_are_partition
     assert spec["maxReplicas"] == Partitions().by_integration
     assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "dispatcher"}
     assert asked == shown == {"tenterhook_queue_age_seconds", "tenterhook_detached_backlog_deliveries"}
-    assert not declared.exists() or all(f'"{name}"' in declared.read_text() for name in asked)
+    assert all(f'"{name}"' in declared.read_text() for name in asked)
+
+
+@needs_prometheus
+def test_the_adapter_asks_prometheus_for_what_a_pod_has_and_for_the_percentile_that_is_named(tmp_path):
+    """Its query with what the autoscaler asks for in it, over two pods of ours and one of another namespace."""
+    [rule] = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    age, backlog = "tenterhook_queue_age_seconds", "tenterhook_detached_backlog_deliveries"
+    among = 'namespace="tenterhook",pod=~"dispatcher-0|dispatcher-1"'
+    asked = {f'{age},{among},percentile="90"': {0: 4, 1: 9}, f"{backlog},{among}": {0: 100, 1: 20_000}}
+    values = {
+        f'{age}{{{at},percentile="{percentile}"}}': value
+        for at, found in (
+            ('namespace="tenterhook",pod="dispatcher-0"', {"50": 0, "90": 4, "99": 900}),
+            ('namespace="tenterhook",pod="dispatcher-1"', {"50": 1, "90": 9, "99": 9}),
+            ('namespace="staging",pod="dispatcher-0"', {"50": 77, "90": 77, "99": 77}),
+        )
+        for percentile, value in found.items()
+    }
+    values |= {
+        f'{backlog}{{namespace="tenterhook",pod="dispatcher-{n}"}}': value for n, value in ((0, 100), (1, 20_000))
+    }
+
+    def query(name):
+        series, _, matchers = name.partition(",")
+        filled = {"<<.Series>>": series, "<<.LabelMatchers>>": matchers, "<<.GroupBy>>": "pod"}
+        return re.sub(r"<<\.\w+>>", lambda found: filled[found[0]], rule["metricsQuery"])
+
+    tests = {
+        "interval": "15s",
+        "input_series": [{"series": series, "values": f"{value}x8"} for series, value in values.items()],
+        "promql_expr_test": [
+            {
+                "expr": query(name),
+                "eval_time": "1m",
+                "exp_samples": [{"labels": f'{{pod="dispatcher-{n}"}}', "value": v} for n, v in found.items()],
+            }
+            for name, found in asked.items()
+        ],
+    }
+    file = tmp_path / "adapter_test.yml"
+    file.write_text(json.dumps({"tests": [tests]}))
+    done = subprocess.run(("promtool", "test", "rules", file), capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    # The adapter shows nothing of what has not both labels; our Prometheus gives them.
+    labels = re.findall(r'(\w+)!=""', rule["seriesQuery"])
+    config = yaml.safe_load(ALERTS.with_name("kubernetes.yml").read_text()) | {"rule_files": [str(ALERTS)]}
+    [job] = config["scrape_configs"]
+    assert labels == list(rule["resources"]["overrides"]) == [each["target_label"] for each in job["relabel_configs"]]
+    assert job["job_name"] in re.findall(r'job="(\w+)"', ALERTS.read_text())
+    # Debian's Prometheus is built without the discovery of Kubernetes; everything else of it is checked.
+    [discovery] = job.pop("kubernetes_sd_configs")
+    assert discovery["role"] == "pod"
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config))
+    done = subprocess.run(
+        ("promtool", "check", "config", tmp_path / "prometheus.yml"), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @needs_kubectl
@@ -218,9 +399,6 @@ def test_only_dispatchers_reach_out_and_only_where_the_guard_does(overlay):
     }
 
 
-COMPOSE = ROOT / "deploy" / "compose" / "compose.yaml"
-
-
 def test_compose_starts_three_kafkas_and_every_service_with_settings_that_there_are():
     found = yaml.safe_load(COMPOSE.read_text())
     for service in SERVICES:
@@ -240,6 +418,33 @@ def test_compose_starts_three_kafkas_and_every_service_with_settings_that_there_
     assert {"prometheus", "grafana"} <= set(found["services"])
     assert all(port.startswith("127.0.0.1:") for port in published)
     assert scraped == {(service, getattr(Settings(), service).port) for service in SERVICES}
+
+
+def test_what_compose_mounts_is_there_and_where_it_is_looked_for():
+    mounted = {}
+    for name, each in yaml.safe_load(COMPOSE.read_text())["services"].items():
+        for volume in each.get("volumes", ()):
+            source, target, *_ = volume.split(":")
+            if source.startswith("."):
+                mounted[name, target] = (COMPOSE.parent / source).resolve()
+
+    def inside(service, path):
+        """Where the container's file is here."""
+        folder, here = max(((to, at) for (of, to), at in mounted.items() if of == service and path.startswith(to)))
+        return here / path.removeprefix(folder).lstrip("/") if path != folder else here
+
+    assert {target for target, here in mounted.items() if not here.exists()} == set()
+
+    def read(service, path):
+        return yaml.safe_load(inside(service, path).read_text())
+
+    [rules] = read("prometheus", "/etc/prometheus/prometheus.yml")["rule_files"]
+    assert inside("prometheus", rules) == ALERTS
+    [provider] = read("grafana", "/etc/grafana/provisioning/dashboards/tenterhook.yml")["providers"]
+    assert list(inside("grafana", provider["options"]["path"]).glob("*.json"))
+    # The dashboards take whichever Prometheus there is.
+    [source] = read("grafana", "/etc/grafana/provisioning/datasources/tenterhook.yml")["datasources"]
+    assert source["type"] == "prometheus"
 
 
 def test_compose_reads_the_file():
