@@ -382,6 +382,11 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: dict[str, int] = {}
 
 
+class SharedSchema(msgspec.Struct, frozen=True, kw_only=True):
+    id: int
+    text: str
+
+
 Record = (
     Event
     | Delivery
@@ -401,4 +406,5 @@ Record = (
     | Command
     | CommandReply
     | Replay
+    | SharedSchema
 )

@@ -15,7 +15,7 @@ from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.serving import StartupError, application, serve
 from services.runtime.settings import Settings
-from streams import topics
+from streams import schema_topic, topics
 from streams.connection import Connection, wait_for_broker
 from streams.engine.app import Bounds, SafeApp
 from streams.engine.pinned import FaustChanged
@@ -145,9 +145,10 @@ async def _followed(
         for breaker in made:
             breaker.see_state(key, value, offset)
 
+    shared = Follower(connection, topics.SCHEMAS, schema_topic.learn)
     config = Follower(connection, topics.INTEGRATION_CONFIG, apply_config, clear=integrations.clear)
     published = Follower(connection, topics.INTEGRATION_STATE, apply_state, clear=states.clear)
-    for follower in (config, published):
+    for follower in (shared, config, published):
         await follower.start()
         stack.push_async_callback(follower.stop)
     breaker = Breaker(

@@ -24,7 +24,7 @@ from services.runtime.serving import StartupError, application, serve
 from services.runtime.settings import Settings
 from services.vault.keks import KekError, check_keks, load_keyring
 from services.vault.seal import Keyring
-from streams import topics
+from streams import schema_topic, topics
 from streams.connection import Connection, wait_for_broker
 from streams.engine.app import Bounds, SafeApp
 from streams.engine.pinned import FaustChanged
@@ -130,6 +130,7 @@ async def _run(
 ) -> None:
     own = settings.dispatcher
     integrations, apps, states, changes = Integrations(), Apps(), States(), _Changes()
+    await _started(Follower(connection, topics.SCHEMAS, schema_topic.learn), stack)
     config = await _started(
         Follower(connection, topics.INTEGRATION_CONFIG, changes.after(integrations.apply), clear=integrations.clear),
         stack,
