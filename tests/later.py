@@ -8,10 +8,8 @@ import fastavro
 
 from streams import codec
 from streams.records import Record
+from tests.next_release import FIELD, VALUE
 from tests.older import NEWEST, RELEASED, fields_of
-
-#: The field that they have more, and what it says.
-FIELD, VALUE = "made_up", "of the next release"
 
 #: The next release's ids count from here, in the order of the names: far behind all that are released.
 FIRST_ID = codec.FIRST_COMMITTED_ID + 900

@@ -38,7 +38,7 @@ def lines(seen: Observed, checked: list[Checked], steady: tuple[str, ...]) -> li
             f" {late[-1]:.0f} at most"
         )
     quiet = silences(seen, steady)
-    for kind in ("kill", "stop", "freeze", "join", "leave", "node", "died"):
+    for kind in ("kill", "stop", "freeze", "join", "leave", "update", "back", "node", "died"):
         of_kind = sorted((each for each in quiet if each.fault.startswith(f"{kind} ")), key=lambda each: each.seconds)
         if of_kind:
             worst, told = of_kind[-1], " ".join(f"{each.seconds:.1f}" for each in of_kind[-_TOLD:])
