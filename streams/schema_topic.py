@@ -63,8 +63,8 @@ def compared(topic: str, own: Mapping[int, str], there: Texts) -> list[str]:
     """A sentence for each id that has another schema there than here, with what to do."""
     return [
         f"topic {topic} has another schema under the id {number} than this release: one of the two was never released,"
-        " and bytes would be misread. Run the release that the topic was written by; or use another"
-        " TENTERHOOK_TOPIC_PREFIX"
+        " and bytes would be misread. Run the release that the topic was written by; or, where no record has that id,"
+        f" delete topic {topic}: services add their schemas when they start"
         for number, text in own.items()
         if not all(codec.is_same_schema(text, other) for other in there.get(number, ()))
     ]
