@@ -87,6 +87,10 @@ class _Health:
     def __init__(self) -> None:
         self.app: SafeApp | None = None
 
+    def forget(self) -> None:
+        """As before the first start."""
+        self.app = None
+
     def live(self) -> str | None:
         if self.app is None:
             return None
@@ -100,7 +104,7 @@ class _Health:
 
 async def _start(settings: Settings, connection: Connection, health: _Health, stack: AsyncExitStack) -> SafeApp:
     """Returns when the breaker is a member of its group, with everything that ends it on the stack."""
-    health.app = None
+    stack.callback(health.forget)
     own, partitions = settings.breaker, _partitions(settings)
     producer = await open_producer(
         connection,

@@ -139,7 +139,7 @@ async def _start(
     settings: Settings, connection: Connection, keyring: Keyring, health: _Health, stack: AsyncExitStack
 ) -> tuple[SafeApp, Lanes]:
     """Returns when the dispatcher is a member of its group, with everything that ends it on the stack."""
-    health.forget()
+    stack.callback(health.forget)
     own = settings.dispatcher
     integrations, apps, states, changes = Integrations(), Apps(), States(), _Changes()
     await _started(Follower(connection, topics.SCHEMAS, schema_topic.learn), stack)

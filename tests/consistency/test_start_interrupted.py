@@ -30,18 +30,19 @@ READY_S = 60.0
 
 @asynccontextmanager
 async def dying_at(broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Event]:
-    """Kills the broker when a service joins its group for the first time; set by then. It runs again at the end."""
-    died, start = asyncio.Event(), SafeApp.start
+    """Kills the broker when a service joins its group for the first time, and starts it at the end; set when joined."""
+    died, joined, start = asyncio.Event(), asyncio.Event(), SafeApp.start
 
     async def start_without_a_broker(app: SafeApp) -> None:
         if not died.is_set():
             await asyncio.to_thread(broker.nodes[0].kill)
             died.set()
         await start(app)
+        joined.set()
 
     monkeypatch.setattr(SafeApp, "start", start_without_a_broker)
     try:
-        yield died
+        yield joined
     finally:
         await broker.start()
 
@@ -61,17 +62,20 @@ async def test_a_broker_that_dies_at_the_start_is_waited_for(
     )
     probe, stop = Probe(port), asyncio.Event()
     with structlog.testing.capture_logs() as lines:
-        async with dying_at(kafka_broker, monkeypatch) as died:
+        async with dying_at(kafka_broker, monkeypatch) as joined:
             running = asyncio.create_task(service.main(settings, stop))
-            await asyncio.wait_for(died.wait(), READY_S)
 
             def is_tried_anew() -> bool:
                 return running.done() or any(each["event"] == "start.interrupted" for each in lines)
 
+            async def is_live() -> bool:
+                return (await probe.get("/health/live"))[0] == 200
+
             await eventually(is_tried_anew, READY_S)
             assert not running.done(), running.exception()
-            assert not await probe.is_ready()
-            assert (await probe.get("/health/live"))[0] == 200
+            await eventually(is_live, READY_S)
+            assert not joined.is_set()
+        await asyncio.wait_for(joined.wait(), READY_S)
         await probe.until_ready(READY_S)
     stop.set()
     await asyncio.wait_for(running, 40)
