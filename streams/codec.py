@@ -239,8 +239,8 @@ def use_topic(ask: Ask) -> None:
 
 
 def learn(number: int, text: str) -> None:
-    """A newer release has committed this schema under that id. One that is committed here too stays as it is."""
-    if number not in _by_id():
+    """A newer release has committed this schema under that id. What is known of an id, here or from there, stays."""
+    if number not in _by_id() and number not in _topic.schemas:
         _topic.schemas[number] = _elsewhere(number, text)
 
 

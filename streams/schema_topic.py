@@ -30,7 +30,7 @@ _ANSWER_S: Final = 10.0
 #: For so long nothing is asked again: after the topic could not be read, and about an id that it does not have.
 _ASK_AGAIN_S: Final = 5.0
 
-#: By id, in the order in which they stand there: one and the same as a rule.
+#: By id, in the order in which they stand there: one and the same, or the first counts.
 Texts = Mapping[int, list[str]]
 
 
@@ -55,7 +55,7 @@ async def share(connection: Connection, topic: str) -> list[str]:
         there = await _read(connection, topic)  # somebody else may have added others under the same ids
     use(connection, topic)
     for number, texts in there.items():
-        codec.learn(number, texts[-1])
+        codec.learn(number, texts[0])
     return compared(topic, own, there)
 
 
@@ -89,6 +89,9 @@ def learn(_key: bytes | None, value: bytes | None, offset: int) -> None:
         log.error("schema.unreadable", offset=offset, reason=str(error))  # noqa: TRY400  # the reason says it all
         return
     codec.learn(shared.id, shared.text)
+    known = codec.text_of(shared.id)
+    if known is not None and not codec.is_same_schema(known, shared.text):
+        log.error("schema.changed", schema_id=shared.id, offset=offset, hint="somebody writes to the topic of schemas")
 
 
 class Asker:
@@ -126,12 +129,12 @@ class Asker:
             self._away_until_s = self._clock_s() + _ASK_AGAIN_S
             raise LookupError(f"the topic {self._topic} cannot be read ({type(error).__name__})") from error
         for other, texts in there.items():  # a release brings several
-            codec.learn(other, texts[-1])
+            codec.learn(other, texts[0])
         if number not in there:
             self._unknown[number] = self._clock_s() + _ASK_AGAIN_S
             return None
-        log.info("schema.found", schema_id=number, schema=codec.full_name(there[number][-1]))
-        return there[number][-1]
+        log.info("schema.found", schema_id=number, schema=codec.full_name(there[number][0]))
+        return there[number][0]
 
 
 async def _read(connection: Connection, topic: str) -> Texts:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import structlog
 from aiokafka.errors import KafkaConnectionError
 
 from streams import codec, schema_topic
@@ -103,11 +104,15 @@ def test_a_kind_that_this_release_does_not_have_is_no_record(topic, text):
     assert codec.text_of(LATER) is None
 
 
-def test_what_is_committed_here_is_not_changed_by_what_is_there(topic):
+def test_what_is_known_of_an_id_stays(topic):
     own = codec.encode(make_result())
-    codec.learn(codec._newest()[type(make_result())].id, text_of("delivery"))
+    with structlog.testing.capture_logs() as lines:
+        for number, names in ((codec._newest()[type(make_result())].id, ["event"]), (LATER, ["result", "event"])):
+            for name in names:
+                schema_topic.learn(None, codec.encode(SharedSchema(id=number, text=text_of(name))), 0)
 
-    assert codec.decode(own) == make_result()
+    assert codec.decode(own) == codec.decode(RECORD) == make_result()
+    assert [each["event"] for each in lines] == ["schema.changed"] * 2
     assert topic.reads == 0
 
 
