@@ -46,6 +46,8 @@ class Scenario:
     per_second: float
     #: What is done, in place of what is drawn by the plan.
     script: tuple[Fault, ...] = ()
+    #: Whether each waits until all are ready again after the one before, as whoever updates does.
+    is_patient: bool = False
 
 
 def mixed(load_s: float, nodes: int = 1, per_second: float = 30.0) -> Scenario:
@@ -97,25 +99,29 @@ def scale() -> Scenario:
     """Processes of every service join under load, and those that were there first leave: 1, 3 and 1 dispatchers."""
     joins = ("dispatcher", "ingest", "breaker", "admin", "dispatcher")
     leaves = ("dispatcher-1", "ingest", "breaker", "admin", "dispatcher-2")
-    return _scripted(5.0, *(("join", target) for target in joins), *(("leave", target) for target in leaves), workers=1)
+    steps = [*(("join", target) for target in joins), *(("leave", target) for target in leaves)]
+    return _scripted(5.0, steps, workers=1, is_patient=True)
 
 
-def upgrade(times: int = 3, every_s: float = 5.0) -> Scenario:
+def upgrade(times: int = 3, every_s: float = 5.0, *, is_patient: bool = True) -> Scenario:
     """
     Every process is replaced under load, one after another, by the newer release, by the older one again, and so on.
 
     What writes first is updated first, so that the other release reads as much as can be of what it does not know.
+
+    Args:
+        is_patient: see `Scenario`; else one may still start when the next is stopped.
     """
     services = ("ingest", "admin", "dispatcher-1", "breaker", "dispatcher-2")
     steps = [("back" if number % 2 else "update", target) for number in range(times) for target in services]
-    return _scripted(every_s, *steps, workers=2)
+    return _scripted(every_s, steps, workers=2, is_patient=is_patient)
 
 
-def _scripted(every_s: float, *steps: tuple[Any, str], workers: int) -> Scenario:
+def _scripted(every_s: float, steps: list[tuple[Any, str]], *, workers: int, is_patient: bool) -> Scenario:
     """One step after another, on every kind of endpoint."""
     script = tuple(Fault(CALM_S + every_s * number, kind, target) for number, (kind, target) in enumerate(steps))
     plan = Plan(2 * CALM_S + every_s * len(script), {}, workers=workers, nodes=1)
-    return Scenario(MIXED, plan, 30.0, script)
+    return Scenario(MIXED, plan, 30.0, script, is_patient)
 
 
 class Run:
@@ -215,6 +221,8 @@ class Run:
         began_s = loop.time()
         rest = Fault(self._scenario.plan.load_s, "stop", "nothing")
         for fault in (*self.faults, rest):
+            if self._scenario.is_patient:
+                await self._fleet.settled()
             await asyncio.sleep(began_s + fault.at_s - loop.time())
             if fault is not rest:
                 self._say(f"{fault}   [{len(sender.sent)} events acknowledged, {receiver.count} requests]")

@@ -42,7 +42,7 @@ def assert_all_claims_hold_and_nothing_is_repeated(seen: Observed, scenario: Sce
 async def test_every_process_is_replaced_by_the_next_release_and_back_without_a_schema_registry(
     kafka_broker: KafkaBroker, kafka_connection: Connection, tmp_path: Path
 ):
-    scenario = upgrade(times=2, every_s=3.0)
+    scenario = upgrade(times=2, every_s=3.0, is_patient=False)
     run = Run(kafka_broker, kafka_connection, tmp_path, scenario, SEED, print, newer=NEXT)
     seen = await run.run()
 
