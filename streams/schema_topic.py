@@ -25,7 +25,7 @@ from streams.records import SharedSchema
 log = structlog.get_logger(__name__)
 
 #: How long whoever decodes may stand still for a schema, at most: longer than the election of a new leader. A healthy
-#: broker takes some 30 ms; one that takes longer than a session costs a rebalance, as any process does that freezes.
+#: broker takes some 50 ms; one that takes longer than a session costs a rebalance, as any process does that freezes.
 _ANSWER_S: Final = 10.0
 #: For so long nothing is asked again: after the topic could not be read, and about an id that it does not have.
 _ASK_AGAIN_S: Final = 5.0
@@ -74,7 +74,7 @@ def use(connection: Connection, topic: str) -> None:
     """Look there for schemas that this release does not know, where a record has one; see `Asker`."""
 
     def read() -> Texts:
-        # Whoever decodes cannot wait for a loop: another one does the reading. It costs 30 ms, once a release.
+        # Whoever decodes cannot wait for a loop: another one does the reading. It costs 50 ms, once a release.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="schemas") as aside:
             return aside.submit(asyncio.run, asyncio.wait_for(_read(connection, topic), _ANSWER_S)).result()
 
