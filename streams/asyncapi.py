@@ -29,6 +29,7 @@ _KEYS: Final = {
     "process": "The process that asked.",
     "slot": "Number of the partition, which is its jitter slot.",
     "constant": "The text `topics`.",
+    "schema": "The schema's id in decimal digits.",
 }
 _PARTITIONED_BY: Final = {
     "app": "Partition count: the setting `partitions.by_app`, chosen once.",

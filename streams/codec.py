@@ -2,8 +2,9 @@
 Records to bytes and back: Avro in the Confluent wire format (0, 4-byte schema id, body).
 
 Pure. Every schema that was ever released stays in `schemas/released`, named by its id, so that what
-was written once stays readable for ever; the newest id of a name is the one that is written. Where a schema
-registry is used (`streams.registry`), its ids are written instead, and any id of it is read beside the committed ones.
+was written once stays readable for ever; the newest id of a name is the one that is written. What newer releases have
+committed is asked for (`streams.schema_topic`). Where a schema registry is used (`streams.registry`), its ids are
+written instead, and any id of it is read beside the committed ones.
 fastavro does the work; `tests/unit/test_codec.py` holds its bytes against those of `avro`.
 """
 
@@ -78,6 +79,7 @@ _STRUCTS: Final[dict[str, type[Record]]] = {
     "command": records.Command,
     "command_reply": records.CommandReply,
     "replay": records.Replay,
+    "shared_schema": records.SharedSchema,
 }
 _BY_FULL_NAME: Final = {f"tenterhook.{kind.__name__}": name for name, kind in _STRUCTS.items()}
 _NESTED: Final = {"integration_config", "app_config", "quarantined", "lane_row", "command"}
@@ -169,31 +171,59 @@ def _newest() -> dict[type[Record], WireSchema]:
     return {schema.struct: schema for schema in _by_id().values()}
 
 
+#: The text of the schema of an id, None where there is none. It may raise LookupError where it cannot tell; the record
+#: is unreadable then, and the next one asks again.
+Ask = Callable[[int], str | None]
+
+
 @dataclass(slots=True)
-class _Registry:
-    """What is known of the registry that this process uses; nothing where it uses none."""
+class _Elsewhere:
+    """Schemas that are not committed here: those that are known by now, and how to ask for others."""
 
-    #: The registry's id by the committed one: what is written instead.
-    ids: dict[int, int]
-    #: By the registry's id.
-    schemas: dict[int, WireSchema]
-    #: The text of what it has under an id; None where it has nothing.
-    ask: Callable[[int], str | None]
+    #: Where, for people.
+    place: str
+    ask: Ask
+    #: By id. None: that of a record that is none of ours, or of a kind that only newer releases have.
+    schemas: dict[int, WireSchema | None]
+
+    def schema(self, number: int) -> WireSchema:
+        if number not in self.schemas:
+            try:
+                text = self.ask(number)
+            except LookupError as error:
+                raise Unreadable(f"schema id {number} is unknown, and {error}") from error
+            if text is None:
+                raise Unreadable(f"schema id {number} is unknown: written by a newer release, or not by tenterhook")
+            self.schemas[number] = _elsewhere(number, text)
+        found = self.schemas[number]
+        if found is None:
+            raise Unreadable(f"schema id {number} is in {self.place}, and of no record of ours")
+        return found
 
 
-_registry = _Registry({}, {}, lambda _: None)
+def _elsewhere(number: int, text: str) -> WireSchema | None:
+    try:
+        return _wire_schema(number, _BY_FULL_NAME[full_name(text)], text)
+    except (ValueError, KeyError, TypeError, fastavro.schema.SchemaParseException):
+        return None
 
 
-def use_registry(ids: Mapping[int, int], ask: Callable[[int], str | None]) -> None:
+_registry = _Elsewhere("the registry", lambda _: None, {})
+#: The registry's id by the committed one: what is written instead.
+_registered: dict[int, int] = {}
+_topic = _Elsewhere("the topic of schemas", lambda _: None, {})
+
+
+def use_registry(ids: Mapping[int, int], ask: Ask) -> None:
     """
     Write with a registry's ids from now on, and read any of its ids.
 
     Args:
         ids: the registry's id of each released schema, by the committed one.
-        ask: for the text of an id that is not among them, once for each that it knows. It may raise LookupError where
-            it cannot tell; the record is unreadable then, and the next one asks again.
+        ask: for the text of an id that is not among them, once for each that it knows.
     """
-    _registry.ids = dict(ids)
+    _registered.clear()
+    _registered.update(ids)
     _registry.schemas = {number: _by_id()[committed] for committed, number in ids.items()}
     _registry.ask = ask
 
@@ -203,32 +233,35 @@ def use_no_registry() -> None:
     use_registry({}, lambda _: None)
 
 
+def use_topic(ask: Ask) -> None:
+    """Ask for the ids that newer releases have committed from now on, once for each that it knows."""
+    _topic.ask = ask
+    _topic.schemas = {}
+
+
+def learn(number: int, text: str) -> None:
+    """A newer release has committed this schema under that id. What is known of an id, here or from there, stays."""
+    if number not in _by_id() and number not in _topic.schemas:
+        _topic.schemas[number] = _elsewhere(number, text)
+
+
 def text_of(number: int) -> str | None:
-    """The schema of that id as JSON text, be it a committed id or one that is known of the registry."""
-    known = _by_id().get(number) or _registry.schemas.get(number)
+    """The schema of that id as JSON text, be it a committed id or one that was met before."""
+    known = _by_id().get(number) or _registry.schemas.get(number) or _topic.schemas.get(number)
     return None if known is None else known.text
 
 
-def _of_registry(number: int) -> WireSchema:
-    """The schema that the registry has under this id."""
-    known = _registry.schemas.get(number)
-    if known is not None:
-        return known
+def is_same_schema(one: str, other: str) -> bool:
+    """Whether bytes written under one are read in the same way under the other. JSON texts that may be none."""
     try:
-        text = _registry.ask(number)
-    except LookupError as error:
-        raise Unreadable(f"schema id {number} is unknown, and {error}") from error
-    if text is None:
-        raise Unreadable(f"schema id {number} is unknown: written by a newer release, or not by tenterhook")
-    asked = _registry.schemas[number] = _asked(number, text)
-    return asked
+        return one == other or _canonical(one) == _canonical(other)
+    except (ValueError, KeyError, TypeError, fastavro.schema.SchemaParseException):
+        return False
 
 
-def _asked(number: int, text: str) -> WireSchema:
-    try:
-        return _wire_schema(number, _BY_FULL_NAME[full_name(text)], text)
-    except (ValueError, KeyError, TypeError, fastavro.schema.SchemaParseException) as error:
-        raise Unreadable(f"schema id {number} is in the registry, and of no record of ours") from error
+def _canonical(text: str) -> str:
+    """Without documentation, defaults and the order of attributes."""
+    return fastavro.schema.to_parsing_canonical_form(json.loads(text))
 
 
 def full_name(text: str) -> str:
@@ -244,7 +277,7 @@ def encode(record: Record) -> bytes:
         msgspec.to_builtins(record, builtin_types=(bytes,)) if schema.nested else msgspec.structs.asdict(record)
     )
     out = io.BytesIO()
-    out.write(_HEADER.pack(_MAGIC, _registry.ids.get(schema.id, schema.id)))
+    out.write(_HEADER.pack(_MAGIC, _registered.get(schema.id, schema.id)))
     fastavro.schemaless_writer(out, schema.parsed, fields)
     return out.getvalue()
 
@@ -261,7 +294,7 @@ def decode(data: bytes | None) -> Record:
     magic, schema_id = _HEADER.unpack_from(data)
     if magic != _MAGIC:
         raise Unreadable(f"first byte is {magic}, not 0: not in the Confluent wire format")
-    schema = _by_id().get(schema_id) or _of_registry(schema_id)
+    schema = _by_id().get(schema_id) or (_topic if schema_id >= FIRST_COMMITTED_ID else _registry).schema(schema_id)
     body = io.BytesIO(data)
     body.seek(_HEADER.size)
     newest = _newest()[schema.struct]

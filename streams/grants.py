@@ -32,10 +32,11 @@ def _on(operations: tuple[Operation, ...], *names: Topic) -> tuple[Grant, ...]:
 
 
 #: At its start each service looks at all topics, and at what they were when the installation began, which it records
-#: where it is the first. None may make a topic: under ACLs they are made before (`deploy/kubernetes/strimzi`).
+#: where it is the first; and it adds the schemas of its release to those that are there. None may make a topic: under
+#: ACLs they are made before (`deploy/kubernetes/strimzi`).
 _EVERYONE: Final = (
     Grant("topic", "", ("Describe", "DescribeConfigs"), is_prefix=True),
-    *_on(("Read", "Write"), topics.INSTALLATION),
+    *_on(("Read", "Write"), topics.INSTALLATION, topics.SCHEMAS),
 )
 
 #: By the name of the service; `operator` is whoever runs the commands that read the log (`reconcile`, `trace`, …).

@@ -392,6 +392,11 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: dict[str, int] = {}
 
 
+class SharedSchema(msgspec.Struct, frozen=True, kw_only=True):
+    id: int
+    text: str
+
+
 Record = (
     Event
     | Delivery
@@ -412,4 +417,5 @@ Record = (
     | Command
     | CommandReply
     | Replay
+    | SharedSchema
 )

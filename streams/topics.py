@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidReplicationFactorError, KafkaError, NoError, TopicAlreadyExistsError, for_code
 
-from streams import installation
+from streams import installation, schema_topic
 from streams.connection import Connection
 
 log = structlog.get_logger(__name__)
@@ -204,6 +204,18 @@ INSTALLATION: Final = Topic(
     is_internal=True,
 )
 
+#: The schemas of all releases that have run here: see `streams.schema_topic`. Internal.
+SCHEMAS: Final = Topic(
+    "schemas",
+    "schema",
+    "compact",
+    None,
+    "one",
+    what="the released schemas, so that an older release reads what a newer one writes",
+    values=("shared_schema",),
+    is_internal=True,
+)
+
 #: Those whose records others name by their offsets, or whose keys may not move.
 CHOSEN_ONCE: Final = (EVENTS, FAN_OUT, DELIVERIES, RESULTS)
 
@@ -299,6 +311,7 @@ TOPICS: Final = (
     QUARANTINE,
     EVENT_IDS,
     INSTALLATION,
+    SCHEMAS,
     LANE_ROWS,
     BREAKER_ROWS,
     COMMANDS,
@@ -354,7 +367,8 @@ async def ensure(connection: Connection, partitions: Partitions, *, replication:
     """
     Make the topics that are missing, and compare the others. Idempotent, also for several processes at once.
 
-    Returns when the broker shows them all with a leader for every partition.
+    Returns when the broker shows them all with a leader for every partition, and has the schemas of this release:
+    whoever is about to write calls this first.
 
     Args:
         replication: replicas; 0 takes three where there are three brokers or more, else one.
@@ -413,6 +427,7 @@ async def _ensure_once(connection: Connection, partitions: Partitions, replicati
         found = _differences(shown, wanted, partitions, replicas) + await _config_differences(admin, wanted, replicas)
         once = {connection.topic(topic): partition_count(topic, partitions) for topic in CHOSEN_ONCE}
         # Nothing is recorded that has to be changed.
+        found = found or await schema_topic.share(connection, connection.topic(SCHEMAS))
         return found or await installation.differences(connection, connection.topic(INSTALLATION), once)
     finally:
         await admin.close()

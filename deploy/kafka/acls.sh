@@ -5,10 +5,12 @@ set -euo pipefail
 allow() { kafka-acls.sh --bootstrap-server "$BROKER" --command-config "$ADMIN" --add "$@"; }
 allow --allow-principal User:tenterhook-ingest --operation Describe --operation DescribeConfigs --topic tenterhook. --resource-pattern-type prefixed
 allow --allow-principal User:tenterhook-ingest --operation Read --operation Write --topic tenterhook.installation
+allow --allow-principal User:tenterhook-ingest --operation Read --operation Write --topic tenterhook.schemas
 allow --allow-principal User:tenterhook-ingest --operation Write --topic tenterhook.events
 allow --allow-principal User:tenterhook-ingest --operation Read --topic tenterhook.app-config
 allow --allow-principal User:tenterhook-dispatcher --operation Describe --operation DescribeConfigs --topic tenterhook. --resource-pattern-type prefixed
 allow --allow-principal User:tenterhook-dispatcher --operation Read --operation Write --topic tenterhook.installation
+allow --allow-principal User:tenterhook-dispatcher --operation Read --operation Write --topic tenterhook.schemas
 allow --allow-principal User:tenterhook-dispatcher --operation Read --topic tenterhook.events
 allow --allow-principal User:tenterhook-dispatcher --operation Read --topic tenterhook.integration-config
 allow --allow-principal User:tenterhook-dispatcher --operation Read --topic tenterhook.integration-state
@@ -31,6 +33,7 @@ allow --allow-principal User:tenterhook-dispatcher --operation Write --topic ten
 allow --allow-principal User:tenterhook-dispatcher --operation Read --group tenterhook.dispatcher
 allow --allow-principal User:tenterhook-breaker --operation Describe --operation DescribeConfigs --topic tenterhook. --resource-pattern-type prefixed
 allow --allow-principal User:tenterhook-breaker --operation Read --operation Write --topic tenterhook.installation
+allow --allow-principal User:tenterhook-breaker --operation Read --operation Write --topic tenterhook.schemas
 allow --allow-principal User:tenterhook-breaker --operation Read --topic tenterhook.delivery-results
 allow --allow-principal User:tenterhook-breaker --operation Read --topic tenterhook.integration-config
 allow --allow-principal User:tenterhook-breaker --operation Read --operation Write --topic tenterhook.integration-state
@@ -40,6 +43,7 @@ allow --allow-principal User:tenterhook-breaker --operation Write --topic tenter
 allow --allow-principal User:tenterhook-breaker --operation Read --group tenterhook.breaker
 allow --allow-principal User:tenterhook-admin --operation Describe --operation DescribeConfigs --topic tenterhook. --resource-pattern-type prefixed
 allow --allow-principal User:tenterhook-admin --operation Read --operation Write --topic tenterhook.installation
+allow --allow-principal User:tenterhook-admin --operation Read --operation Write --topic tenterhook.schemas
 allow --allow-principal User:tenterhook-admin --operation Read --topic tenterhook.delivery-results
 allow --allow-principal User:tenterhook-admin --operation Read --topic tenterhook.integration-state
 allow --allow-principal User:tenterhook-admin --operation Read --topic tenterhook.lane-rows

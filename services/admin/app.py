@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 from uuid_utils import uuid7
 
 from services.admin.app_commands import AppCommands
@@ -39,10 +38,10 @@ from services.runtime.membership import membership
 from services.runtime.metric import Sample
 from services.runtime.serving import Served, StartupError, application, serve, serve_description
 from services.runtime.settings import Settings
+from services.runtime.starting import until_started
 from services.vault.data_keys import Vault
 from services.vault.keks import KekError, check_keks, load_kek, load_keyring
 from services.vault.seal import Keyring
-from streams.connection import Connection, wait_for_broker
 from streams.engine.app import SafeApp
 from streams.engine.pinned import FaustChanged
 from streams.producer import open_producer
@@ -146,15 +145,27 @@ class Admin:
         self.history.start()
         self._stack.push_async_callback(self.changes.close)
         await self.changes.open()
-        await self._own(self._connection)
+        await self._own()
 
     def _check_keks(self) -> None:
         check_keks(self._keyring, self.config.apps.all(), self.config.integrations.all())
 
-    async def _own(self, connection: Connection) -> None:
+    async def _own(self) -> None:
         """Join those of whom one owns the configuration."""
-        producer = await _until_opened(connection)
-        self._stack.push_async_callback(_stopped, producer)
+        started = await until_started(self._connection, self._join)
+        if started is not None:
+            self._owning, joined = started
+            self._stack.push_async_callback(joined.aclose)
+
+    async def _join(self, stack: AsyncExitStack) -> SafeApp:
+        connection = self._connection
+        producer = await open_producer(
+            connection,
+            client_id="tenterhook-admin-quarantine",
+            enable_idempotence=False,
+            request_timeout_ms=GIVE_UP_MS,
+        )
+        stack.push_async_callback(_stopped, producer)
         app = SafeApp(
             GROUP,
             connection,
@@ -166,11 +177,11 @@ class Admin:
             connection, self.config.chains, self.config.audit, now_ms=now_ms, may_write=lambda: app.is_confirmed
         )
         app.add_processor(connection.topic(COMMANDS), owner, name=AGENT)
-        self._stack.push_async_callback(owner.stop)
-        self._owning = app
+        stack.push_async_callback(owner.stop)
         # Before it has started: a stop in between has to end what runs by then.
-        self._stack.push_async_callback(app.stop)
+        stack.push_async_callback(app.stop)
         await app.start()
+        return app
 
     def _gauges(self) -> Iterator[Sample]:
         yield from self.history.gauges()
@@ -257,20 +268,6 @@ async def _until_stopped(admin: Admin, stopping: "asyncio.Task[Any]") -> None:
         raise StartupError(
             "the owner of the configuration ended by the error above; what it had not made is made again"
         )
-
-
-async def _until_opened(connection: Connection) -> AIOKafkaProducer:
-    """The producer of quarantine: the broker may have gone again since the topics were read."""
-    while True:
-        try:
-            return await open_producer(
-                connection,
-                client_id="tenterhook-admin-quarantine",
-                enable_idempotence=False,
-                request_timeout_ms=GIVE_UP_MS,
-            )
-        except (KafkaError, OSError):
-            await wait_for_broker(connection, say=lambda line: log.warning("broker.awaited", state=line))
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:

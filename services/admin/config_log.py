@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from services.admin.audit import Chains
 from services.admin.versions import Versions
 from services.runtime.problems import Problem
+from streams import schema_topic
 from streams.connection import Connection, wait_for_broker
 from streams.ends import EndOffsets
 from streams.features import features_of
@@ -32,6 +33,7 @@ from streams.topics import (
     INTEGRATION_STATE,
     LANE_ROWS,
     REPLAYS,
+    SCHEMAS,
     Partitions,
     ensure,
 )
@@ -77,6 +79,7 @@ class ConfigLog:
             self.audit,
         )
         followed = [follower.partition for follower in self._followers]
+        self._schemas = Follower(connection, SCHEMAS, schema_topic.learn)
         self._ends = EndOffsets(connection, followed)
         self._ends_with_open = EndOffsets(connection, followed, with_open=True)
         self._rows: PartitionsFollower | None = None
@@ -113,14 +116,15 @@ class ConfigLog:
         self._rows = PartitionsFollower(
             self._connection, LANE_ROWS, partitions.by_integration, self.rows.apply, clear=self.rows.clear
         )
-        await asyncio.gather(*(follower.start() for follower in (*self._followers, self._rows)))
+        await asyncio.gather(*(follower.start() for follower in (self._schemas, *self._followers, self._rows)))
         check()
         self._is_read = True
 
     async def close(self) -> None:
         """Stop following. Who waits is cancelled."""
         rows = () if self._rows is None else (self._rows,)
-        await asyncio.gather(*(each.stop() for each in (*self._followers, *rows, self._ends, self._ends_with_open)))
+        own = (self._schemas, *self._followers, *rows, self._ends, self._ends_with_open)
+        await asyncio.gather(*(each.stop() for each in own))
 
     async def catch_up(self) -> None:
         """

@@ -15,8 +15,9 @@ from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.serving import StartupError, application, serve
 from services.runtime.settings import Settings
-from streams import topics
-from streams.connection import Connection, wait_for_broker
+from services.runtime.starting import until_started
+from streams import schema_topic, topics
+from streams.connection import Connection
 from streams.engine.app import Bounds, SafeApp
 from streams.engine.pinned import FaustChanged
 from streams.follower import Follower
@@ -62,11 +63,20 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             )
             stack.push_async_callback(server.stop)
             log.info("breaker.listening", url=server.url)
-            await wait_for_broker(connection, say=log.info, stop=stop)
-            if stop.is_set():
-                return
-            await topics.ensure(connection, _partitions(settings), replication=settings.replication)
-            await _run(settings, connection, stop, health, stack)
+
+            async def start(opened: AsyncExitStack) -> SafeApp:
+                await topics.ensure(connection, _partitions(settings), replication=settings.replication)
+                return await _start(settings, connection, health, opened)
+
+            started = await until_started(connection, start, stop=stop)
+            if started is not None:
+                app, opened = started
+                async with opened:
+                    await _first(stop.wait, app.wait_until_stopped)
+                    if not stop.is_set():
+                        raise StartupError(
+                            "the breaker ended by the error above; what it had not finished is done again"
+                        )
     except (TopicMismatch, FaustChanged) as error:
         raise StartupError(str(error)) from error
 
@@ -76,6 +86,10 @@ class _Health:
 
     def __init__(self) -> None:
         self.app: SafeApp | None = None
+
+    def forget(self) -> None:
+        """As before the first start."""
+        self.app = None
 
     def live(self) -> str | None:
         if self.app is None:
@@ -88,9 +102,9 @@ class _Health:
         return self.app.stopped if self.app.is_ready else "partitions are being assigned, or the table is being read"
 
 
-async def _run(
-    settings: Settings, connection: Connection, stop: asyncio.Event, health: _Health, stack: AsyncExitStack
-) -> None:
+async def _start(settings: Settings, connection: Connection, health: _Health, stack: AsyncExitStack) -> SafeApp:
+    """Returns when the breaker is a member of its group, with everything that ends it on the stack."""
+    stack.callback(health.forget)
     own, partitions = settings.breaker, _partitions(settings)
     producer = await open_producer(
         connection,
@@ -116,11 +130,10 @@ async def _run(
     health.app = app
     breaker.start()
     stack.push_async_callback(breaker.stop)
-    await app.start()
+    # Before it has started: where that fails, what runs by then has to end.
     stack.push_async_callback(app.stop)
-    await _first(stop.wait, app.wait_until_stopped)
-    if not stop.is_set():
-        raise StartupError("the breaker ended by the error above; what it had not finished is done again")
+    await app.start()
+    return app
 
 
 async def _followed(
@@ -145,9 +158,10 @@ async def _followed(
         for breaker in made:
             breaker.see_state(key, value, offset)
 
+    shared = Follower(connection, topics.SCHEMAS, schema_topic.learn)
     config = Follower(connection, topics.INTEGRATION_CONFIG, apply_config, clear=integrations.clear)
     published = Follower(connection, topics.INTEGRATION_STATE, apply_state, clear=states.clear)
-    for follower in (config, published):
+    for follower in (shared, config, published):
         await follower.start()
         stack.push_async_callback(follower.stop)
     breaker = Breaker(

@@ -23,9 +23,10 @@ from services.runtime.registry import use_schema_registry
 from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
 from services.runtime.times import iso
+from streams import schema_topic
 from streams.connection import BrokerAway, brokers_at
 from streams.security import SecurityUnusable
-from streams.topics import Partitions
+from streams.topics import SCHEMAS, Partitions
 
 if TYPE_CHECKING:
     from services.breaker.rebuild import Rebuilt
@@ -78,6 +79,7 @@ def breaker(
 async def _rebuilt(settings: Settings, *, verify: bool) -> "list[Rebuilt]":
     connection = connection_of(settings)
     await brokers_at(connection)
+    schema_topic.use(connection, connection.topic(SCHEMAS))
     partitions = Partitions(settings.partitions.by_app, settings.partitions.by_integration)
     # Not at the top: the service starts by this command too.
     module = import_module("services.breaker.rebuild")

@@ -22,12 +22,12 @@ from services.runtime.process import load_settings
 from services.runtime.registry import use_schema_registry
 from services.runtime.serving import StartupError
 from services.runtime.times import read_ms
-from streams import takeover
+from streams import schema_topic, takeover
 from streams.connection import BrokerAway, Connection, brokers_at
 from streams.features import features_of
 from streams.reading import look_at, stop
 from streams.security import SecurityUnusable
-from streams.topics import Topic
+from streams.topics import SCHEMAS, Topic
 
 T = TypeVar("T")
 
@@ -68,7 +68,9 @@ def log_connection(options: LogOptions, ready_file: Path = READY_FILE) -> Connec
         raise Failed(str(error)) from None
     broker = options.broker or running_up(ready_file).get("broker") or settings.broker
     prefix = options.topic_prefix or settings.topic_prefix
-    return Connection(str(broker), prefix, settings.idempotence, security)
+    connection = Connection(str(broker), prefix, settings.idempotence, security)
+    schema_topic.use(connection, connection.topic(SCHEMAS))
+    return connection
 
 
 def ask_log(connection: Connection, work: Coroutine[Any, Any, T]) -> T:

@@ -22,10 +22,11 @@ from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.serving import StartupError, application, serve
 from services.runtime.settings import Settings
+from services.runtime.starting import until_started
 from services.vault.keks import KekError, check_keks, load_keyring
 from services.vault.seal import Keyring
-from streams import topics
-from streams.connection import Connection, wait_for_broker
+from streams import schema_topic, topics
+from streams.connection import Connection
 from streams.engine.app import Bounds, SafeApp
 from streams.engine.pinned import FaustChanged
 from streams.follower import Apply, Follower
@@ -72,11 +73,21 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             )
             stack.push_async_callback(server.stop)
             log.info("dispatcher.listening", url=server.url)
-            await wait_for_broker(connection, say=log.info, stop=stop)
-            if stop.is_set():
-                return
-            await topics.ensure(connection, _partitions(settings), replication=settings.replication)
-            await _run(settings, connection, keyring, stop, health, stack)
+
+            async def start(opened: AsyncExitStack) -> tuple[SafeApp, Lanes]:
+                await topics.ensure(connection, _partitions(settings), replication=settings.replication)
+                return await _start(settings, connection, keyring, health, opened)
+
+            started = await until_started(connection, start, stop=stop)
+            if started is not None:
+                (app, lanes), opened = started
+                async with opened:
+                    await _first(stop.wait, health.ended.wait, app.wait_until_stopped)
+                    log.info("dispatcher.draining", in_flight=lanes.in_flight)
+                    if not stop.is_set():
+                        raise StartupError(
+                            "the dispatcher ended by the error above; what it had not finished is done again"
+                        )
     except (KekError, TopicMismatch, FaustChanged) as error:
         raise StartupError(str(error)) from error
 
@@ -89,6 +100,10 @@ class _Health:
         self.lanes: Lanes | None = None
         #: Set where nothing that is done can be recorded any more.
         self.ended = asyncio.Event()
+
+    def forget(self) -> None:
+        """As before the first start."""
+        self.app, self.lanes, self.ended = None, None, asyncio.Event()
 
     def live(self) -> str | None:
         has_stopped = self.app is not None and self.app.should_stop
@@ -120,16 +135,14 @@ class _Changes:
         return apply_and_tell
 
 
-async def _run(
-    settings: Settings,
-    connection: Connection,
-    keyring: Keyring,
-    stop: asyncio.Event,
-    health: _Health,
-    stack: AsyncExitStack,
-) -> None:
+async def _start(
+    settings: Settings, connection: Connection, keyring: Keyring, health: _Health, stack: AsyncExitStack
+) -> tuple[SafeApp, Lanes]:
+    """Returns when the dispatcher is a member of its group, with everything that ends it on the stack."""
+    stack.callback(health.forget)
     own = settings.dispatcher
     integrations, apps, states, changes = Integrations(), Apps(), States(), _Changes()
+    await _started(Follower(connection, topics.SCHEMAS, schema_topic.learn), stack)
     config = await _started(
         Follower(connection, topics.INTEGRATION_CONFIG, changes.after(integrations.apply), clear=integrations.clear),
         stack,
@@ -157,13 +170,14 @@ async def _run(
         commit_interval_ms=own.commit_interval_ms,
         instance_id=own.instance_id,
     )
+    ended = health.ended
     shared: dict[str, Any] = {
         "connection": connection,
         "partitions": _partitions(settings),
         "producer": producer,
         "worker_id": own.worker_id,
         "now_ms": now_ms,
-        "on_fatal": lambda _: health.ended.set(),
+        "on_fatal": lambda _: ended.set(),
     }
     retries = Retries(connection, producer)
     lanes = Lanes(
@@ -219,12 +233,10 @@ async def _run(
     )
     stack.enter_context(metrics.answering(gauges))
     stack.push_async_callback(lanes.finish_leaving, LEAVING_S)
-    await app.start()
+    # Before it has started: where that fails, what runs by then has to end.
     stack.push_async_callback(app.stop)
-    await _first(stop.wait, health.ended.wait, app.wait_until_stopped)
-    log.info("dispatcher.draining", in_flight=lanes.in_flight)
-    if not stop.is_set():
-        raise StartupError("the dispatcher ended by the error above; what it had not finished is done again")
+    await app.start()
+    return app, lanes
 
 
 def _add_retry_readers(app: SafeApp, retries: Retries, shared: dict[str, Any]) -> list[RetryReader]:

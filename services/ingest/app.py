@@ -19,7 +19,7 @@ from services.runtime.connection import connection_of
 from services.runtime.metric import Sample
 from services.runtime.serving import Served, StartupError, application, serve
 from services.runtime.settings import Settings
-from streams import topics
+from streams import schema_topic, topics
 from streams.follower import Follower
 from streams.views import Apps
 
@@ -51,6 +51,7 @@ class Ingest:
         connection = connection_of(settings)
         partitions = topics.Partitions(settings.partitions.by_app, settings.partitions.by_integration)
         self._apps = Apps()
+        self._schemas = Follower(connection, topics.SCHEMAS, schema_topic.learn)
         self._follower = Follower(connection, topics.APP_CONFIG, self._apps.apply, clear=self._log_replaced)
         self._log = EventLog(connection, partitions, replication=settings.replication)
         self._events = Events(self._apps, self._follower, self._log)
@@ -89,6 +90,7 @@ class Ingest:
 
     async def _follow(self) -> None:
         await self._log.opened.wait()
+        await self._schemas.start()
         await self._follower.start()
         self._events.knows_apps = True
         log.info("ingest.ready")
@@ -105,6 +107,7 @@ class Ingest:
         with suppress(asyncio.CancelledError, StartupError):
             await self.work
         await self._follower.stop()
+        await self._schemas.stop()
 
 
 @asynccontextmanager

@@ -183,6 +183,15 @@ class SafeApp(faust.App):
         """A table of rows, before the app starts; see `row_table`."""
         return row_table(self, name, partitions, rank, producer)
 
+    async def wait_until_stopped(self) -> None:
+        """Until it is told to stop, or crashes. Faust's leaves two tasks behind where nobody waits any more."""
+        waits = [asyncio.ensure_future(each.wait()) for each in (self._stopped, self._crashed)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
     @property
     def turn(self) -> int:
         """Another number as soon as this worker begins to give up its partitions, or to stop."""

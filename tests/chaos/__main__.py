@@ -7,14 +7,16 @@ import pickle
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from services.cli.brokers.choose import kafka_lacks
 from services.cli.brokers.kafka import KafkaBroker
 from streams.connection import Connection
 from tests.chaos.claims import check
+from tests.chaos.releases import NEXT, THIS, of_commit
 from tests.chaos.report import lines
-from tests.chaos.run import Run, drawn_seed, kills, mixed, recovery
+from tests.chaos.run import Run, Scenario, drawn_seed, kills, mixed, recovery, scale, upgrade
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -26,7 +28,9 @@ def _say(line: str) -> None:
 def main() -> int:
     """The command."""
     asked = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    asked.add_argument("--preset", choices=("mixed", "kills", "recovery"), default="mixed")
+    presets = ("mixed", "kills", "recovery", "scale", "upgrade")
+    asked.add_argument("--preset", choices=presets, default="mixed")
+    asked.add_argument("--from", dest="older", help="commit of the release to update from, for upgrade")
     asked.add_argument("--minutes", type=float, default=30.0, help="of load, for mixed")
     asked.add_argument("--seed", type=int, help="of a run to repeat; else a new one")
     asked.add_argument("--nodes", type=int, choices=(1, 3), default=1, help="of the broker, for mixed")
@@ -46,12 +50,24 @@ def main() -> int:
 
 async def _run(given: argparse.Namespace, folder: Path) -> int:
     seed = drawn_seed() if given.seed is None else given.seed
-    made = {"mixed": lambda: mixed(given.minutes * 60, given.nodes, given.rate), "kills": kills, "recovery": recovery}
+    made: dict[str, Callable[[], Scenario]] = {
+        "mixed": lambda: mixed(given.minutes * 60, given.nodes, given.rate),
+        "kills": kills,
+        "recovery": recovery,
+        "scale": scale,
+        "upgrade": upgrade,
+    }
     scenario = made[given.preset]()
+    older, newer = THIS, THIS
+    if given.preset == "upgrade":
+        # Without a release to come from: from this one to one that does not exist yet.
+        older = of_commit(given.older, folder / "older") if given.older else THIS
+        newer = THIS if given.older else NEXT
     broker = KafkaBroker(folder / "kafka", nodes=scenario.plan.nodes)
     await broker.start()
     try:
-        run = Run(broker, Connection(broker.bootstrap, "chaos."), folder, scenario, seed, _say)
+        connection = Connection(broker.bootstrap, "chaos.")
+        run = Run(broker, connection, folder, scenario, seed, _say, older=older, newer=newer)
         seen = await run.run()
     finally:
         broker.kill()
@@ -63,6 +79,7 @@ async def _run(given: argparse.Namespace, folder: Path) -> int:
     options = f"--preset {given.preset} --seed {seed}"
     if given.preset == "mixed":
         options += f" --minutes {given.minutes:g} --nodes {given.nodes} --rate {given.rate:g}"
+    options += f" --from {given.older}" if given.older else ""
     _say(f"again: python -m tests.chaos {options}")
     return FAILED if any(each.violations for each in checked) else DONE
 

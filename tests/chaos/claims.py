@@ -15,6 +15,8 @@ from tests.chaos.observed import TICK_MS, Ended, Observed, Request
 
 #: A retry may be so late while every process is ready: the machine is a busy one.
 LATE_MS: Final = 5_000
+#: What is done to a fleet on purpose.
+_CHANGES: Final = ("join", "leave", "update", "back")
 #: A process that was asked to stop has ended after this long.
 STOP_S: Final = 30.0
 
@@ -261,13 +263,17 @@ class Silence:
 
 
 def silences(seen: Observed, integrations: tuple[str, ...]) -> list[Silence]:
-    """Of each fault of a dispatcher, that of the integration that waited longest, until all was ready again."""
+    """
+    Of each fault that deliveries may wait for, that of the integration that waited longest, until all was ready.
+
+    Those are faults of dispatchers and nodes, and of whatever is added, taken away or replaced.
+    """
     arrived: dict[str, list[float]] = defaultdict(list)
     for each in seen.requests:
         arrived[each.integration].append(each.arrived_ms)
     found = []
     for fault in seen.faults:
-        if not fault.target.startswith(("dispatcher", "node")):
+        if not fault.target.startswith(("dispatcher", "node")) and fault.kind not in _CHANGES:
             continue
         worst = Silence(fault.name, "", 0.0)
         for name in integrations:

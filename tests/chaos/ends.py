@@ -7,7 +7,7 @@ receiving end is one endpoint with a path for each integration, which behaves as
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -38,9 +38,13 @@ def event_of(seed: int, number: int) -> tuple[str, str, str]:
 class Sender:
     """Sends events at a steady pace, until told to stop."""
 
-    def __init__(self, ingest: str, seed: int, per_second: float) -> None:
+    def __init__(self, ingests: Callable[[], list[str]], seed: int, per_second: float) -> None:
+        """
+        Args:
+            ingests: those that there are now; each event goes to the next one, and again to the next but one.
+        """
         self.sent: list[Sent] = []
-        self._url = f"{ingest}/v1/apps/demo/events"
+        self._ingests = ingests
         self._seed = seed
         self._per_second = per_second
         self._waiting = asyncio.Semaphore(_MOST_WAITING)
@@ -72,16 +76,18 @@ class Sender:
         try:
             while True:
                 times += 1
-                if await self._is_accepted(http, event):
+                ingests = self._ingests()
+                url = f"{ingests[(number + times) % len(ingests)]}/v1/apps/demo/events"
+                if await self._is_accepted(http, url, event):
                     self.sent.append(Sent(event_id, number, kind, key, now_ms(), times))
                     return
                 await asyncio.sleep(_AGAIN_S)
         finally:
             self._waiting.release()
 
-    async def _is_accepted(self, http: aiohttp.ClientSession, event: dict[str, object]) -> bool:
+    async def _is_accepted(self, http: aiohttp.ClientSession, url: str, event: dict[str, object]) -> bool:
         try:
-            async with http.post(self._url, json=event) as response:
+            async with http.post(url, json=event) as response:
                 said = await response.text()
         except (aiohttp.ClientError, TimeoutError):
             return False

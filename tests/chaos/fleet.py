@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from services.cli.die_with_parent import die_with
 from streams.connection import Connection
 from streams.topics import Partitions
 from tests.chaos.observed import Happened
+from tests.chaos.releases import THIS, Release
 from tests.chaos.schedule import Fault
 from tests.dispatching import KEK
 
@@ -45,28 +47,31 @@ def now_ms() -> float:
 class Service:
     """One service: one process after another."""
 
-    def __init__(self, name: str, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, name: str, environment: Mapping[str, str], folder: Path, release: Release = THIS) -> None:
         """
         Args:
             name: `ingest`, or `dispatcher-2` for one of several.
         """
         self.name = name
+        #: What it is started from the next time.
+        self.release = release
         #: Held by whatever is done to it.
         self.busy = asyncio.Lock()
         self.port = next(iter(free_ports(1)))
         #: Whether it is started again when it ends.
         self.is_wanted = True
-        self._kind = name.partition("-")[0]
+        self.kind = name.partition("-")[0]
         self._output = folder / f"{name}.log"
-        self._environment = {**environment, f"TENTERHOOK_{self._kind.upper()}__PORT": str(self.port)}
+        self._environment = {**environment, f"TENTERHOOK_{self.kind.upper()}__PORT": str(self.port)}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, the first time or again."""
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.cli", self._kind],
-                env=self._environment,
+                [sys.executable, "-m", self.release.module, self.kind],
+                cwd=self.release.folder,
+                env={**self._environment, "PYTHONPATH": str(self.release.folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -113,7 +118,16 @@ class Fleet:
         folder: Path,
         workers: int,
         say: Callable[[str], None],
+        *,
+        older: Release = THIS,
+        newer: Release = THIS,
     ) -> None:
+        """
+        Args:
+            older: what services are started from at first, and after `back`.
+            newer: after `update`.
+        """
+        self._releases = {"update": newer, "back": older}
         self._broker = broker
         self._folder = folder
         self._say = say
@@ -131,8 +145,9 @@ class Fleet:
         }
         self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
         names = ["ingest", "admin", "breaker", *(f"dispatcher-{number + 1}" for number in range(workers))]
-        self.services = {name: Service(name, self._environment, folder) for name in names}
-        self._joined = workers
+        self.services = {name: Service(name, self._environment, folder, older) for name in names}
+        #: How many there have been of each kind.
+        self._numbers = Counter(service.kind for service in self.services.values())
         #: What has happened, with no time yet at which it was over.
         self._happened: list[Happened] = []
         self._doing: set[asyncio.Task[None]] = set()
@@ -149,6 +164,10 @@ class Fleet:
     def url(self, service: str) -> str:
         """Where it listens."""
         return f"http://127.0.0.1:{self.services[service].port}"
+
+    def urls(self, kind: str) -> list[str]:
+        """Where services of this kind listen, those left out that were told to leave."""
+        return [self.url(each.name) for each in self.services.values() if each.kind == kind and each.is_wanted]
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -231,7 +250,9 @@ class Fleet:
         try:
             match fault.kind:
                 case "join":
-                    await self._join(fault.for_s)
+                    await self._join(fault.target, fault.for_s)
+                case "leave":
+                    await self._leave(self.services[fault.target])
                 case "node":
                     await self._restart_node(fault.target, fault.for_s)
                 case _:
@@ -244,7 +265,7 @@ class Fleet:
             began_ms, code = now_ms(), None
             if fault.kind == "kill":
                 service.kill()
-            elif fault.kind == "stop":
+            elif fault.kind in {"stop", "update", "back"}:
                 # One that has only just been started dies of the signal, as anything does.
                 is_up = await self._is_ready(service)
                 ended_with = await service.stop()
@@ -254,22 +275,27 @@ class Fleet:
                 await asyncio.sleep(fault.for_s)
                 service.signal(signal.SIGCONT)
             self._note(fault.kind, fault.target, began_ms, now_ms(), code)
+            service.release = self._releases.get(fault.kind, service.release)
             if fault.kind != "freeze":
                 service.start()
 
-    async def _join(self, stays_s: float) -> None:
-        self._joined += 1
-        name = f"dispatcher-{self._joined}"
-        service = self.services[name] = Service(name, self._environment, self._folder)
+    async def _join(self, kind: str, stays_s: float) -> None:
+        self._numbers[kind] += 1
+        name = f"{kind}-{self._numbers[kind]}"
+        service = self.services[name] = Service(name, self._environment, self._folder, self._releases["back"])
         began_ms = now_ms()
         service.start()
         self._note("join", name, began_ms, now_ms())
-        await asyncio.sleep(stays_s)
+        if stays_s:
+            await asyncio.sleep(stays_s)
+            await self._leave(service)
+
+    async def _leave(self, service: Service) -> None:
         async with service.busy:
             began_ms = now_ms()
             service.is_wanted = False
             code = await service.stop()
-            self._note("leave", name, began_ms, now_ms(), code)
+            self._note("leave", service.name, began_ms, now_ms(), code)
 
     async def _restart_node(self, target: str, away_s: float) -> None:
         node = self._broker.nodes[int(target.removeprefix("node-")) - 1]

@@ -120,6 +120,8 @@ class Following:
     # -- one record ------------------------------------------------------------------------------------------
 
     def _see(self, topic: Topic, raw: "ConsumerRecord[Any, Any]") -> None:
+        if raw.value is not None:
+            self._into.schema_ids[topic.name].add(int.from_bytes(raw.value[1:5], "big"))
         if topic == topics.INTEGRATION_STATE:
             self._states.apply(raw.key, raw.value, raw.offset)
         elif topic == topics.LANE_ROWS:

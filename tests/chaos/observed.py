@@ -150,6 +150,8 @@ class Observed:
     #: Each partition in its order.
     results: list[Ended] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
+    #: By topic without prefix: the ids of the schemas of its records.
+    schema_ids: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     faults: list[Happened] = field(default_factory=list)
     #: By integration: the fold of its results; what the breaker has published; and its row on the changelog.
     folded: dict[str, IntegrationState] = field(default_factory=dict)

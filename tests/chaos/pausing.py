@@ -1,6 +1,7 @@
 """Somebody at the admin API: pauses an integration and activates it again, all the time, and heals the dead one."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
@@ -23,9 +24,14 @@ def token() -> Token:
 class Pausing:
     """One operator; `changed` is what the API acknowledged."""
 
-    def __init__(self, admin: str) -> None:
+    def __init__(self, admins: Callable[[], list[str]]) -> None:
+        """
+        Args:
+            admins: those that there are now; each request goes to the next one.
+        """
         self.changed: list[Changed] = []
-        self._url = f"{admin}/v1/apps/demo/integrations"
+        self._admins = admins
+        self._requests = 0
 
     async def run(self, integrations: list[str]) -> None:
         """Pause and activate them, in turn, until cancelled; an integration may be left paused."""
@@ -48,8 +54,11 @@ class Pausing:
         """What the API answers, once it does."""
         body = {"held": "drain"} if what == "activate" else None
         while True:
+            admins = self._admins()
+            self._requests += 1
+            url = f"{admins[self._requests % len(admins)]}/v1/apps/demo/integrations/{integration}/{what}"
             try:
-                async with http.post(f"{self._url}/{integration}/{what}", json=body) as response:
+                async with http.post(url, json=body) as response:
                     said = await response.json(content_type=None)
             except (aiohttp.ClientError, TimeoutError):
                 await asyncio.sleep(_AGAIN_S)

@@ -38,14 +38,15 @@ def lines(seen: Observed, checked: list[Checked], steady: tuple[str, ...]) -> li
             f" {late[-1]:.0f} at most"
         )
     quiet = silences(seen, steady)
-    for kind in ("kill", "stop", "freeze", "join", "leave", "node", "died"):
-        of_kind = sorted((each for each in quiet if each.fault.startswith(f"{kind} ")), key=lambda each: each.seconds)
-        if of_kind:
-            worst, told = of_kind[-1], " ".join(f"{each.seconds:.1f}" for each in of_kind[-_TOLD:])
-            report.append(
-                f"longest silence of an integration after {kind}: {worst.seconds:.1f} s ({worst.integration},"
-                f" {worst.fault}); of {len(of_kind)}: {told}"
-            )
+    for kind in sorted({each.fault.partition("-")[0] for each in quiet}):
+        of_kind = sorted(
+            (each for each in quiet if each.fault.partition("-")[0] == kind), key=lambda each: each.seconds
+        )
+        worst, told = of_kind[-1], " ".join(f"{each.seconds:.1f}" for each in of_kind[-_TOLD:])
+        report.append(
+            f"longest silence of an integration after {kind}: {worst.seconds:.1f} s ({worst.integration},"
+            f" {worst.fault}); of {len(of_kind)}: {told}"
+        )
     report.append("")
     for number, claim, violations in checked:
         report.append(f"{'ok ' if not violations else 'NOT'} {number:2} {claim}: {len(violations)} violations")

@@ -22,7 +22,8 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.following import Following
 from tests.chaos.observed import Observed
 from tests.chaos.pausing import Pausing, token
-from tests.chaos.schedule import Fault, Plan, schedule
+from tests.chaos.releases import THIS, Release
+from tests.chaos.schedule import CALM_S, Fault, Plan, schedule
 from tests.records import make_integration
 
 #: More than workers, so that each has several.
@@ -43,6 +44,10 @@ class Scenario:
     destinations: tuple[Destination, ...]
     plan: Plan
     per_second: float
+    #: What is done, in place of what is drawn by the plan.
+    script: tuple[Fault, ...] = ()
+    #: Whether each waits until all are ready again after the one before, as whoever updates does.
+    is_patient: bool = False
 
 
 def mixed(load_s: float, nodes: int = 1, per_second: float = 30.0) -> Scenario:
@@ -90,20 +95,64 @@ def recovery() -> Scenario:
     return Scenario(RECOVERY, Plan(170.0, counts, workers=2, nodes=1, spread=0.1), 40.0)
 
 
+def scale() -> Scenario:
+    """Processes of every service join under load, and those that were there first leave: 1, 3 and 1 dispatchers."""
+    joins = ("dispatcher", "ingest", "breaker", "admin", "dispatcher")
+    leaves = ("dispatcher-1", "ingest", "breaker", "admin", "dispatcher-2")
+    steps = [*(("join", target) for target in joins), *(("leave", target) for target in leaves)]
+    return _scripted(5.0, steps, workers=1, is_patient=True)
+
+
+def upgrade(times: int = 3, every_s: float = 5.0, *, is_patient: bool = True) -> Scenario:
+    """
+    Every process is replaced under load, one after another, by the newer release, by the older one again, and so on.
+
+    What writes first is updated first, so that the other release reads as much as can be of what it does not know.
+
+    Args:
+        is_patient: see `Scenario`; else one may still start when the next is stopped.
+    """
+    services = ("ingest", "admin", "dispatcher-1", "breaker", "dispatcher-2")
+    steps = [("back" if number % 2 else "update", target) for number in range(times) for target in services]
+    return _scripted(every_s, steps, workers=2, is_patient=is_patient)
+
+
+def _scripted(every_s: float, steps: list[tuple[Any, str]], *, workers: int, is_patient: bool) -> Scenario:
+    """One step after another, on every kind of endpoint."""
+    script = tuple(Fault(CALM_S + every_s * number, kind, target) for number, (kind, target) in enumerate(steps))
+    plan = Plan(2 * CALM_S + every_s * len(script), {}, workers=workers, nodes=1)
+    return Scenario(MIXED, plan, 30.0, script, is_patient)
+
+
 class Run:
     """One scenario with one seed."""
 
     def __init__(
-        self, broker: KafkaBroker, connection: Connection, folder: Path, scenario: Scenario, seed: int, say: Say
+        self,
+        broker: KafkaBroker,
+        connection: Connection,
+        folder: Path,
+        scenario: Scenario,
+        seed: int,
+        say: Say,
+        *,
+        older: Release = THIS,
+        newer: Release = THIS,
     ) -> None:
+        """
+        Args:
+            older, newer: what the fleet's services are started from.
+        """
         self._connection = connection
         self._scenario = scenario
         self._seed = seed
         self._say = say
-        self.faults = schedule(seed, scenario.plan)
+        self.faults = scenario.script or schedule(seed, scenario.plan)
         self.destinations = {each.name: each for each in scenario.destinations}
         self.seen = Observed(self.destinations)
-        self._fleet = Fleet(broker, connection, PARTITIONS, folder, scenario.plan.workers, say)
+        self._fleet = Fleet(
+            broker, connection, PARTITIONS, folder, scenario.plan.workers, say, older=older, newer=newer
+        )
         self._configs: dict[str, IntegrationConfig] = {}
 
     async def run(self) -> Observed:
@@ -144,8 +193,8 @@ class Run:
             await producer.stop()
 
     async def _work(self, receiver: Receiver, following: Following, reading: "asyncio.Task[None]") -> None:
-        sender = Sender(self._fleet.url("ingest"), self._seed, self._scenario.per_second)
-        pausing = Pausing(self._fleet.url("admin"))
+        sender = Sender(lambda: self._fleet.urls("ingest"), self._seed, self._scenario.per_second)
+        pausing = Pausing(lambda: self._fleet.urls("admin"))
         at_times = [each.name for each in self.destinations.values() if each.is_paused_at_times]
         operating = asyncio.create_task(pausing.run(at_times), name="pause and activate")
         sending = asyncio.create_task(sender.run(), name="send events")
@@ -172,6 +221,8 @@ class Run:
         began_s = loop.time()
         rest = Fault(self._scenario.plan.load_s, "stop", "nothing")
         for fault in (*self.faults, rest):
+            if self._scenario.is_patient:
+                await self._fleet.settled()
             await asyncio.sleep(began_s + fault.at_s - loop.time())
             if fault is not rest:
                 self._say(f"{fault}   [{len(sender.sent)} events acknowledged, {receiver.count} requests]")

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 #: `kill` is SIGKILL, `stop` SIGTERM; both are followed by a start, as `tenterhook up` does it. `freeze` is SIGSTOP for
-#: longer than a session and then SIGCONT. `join` is one worker more, which leaves later by SIGTERM. `node` is SIGKILL
-#: of a broker node, which comes back with its data.
-Kind = Literal["kill", "stop", "freeze", "join", "node"]
+#: longer than a session and then SIGCONT. `join` is one process more, which leaves later by SIGTERM where it has a
+#: time; `leave` is SIGTERM for good. `update` is SIGTERM and a start of the newer release, `back` of the older one.
+#: `node` is SIGKILL of a broker node, which comes back with its data.
+Kind = Literal["kill", "stop", "freeze", "join", "leave", "update", "back", "node"]
 
 #: A group's session lasts 6 s.
 FREEZE_S: Final = 8.0

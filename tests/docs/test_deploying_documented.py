@@ -17,7 +17,9 @@ def row(service):
     """The service's row of the table, as it has to be."""
     cells = {("Read",): [], ("Write",): [], ("Read", "Write"): [], "more": []}
     for grant in GRANTS[service]:
-        if grant.name == "installation" or (grant.is_prefix and grant.operations == ("Describe", "DescribeConfigs")):
+        if grant.name in {"installation", "schemas"}:
+            continue
+        if grant.is_prefix and grant.operations == ("Describe", "DescribeConfigs"):
             continue
         name = f"`{grant.name}`" if grant.name else "…"
         if grant.kind == "topic" and grant.operations in cells:

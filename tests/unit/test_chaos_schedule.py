@@ -1,11 +1,12 @@
 """Schedules of faults: the same for the same seed, and all that was asked for."""
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.run import each_once, kills, mixed, recovery
+from tests.chaos.run import each_once, kills, mixed, recovery, scale, upgrade
 from tests.chaos.schedule import Plan, schedule
 
 PLAN = Plan(60.0, {("kill", "dispatcher"): 4, ("freeze", "breaker"): 2, ("node", "node"): 3}, workers=3, nodes=3)
@@ -54,3 +55,20 @@ def test_the_run_of_a_minute_has_every_fault_and_kills_and_stops_every_service()
     assert {(kind, service) for kind in ("kill", "stop") for service in services} < set(faults)
     assert {"kill", "stop", "freeze", "join", "node"} == {kind for kind, _ in faults}
     assert len(set(faults)) == len(faults) == 12
+
+
+def test_scaling_joins_and_leaves_every_service_one_after_another():
+    script = scale().script
+    joined = [each.target for each in script if each.kind == "join"]
+    left = [each.target.partition("-")[0] for each in script if each.kind == "leave"]
+
+    assert Counter(joined) == Counter(left) == {"dispatcher": 2, "ingest": 1, "breaker": 1, "admin": 1}
+    assert all(after.at_s - before.at_s >= 4 for before, after in pairwise(script))
+
+
+def test_an_upgrade_replaces_every_process_there_and_back():
+    steps = [(each.kind, each.target) for each in upgrade(times=2).script]
+    all_of_it = ["admin", "breaker", "dispatcher-1", "dispatcher-2", "ingest"]
+
+    assert [sorted(target for kind, target in steps if kind == what) for what in ("update", "back")] == [all_of_it] * 2
+    assert [kind for kind, _ in steps] == ["update"] * 5 + ["back"] * 5

@@ -88,6 +88,7 @@ def test_days_are_those_of_the_contract():
         "config-history": 400,
         "replays": None,
         "installation": None,
+        "schemas": None,
         "lane-rows": None,
         "breaker-rows-changelog": None,
         **{f"retry.{delay_s}s": 7 for delay_s in RETRY_DELAYS_S},

@@ -1,0 +1,73 @@
+"""A start that takes as long as the broker does: anew, where it goes away in the middle of one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Final, TypeVar
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from streams.connection import Connection, wait_for_broker
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+#: Between two starts: a broker that answers questions may refuse the rest for a while.
+_PAUSES_S: Final = (0.5, 10.0)
+#: A start is let go on for so long when it is not wanted any more, since one that is over ends in order: a member that
+#: leaves its group is replaced at once, one that is cut off after its session.
+_LATE_S: Final = 5.0
+#: And for so long may what was cut off take to end.
+_CUT_OFF_S: Final = 2.0
+
+
+async def until_started(
+    connection: Connection, start: Callable[[AsyncExitStack], Awaitable[T]], *, stop: asyncio.Event | None = None
+) -> tuple[T, AsyncExitStack] | None:
+    """
+    Start it when there is a broker; what it returns, and what ends it. None where *stop* was set before.
+
+    Args:
+        start: puts what it opens on the stack, which is closed where it raises. After KafkaError and OSError it is
+            called again, with nothing kept; anything else goes through.
+    """
+    stop = stop or asyncio.Event()
+    pause_s, longest_s = _PAUSES_S
+    while True:
+        await wait_for_broker(connection, say=log.info, stop=stop)
+        if stop.is_set():
+            return None
+        stack = AsyncExitStack()
+        try:
+            if await _finished(starting := asyncio.ensure_future(start(stack)), stop):
+                return starting.result(), stack
+        except (KafkaError, OSError) as error:
+            log.warning("start.interrupted", reason=repr(error), hint="the broker went away; starting anew")
+            await stack.aclose()
+        except BaseException:
+            await stack.aclose()
+            raise
+        else:
+            await stack.aclose()
+            return None
+        try:
+            await asyncio.wait_for(stop.wait(), pause_s)
+        except TimeoutError:
+            pause_s = min(2 * pause_s, longest_s)
+
+
+async def _finished(starting: "asyncio.Future[T]", stop: asyncio.Event) -> bool:
+    """Whether it is over, well or not; not where *stop* was set, and it did not end soon after that."""
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            await asyncio.wait((starting,), timeout=_LATE_S)
+        return starting.done()
+    finally:
+        stopping.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,), timeout=_CUT_OFF_S)
