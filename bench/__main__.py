@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from bench import agent_cost, api, history, idle, ingest, isolation, pipeline, retries, sizes
+from bench import agent_cost, api, history, idle, ingest, isolation, pipeline, retries, scale, sizes
 
 
 @contextmanager
@@ -136,7 +136,16 @@ def run_sizes(options: argparse.Namespace) -> dict[str, object]:
     return found
 
 
+def run_scale(options: argparse.Namespace) -> dict[str, list[str]]:
+    found = scale.tables()
+    if not options.json:
+        for heading, lines in found.items():
+            print("\n".join(("", f"## {heading}", "", *lines)))
+    return found
+
+
 NAMES = {
+    "scale": run_scale,
     "idle": run_idle,
     "sizes": run_sizes,
     "ingest": run_ingest,
