@@ -270,6 +270,12 @@ def kept_byte_days() -> float:
     return (kept + retry_bytes() * _days(topics.RETRIES[0])) * REPLICAS.value
 
 
+def gb_months() -> float:
+    """A million deliveries', on the log and in two histories of 30 days."""
+    histories = 2 * HISTORY_BYTES.value * ATTEMPTS.value * 30
+    return (kept_byte_days() + histories) / 30 * 1e6 / 1e9
+
+
 # -- everything at a rate --------------------------------------------------------------------------------------------
 
 
@@ -326,7 +332,7 @@ class Plan:
         hours = 1e6 / self.per_s / 3_600
         return {
             "cores": (self.services_cores + self.broker_cores) * hours * PRICES["core"].value,
-            "disk": kept_byte_days() / 30 * per_gb * PRICES["disk"].value,
+            "disk": gb_months() * PRICES["disk"].value,
             "zones": cross_zone_bytes() * per_gb * PRICES["zone"].value,
             "internet": DELIVERY_REQUEST_BYTES.value * ATTEMPTS.value * per_gb * PRICES["out"].value,
         }
@@ -485,7 +491,7 @@ def _cost_rows(plans: Sequence[Plan]) -> Iterable[Row]:
         (f"{each * hour:.2f}" for each, hour in zip(cores, hours, strict=True)),
         "extrapolated",
     )
-    yield _row("GB-months of disk", (f"{kept_byte_days() / 30 / 1_000:.1f}" for _ in plans), "extrapolated")
+    yield _row("GB-months of disk, log and two histories", (f"{gb_months():.1f}" for _ in plans), "extrapolated")
     yield _row("GB from zone to zone", (f"{cross_zone_bytes() / 1_000:.1f}" for _ in plans), "extrapolated")
     yield _row(
         "GB to the internet", (f"{DELIVERY_REQUEST_BYTES.value * ATTEMPTS.value / 1_000:.1f}" for _ in plans), "assumed"
