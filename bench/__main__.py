@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from bench import agent_cost, api, history, ingest, isolation, kills, pipeline, retries
+from bench import agent_cost, api, history, idle, ingest, isolation, kills, pipeline, retries, scale, sizes
 
 
 @contextmanager
@@ -126,7 +126,35 @@ def run_history(options: argparse.Namespace) -> dict[str, object]:
     return found
 
 
+def run_idle(options: argparse.Namespace) -> list[dict[str, object]]:
+    say = (lambda _: None) if options.json else print
+    found = []
+    for kind in [options.kind] if options.kind else idle.KINDS:
+        found.append(idle.measure(kind, options.seconds, say))
+        if not options.json:
+            print("\n".join(idle.summary(found[-1])))
+    return found
+
+
+def run_sizes(options: argparse.Namespace) -> dict[str, object]:
+    found = sizes.measure((lambda _: None) if options.json else print)
+    if not options.json:
+        print("\n".join(sizes.summary(found)))
+    return found
+
+
+def run_scale(options: argparse.Namespace) -> dict[str, list[str]]:
+    found = scale.tables()
+    if not options.json:
+        for heading, lines in found.items():
+            print("\n".join(("", f"## {heading}", "", *lines)))
+    return found
+
+
 NAMES = {
+    "scale": run_scale,
+    "idle": run_idle,
+    "sizes": run_sizes,
     "ingest": run_ingest,
     "api": run_api,
     "isolation": run_isolation,
@@ -157,6 +185,8 @@ def main() -> None:
     parser.add_argument("--per-s", type=float, default=700, help="Of retries: how many are due a second.")
     parser.add_argument("--integrations", type=int, default=10_000, help="Of api: how many there are.")
     parser.add_argument("--results", type=int, default=1_000_000, help="Of history: how many are folded in.")
+    parser.add_argument("--kind", choices=idle.KINDS, help="Of idle: this broker; otherwise both, one by one.")
+    parser.add_argument("--seconds", type=float, default=60, help="Of idle: how long is looked.")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")

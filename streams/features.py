@@ -16,6 +16,9 @@ LONG_FETCH_MS: Final = 5_000
 #: The embedded broker looks for new records only each half of the wait (measured: waits of 100, 500, 5,000 ms gave
 #: medians of 31, 128 and 1,251 ms), so the wait is the latency there.
 SHORT_FETCH_MS: Final = 20
+#: The same on a topic that has been silent for a while (`streams.silence`): the first record after that comes up to
+#: half of this late, and looking for it costs a thirtieth.
+SILENT_FETCH_MS: Final = 600
 
 #: What Kafka's consumers ask for by themselves; the bound of a partition holds there.
 LARGE_FETCH_BYTES: Final = 52_428_800
@@ -36,6 +39,8 @@ class Features:
     idempotence: bool
     #: How long a fetch may wait for records, milliseconds: `fetch_max_wait_ms` of every consumer.
     fetch_wait_ms: int
+    #: The same where nothing has come for a while; None: as ever.
+    silent_fetch_wait_ms: int | None
     #: How much a fetch may bring of all partitions together, bytes: `fetch_max_bytes` of a consumer whose memory is
     #: bounded. The embedded broker heeds this bound alone, none of a partition (5 MB came where 256 KiB were asked).
     fetch_bytes: int
@@ -52,10 +57,20 @@ class Features:
 
 
 APACHE_KAFKA: Final = Features(
-    idempotence=True, fetch_wait_ms=LONG_FETCH_MS, fetch_bytes=LARGE_FETCH_BYTES, exact_ends=True, transactions=True
+    idempotence=True,
+    fetch_wait_ms=LONG_FETCH_MS,
+    silent_fetch_wait_ms=None,
+    fetch_bytes=LARGE_FETCH_BYTES,
+    exact_ends=True,
+    transactions=True,
 )
 EMBEDDED: Final = Features(
-    idempotence=False, fetch_wait_ms=SHORT_FETCH_MS, fetch_bytes=SMALL_FETCH_BYTES, exact_ends=False, transactions=False
+    idempotence=False,
+    fetch_wait_ms=SHORT_FETCH_MS,
+    silent_fetch_wait_ms=SILENT_FETCH_MS,
+    fetch_bytes=SMALL_FETCH_BYTES,
+    exact_ends=False,
+    transactions=False,
 )
 
 _known: dict[str, Features] = {}

@@ -19,6 +19,7 @@ from streams.answers import ANSWERS
 from streams.connection import Connection
 from streams.ends import EndOffset
 from streams.features import features_of
+from streams.silence import FetchWaits
 from streams.topics import Topic
 
 log = structlog.get_logger(__name__)
@@ -159,7 +160,7 @@ class Follower:
             self._consumer, self._opened_s = consumer, time.time()
             self._reading.set()
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._read(consumer))
+                both.create_task(self._read(consumer, FetchWaits(consumer, features)))
                 both.create_task(self._check(consumer))
         finally:
             self._consumer = None
@@ -174,7 +175,7 @@ class Follower:
             self._move(start)
         consumer.seek(self.partition, self.position)
 
-    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+    async def _read(self, consumer: AIOKafkaConsumer, waits: FetchWaits) -> None:
         while True:
             try:
                 batch = await consumer.getmany(timeout_ms=_IDLE_MS, max_records=_MAX_AT_ONCE)
@@ -182,6 +183,7 @@ class Follower:
                 self._start_again()
                 await self._seek(consumer)
                 continue
+            waits.saw(has_records=bool(batch))
             for record in batch.get(self.partition, ()):
                 self._apply_one(record.key, record.value, record.offset)
             self._move(await consumer.position(self.partition))

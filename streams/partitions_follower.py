@@ -16,6 +16,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from streams.connection import Connection
 from streams.features import features_of
+from streams.silence import FetchWaits
 from streams.topics import Topic
 
 log = structlog.get_logger(__name__)
@@ -23,7 +24,8 @@ log = structlog.get_logger(__name__)
 #: Partition, key, value (None: a tombstone), offset.
 ApplyTo = Callable[[int, bytes | None, bytes | None, int], None]
 
-#: How long a fetch waits for records; the embedded broker looks only each half of it.
+#: How long a fetch waits for records, at least: the embedded broker looks only each half of it. Apache Kafka answers at
+#: once, and may wait for longer.
 _WAIT_MS: Final = 500
 _MAX_AT_ONCE: Final = 500
 #: Between checks that what we have read is still there.
@@ -79,28 +81,31 @@ class PartitionsFollower:
             await asyncio.sleep(pause_s)
 
     async def _read_on_a_connection(self) -> None:
+        features = await features_of(self._connection)
+        wait_ms = max(_WAIT_MS, features.fetch_wait_ms)
         consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
             **self._connection.client_options,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            fetch_max_wait_ms=_WAIT_MS,
+            fetch_max_wait_ms=wait_ms,
         )
         try:
             await consumer.start()
             consumer.assign(self._partitions)
             ends = await self._check(consumer, is_new=True)
-            checked_s = time.monotonic()
+            checked_s, waits = time.monotonic(), FetchWaits(consumer, features)
             while True:
                 # Before the first fetch, too, which waits where the topic is empty.
                 if not self._has_begun.is_set() and await self._has_reached(consumer, ends):
                     self._has_begun.set()
                 try:
-                    batches = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=_MAX_AT_ONCE)
+                    batches = await consumer.getmany(timeout_ms=wait_ms, max_records=_MAX_AT_ONCE)
                 except OffsetOutOfRangeError as refused:
                     for partition in refused.args[0] if refused.args else self._partitions:
                         self._forget(partition)
                     checked_s, batches = 0.0, {}
+                waits.saw(has_records=bool(batches))
                 for partition, records in batches.items():
                     for record in records:
                         self._apply_one(partition.partition, record.key, record.value, record.offset)

@@ -21,6 +21,7 @@ from services.runtime.metrics import HISTORY_FOLDED, HISTORY_UNREADABLE
 from streams.connection import Connection
 from streams.features import Features, features_of
 from streams.reading import started
+from streams.silence import FetchWaits
 from streams.topic_ids import topic_ids
 from streams.topics import RESULTS
 
@@ -137,11 +138,13 @@ class ResultsFollower:
         async with started(consumer):
             consumer.assign(self._partitions)
             await self._begin(consumer, features)
-            goals = dict(self._ends)
+            goals, waits = dict(self._ends), FetchWaits(consumer, features)
             checked_s = time.monotonic()
             self.trouble = None
             while True:
-                await self._take(consumer, await self._fetched(consumer, features))
+                fetched = await self._fetched(consumer, features)
+                waits.saw(has_records=bool(fetched))
+                await self._take(consumer, fetched)
                 if not self.has_caught_up.is_set() and self._has_reached(goals):
                     self.has_caught_up.set()
                 if time.monotonic() - checked_s > _CHECK_S:

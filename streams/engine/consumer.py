@@ -34,6 +34,7 @@ from streams.engine.progress import LOOK_S, Progress, Seen
 from streams.engine.standing import ALONE, FATAL, Standing, read, written
 from streams.features import Features, features_of
 from streams.ledger import Ledger
+from streams.silence import FetchWaits
 
 log = structlog.get_logger("streams.consumer")
 
@@ -67,7 +68,7 @@ LEAVE_S: Final = 3.0
 #: The group's clock starts when it reads a heartbeat, ours when we send it; and a request takes a while to begin.
 CONFIRMED_MARGIN_S: Final = 1.0
 
-#: A commit is repeated for its floor alone after the floor has stood behind for this long, so that a
+#: How often a partition without news is looked at for its floor alone, and committed where that has moved, so that a
 #: takeover of a quiet partition does not read what others appended for days.
 FLOOR_REFRESH_S: Final = 30.0
 
@@ -154,6 +155,7 @@ class LedgerConsumer(Consumer):
         self.stuck: dict[TP, float] = {}
         self._room = asyncio.Event()
         self._has_joined = False
+        self._waits: FetchWaits | None = None
         self._session_s: float = app.conf.broker_session_timeout
         #: On the monotonic clock: when we asked what the group last answered with "you are a member".
         self._confirmed_at_s = 0.0
@@ -165,6 +167,7 @@ class LedgerConsumer(Consumer):
         self._kafka = self._open(features)
         ANSWERS.watch(self._kafka._client)
         await self._kafka.start()
+        self._waits = FetchWaits(self._kafka, features)
         if (name := self.app.conf.consumer_group_instance_id) is not None:
             join_under(name, self._kafka._coordinator)
         self._note_heartbeats()
@@ -568,11 +571,14 @@ class LedgerConsumer(Consumer):
         await self.wait_first(self._room.wait(), timeout=timeout_s)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's signature
-        return await self.kafka.getmany(
+        fetched = await self.kafka.getmany(
             *(TopicPartition(*tp) for tp in active_partitions or ()),
             timeout_ms=int(timeout * 1000),
             max_records=FETCH_RECORDS,
         )
+        if self._waits is not None:
+            self._waits.saw(has_records=bool(fetched))
+        return fetched
 
     async def _hand_over(self, tp: TP, records: list[Any], generation: int) -> None:
         if self.app.consumer_generation_id != generation or not self.flow_active:
@@ -659,7 +665,13 @@ class LedgerConsumer(Consumer):
         if self._has_settled and tp in self._standing:
             return True  # without the mark: the successor need not suspect anything
         stored, at = self._stored_floors.get(tp, ("", 0.0))
-        return asyncio.get_running_loop().time() - at > FLOOR_REFRESH_S and self._floor(tp) != stored
+        now = asyncio.get_running_loop().time()
+        if now - at <= FLOOR_REFRESH_S:
+            return False
+        if self._floor(tp) != stored:
+            return True
+        self._stored_floors[tp] = stored, now  # looking costs as much as storing: not again at the next commit
+        return False
 
     def _floor(self, tp: TP) -> str:
         processor = self._processors.get(tp.topic)
