@@ -66,8 +66,21 @@ class Partitions:
 #: the default of 1 GiB a takeover would read days of rows that have been replaced long since.
 SMALL_SEGMENT_BYTES: Final = 1_048_576
 
+#: On records of what is traced. See `streams.trace_context`.
+_OF_A_TRACE: Final = (
+    ("traceparent", "W3C trace context of what caused the record, where that is traced."),
+    ("tracestate", "Beside it, as the sender of the event gave it."),
+)
+
 EVENTS: Final = Topic(
-    "events", "app", "delete", 7 * DAY_MS, "app", what="accepted events, the log of record", values=("event",)
+    "events",
+    "app",
+    "delete",
+    7 * DAY_MS,
+    "app",
+    what="accepted events, the log of record",
+    values=("event",),
+    headers=_OF_A_TRACE,
 )
 FAN_OUT: Final = Topic(
     "fan-out",
@@ -92,6 +105,7 @@ DELIVERIES: Final = Topic(
             "tenterhook-retry",
             "Of one that was put back for its next attempt: line/partition/offset/generation of what waited.",
         ),
+        *_OF_A_TRACE,
     ),
 )
 RESULTS: Final = Topic(
@@ -102,6 +116,7 @@ RESULTS: Final = Topic(
     "integration",
     what="every attempt and every outcome",
     values=("result", "hand_over", "marker"),
+    headers=_OF_A_TRACE,
 )
 INTEGRATION_CONFIG: Final = Topic(
     "integration-config",
@@ -162,6 +177,7 @@ RETRIES: Final = tuple(
         "slot",
         what=f"waits for its next attempt, {delay_s} s times 0.8, 0.9, 1.0, 1.1 or 1.2 by partition",
         values=("delivery",),
+        headers=_OF_A_TRACE,
     )
     for delay_s in RETRY_DELAYS_S
 )

@@ -285,7 +285,7 @@ class Endpoint:
     def fallen_out(self, delivery: Delivery, read_at: ReadAt) -> Result:
         return result_of(delivery, read_at, outcome="discarded", reason="retention", attempt=0)
 
-    async def attempt(self, delivery: Delivery, read_at: ReadAt) -> Result:
+    async def attempt(self, delivery: Delivery, read_at: ReadAt, trace: Any = None) -> Result:
         if self.standing(delivery.integration) == "discard":
             return result_of(delivery, read_at, outcome="discarded", reason="integration_paused", attempt=0)
         worker = _WORKER.get()

@@ -28,6 +28,7 @@ from services.dispatcher.recorded import Recorded
 from services.dispatcher.rows import Rows
 from services.dispatcher.runs import Deliverer, RetryTopics, Runs
 from services.dispatcher.standing import RETENTION_MARGIN_MS
+from services.runtime.tracing import TRACING
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.alarm import Alarm
@@ -386,6 +387,7 @@ class Lanes:
         size = len(record.value or b"")
         entry = Entry(offset, record.timestamp, key=key_of(delivery), delivery=delivery, size=size, batch=batch)
         entry.taken_s = time.monotonic()
+        entry.trace = TRACING.of_record(record)
         return line.put(entry, found, handed)
 
     def _is_repeated(self, delivery: Delivery, offset: int) -> bool:
