@@ -274,6 +274,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     key: str
     value: bytes | None
+    headers: dict[str, bytes] = {}
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
