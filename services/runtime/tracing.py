@@ -3,8 +3,7 @@ Traces: from the ingest request through the topics to every attempt.
 
 Whether an event is traced is decided once, where it comes in: a server's `traceparent` decides it for its request,
 else a share of all is taken. What is traced carries its context on its records; what is not carries nothing, so it
-costs those behind ingest a look at the record's headers. Off, which is the default, everything here is one `if`, and
-nothing of OpenTelemetry is imported.
+costs those behind ingest a look at the record's headers. Off, which is the default, everything here is one `if`.
 
 Which spans there are stands in `spans.py`, how they leave the process in `trace_export.py`.
 """
