@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
+from pydantic import ValidationError
 
 from services.dispatcher.plan import Opened, Planned, Unplannable, prepare
 from services.dispatcher.traced import attempt_span, attempted, fan_out_span, put_back_span
 from services.ingest.traced import answered, append_span, parent_of, request_span
+from services.runtime.settings import Settings
 from services.runtime.spans import ATTRIBUTES, DECLARED, UNSENT
 from services.runtime.tracing import Tracing, after, headers_of
 from streams.trace_context import TraceContext
@@ -37,6 +39,22 @@ def tracing(ended):
 
 def headers(*pairs):
     return CIMultiDictProxy(CIMultiDict(pairs))
+
+
+def test_settings_that_make_no_sense_are_refused_without_their_value():
+    for wrong in (
+        {"endpoint": "collector:4318"},
+        {"endpoint": "http://user:hunter2@collector"},
+        {"sampled_share": 1.1},
+        {"headers": "hunter2"},
+        {"headers": "a=1,=hunter2"},
+        {"headers": "a=hunter2\r\nb=2"},
+    ):
+        with pytest.raises(ValidationError) as caught:
+            Settings(tracing=wrong)
+        [error] = caught.value.errors(include_input=False, include_url=False, include_context=False)
+        assert "hunter2" not in str(error)
+    assert "hunter2" not in repr(Settings(tracing={"headers": "a=hunter2, b=="}))
 
 
 def test_off_nothing_is_made_and_nothing_is_carried_on():
