@@ -1,5 +1,6 @@
 """A collector of traces for tests: takes OTLP over HTTP as a real one does, and keeps what came."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class Collector:
     status: int = 200
     #: Spans of a request that it says it has not taken, though it answers 200.
     rejects: int = 0
+    #: Cleared, it takes requests and answers none.
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
     spans: list[Collected] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -52,6 +55,7 @@ class Collector:
     async def take(self, request: web.Request) -> web.Response:
         body = await request.read()
         self.requests += 1
+        await self.answers.wait()
         if self.status != 200:
             return web.Response(status=self.status)
         self.bodies.append(body)
@@ -102,6 +106,7 @@ def _values(attributes: Any) -> dict[str, Any]:
 async def collecting(port: int = 0) -> AsyncIterator[Collector]:
     """A collector that listens."""
     collector = Collector()
+    collector.answers.set()
     app = web.Application(client_max_size=16_777_216)
     app.router.add_post("/v1/traces", collector.take)
     runner = web.AppRunner(app)
@@ -111,4 +116,5 @@ async def collecting(port: int = 0) -> AsyncIterator[Collector]:
     try:
         yield collector
     finally:
+        collector.answers.set()
         await runner.cleanup()

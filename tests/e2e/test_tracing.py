@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -14,6 +16,7 @@ from tests.waiting import eventually
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 OTHER = "a3ce929d0e0e47364bf92f3577b34da6"
+HELD = "b34da6a3ce929d0e0e47364bf92f3577"
 #: In payload, header, URL and the receiver's answer: nothing that a collector may see.
 SECRETS = ("somebody@private.example", "hunter2-hunter2", "path-secret-7", "the receiver's own words")
 
@@ -79,18 +82,39 @@ async def test_one_trace_from_the_request_to_every_attempt(tmp_path: Path):  # n
                 again = await api.post(f"{app}/deliveries/{listed['id']}/retry")
                 assert again.status_code in (200, 201, 202), again.text
                 received = await receiver.wait_for(6, 20)
-                await eventually(lambda: len(named(collector, TRACE, "POST")) == 3, 20)
+                # Held while it is paused, read from the log again; and once more, by a replay.
+                one = f"{app}/integrations/{integration}"
+                assert (await api.post(f"{one}/pause")).status_code == 200
+                began = datetime.now(UTC)
+                await post("held", server | told(HELD))
+                await asyncio.sleep(1.5)
+                activated = await api.post(f"{one}/activate", json={"held": "drain"})
+                assert activated.status_code == 200, activated.text
+                await receiver.wait_for(7, 30)
+                span = {"from": began.isoformat(), "until": datetime.now(UTC).isoformat(), "eventIds": ["held"]}
+                replayed = await api.post(f"{one}/replays", json=span)
+                assert replayed.status_code == 202, replayed.text
+                received = await receiver.wait_for(8, 40)
+                await eventually(lambda: len(named(collector, HELD, "POST")) == 2, 20)
             assert await running.stop() == 0
 
-    root = only([each for each in collector.spans if each.parent_id == SPAN])
+    root, of_held = (
+        only([each for each in collector.spans if each.parent_id == SPAN and each.trace_id == trace])
+        for trace in (TRACE, HELD)
+    )
     append = only(collector.children(root))
     fan_out = only(collector.children(append))
     first, third = collector.children(fan_out)
     put_back = only(collector.children(first))
     second = only(collector.children(put_back))
 
-    assert {each.trace_id for each in collector.spans} == {TRACE}
-    assert len(collector.spans) == 7
+    held = only(collector.children(of_held))
+    held_fan_out, replayed_attempt = collector.children(held)
+    held_attempt = only(collector.children(held_fan_out))
+
+    assert Counter(each.trace_id for each in collector.spans) == {TRACE: 7, HELD: 5}
+    assert [each.attributes["tenterhook.cause"] for each in (held_attempt, replayed_attempt)] == ["live", "replay"]
+    assert held_attempt.started_ns - held_fan_out.ended_ns > 1e9, "the wait is the gap"
     assert {each.state for each in collector.spans} == {"vendor=1"}
     assert [
         (each.service, each.kind, each.name) for each in (root, append, fan_out, first, put_back, second, third)
@@ -130,6 +154,8 @@ async def test_one_trace_from_the_request_to_every_attempt(tmp_path: Path):  # n
         ("page", None, None),
         ("untold", None, None),
         ("traced", third.traceparent, None),
+        ("held", held_attempt.traceparent, None),
+        ("held", replayed_attempt.traceparent, None),
     ]
     exported = b"".join(collector.bodies)
     assert received[0].header("Authorization") == f"Bearer {SECRETS[1]}"

@@ -116,6 +116,20 @@ async def test_what_is_refused_is_not_tried_again(counted):
     assert [(line["event"], line["status"]) for line in lines if "status" in line] == [("traces.refused", 401)]
 
 
+async def test_one_that_hangs_holds_nothing_up_but_the_end_for_a_moment(counted):
+    loop = asyncio.get_running_loop()
+    async with collecting() as collector:
+        collector.answers.clear()
+        async with exporting(settings(collector.url), "ingest"):
+            made(3)
+            await eventually(lambda: collector.requests)
+            made(2)
+            before_s = loop.time()
+        assert 0.4 < loop.time() - before_s < 5
+
+    assert counted() == (0, {"at_end": 5})
+
+
 async def test_off_nothing_of_it_is_loaded_and_nothing_is_made(monkeypatch):
     monkeypatch.setattr(tracing, "import_module", lambda name: pytest.fail(f"{name} was loaded"))
 
