@@ -18,7 +18,7 @@ ALL: Final[tuple[Service, ...]] = get_args(Service)
 MEMBERS: Final[tuple[Service, ...]] = ("dispatcher", "breaker", "admin")
 
 #: Those that make spans.
-TRACED: Final[tuple[Service, ...]] = ("ingest", "dispatcher")
+TRACED: Final[tuple[Service, ...]] = ("ingest", "dispatcher", "breaker")
 
 # -- labels --------------------------------------------------------------------------------------------------
 

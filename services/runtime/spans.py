@@ -41,6 +41,7 @@ ATTRIBUTES: Final[dict[str, str]] = {
     "tenterhook.due_at": "When the next attempt was due, ISO 8601.",
     "tenterhook.event": "Id of the event.",
     "tenterhook.event_type": "Its type.",
+    "tenterhook.failures": "Failed attempts in a row.",
     "tenterhook.integration": "Id of the integration.",
     "tenterhook.integrations": "How many integrations selected the event.",
     "tenterhook.key": "Kind of the key that was shown: `public` or `secret`.",
@@ -177,4 +178,13 @@ PUT_BACK: Final = SpanType(
     ),
 )
 
-DECLARED: Final = (REQUEST, APPEND, FAN_OUT, ATTEMPT, UNSENT, PUT_BACK)
+PAUSE: Final = SpanType(
+    name="pause",
+    kind="internal",
+    service="breaker",
+    parent="the attempt whose failure was one too many",
+    meaning="the breaker pauses the integration, until that is on the log",
+    attributes=("tenterhook.app", "tenterhook.integration", "tenterhook.failures"),
+)
+
+DECLARED: Final = (REQUEST, APPEND, FAN_OUT, ATTEMPT, UNSENT, PUT_BACK, PAUSE)

@@ -9,6 +9,9 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from pydantic import ValidationError
 
+from schemas.profiles import PAUSED_AFTER
+from services.breaker.fold import fold, rules_of, state_of
+from services.breaker.traced import pause_span
 from services.dispatcher.plan import Opened, Planned, Unplannable, prepare
 from services.dispatcher.traced import attempt_span, attempted, fan_out_span, put_back_span
 from services.ingest.traced import answered, append_span, parent_of, request_span
@@ -139,6 +142,21 @@ def test_spans_hang_on_each_other_and_say_what_is_declared_and_nothing_else(trac
         assert set(span.attributes) <= set(span.type.attributes), span.name
         assert secret not in repr(span.attributes)
     assert set(ATTRIBUTES) == {name for each in DECLARED for name in each.attributes}
+
+
+def test_a_pause_hangs_on_the_attempt_that_was_one_too_many(tracing):
+    row = None
+    for offset in range(PAUSED_AFTER):
+        row = fold(row, make_result(offset), offset, rules_of(make_integration()))
+    paused = state_of(row, make_integration())
+    record = SimpleNamespace(offset=PAUSED_AFTER - 1, headers=CAME.record_headers())
+    other = SimpleNamespace(offset=6, headers=UNSAMPLED.record_headers())
+    span = pause_span(tracing, SimpleNamespace(records=[other, record]), paused)
+
+    assert (span.parent, span.attributes["tenterhook.failures"]) == (CAME, PAUSED_AFTER)
+    assert set(span.attributes) == set(span.type.attributes)
+    assert pause_span(tracing, SimpleNamespace(records=[other]), paused) is None
+    assert pause_span(Tracing(), SimpleNamespace(records=[record]), paused) is None
 
 
 def test_a_refused_request_is_no_failure_of_ours(tracing):
