@@ -334,7 +334,7 @@ class Worker:
     async def _put_aside(self, record: Stored, code: str, _reason: str) -> None:
         self.aside.append((record, code))
 
-    async def _put_retry(self, delivery: Delivery, *, slot: int, now_ms: int) -> None:
+    async def _put_retry(self, delivery: Delivery, *, slot: int, now_ms: int, trace: Any = None) -> None:
         await (await self.producer.send(*RETRIES[:1], codec.encode(delivery), partition=0))
 
     async def _retries_written_since(self, _since_ms: int) -> set[tuple[str, int]]:
