@@ -92,7 +92,7 @@ async def test_one_trace_from_the_request_to_every_attempt(tmp_path: Path):  # n
                 assert activated.status_code == 200, activated.text
                 await receiver.wait_for(7, 30)
                 span = {"from": began.isoformat(), "until": datetime.now(UTC).isoformat(), "eventIds": ["held"]}
-                replayed = await api.post(f"{one}/replays", json=span)
+                replayed = await api.post(f"{one}/replay", json=span)
                 assert replayed.status_code == 202, replayed.text
                 received = await receiver.wait_for(8, 40)
                 await eventually(lambda: len(named(collector, HELD, "POST")) == 2, 20)
