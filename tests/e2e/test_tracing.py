@@ -104,9 +104,9 @@ async def test_one_trace_from_the_request_to_every_attempt(tmp_path: Path):  # n
     )
     append = only(collector.children(root))
     fan_out = only(collector.children(append))
-    first, third = collector.children(fan_out)
+    first = only(collector.children(fan_out))
     put_back = only(collector.children(first))
-    second = only(collector.children(put_back))
+    second, third = collector.children(put_back)
 
     held = only(collector.children(of_held))
     held_fan_out, replayed_attempt = collector.children(held)
