@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from bench import agent_cost, api, history, idle, ingest, isolation, kills, pipeline, retries, scale, sizes
+from bench import agent_cost, api, history, idle, ingest, isolation, kills, pipeline, retries, scale, sizes, tracing
 
 
 @contextmanager
@@ -151,6 +151,15 @@ def run_scale(options: argparse.Namespace) -> dict[str, list[str]]:
     return found
 
 
+def run_tracing(options: argparse.Namespace) -> list[dict[str, dict[str, object]]]:
+    say = (lambda _: None) if options.json else print
+    found = tracing.measure(options.rounds, options.events, options.broker or "kafka", say)
+    if not options.json:
+        for line in tracing.summary(found, spread):
+            print(line)
+    return found
+
+
 NAMES = {
     "scale": run_scale,
     "idle": run_idle,
@@ -164,6 +173,7 @@ NAMES = {
     "pipeline": run_pipeline,
     "retries": run_retries,
     "history": run_history,
+    "tracing": run_tracing,
 }
 
 
@@ -179,7 +189,7 @@ def main() -> None:
     parser.add_argument("--hang-s", type=float, default=60, help="Of isolation: how long the endpoint hangs.")
     parser.add_argument("--backlog", type=int, default=20_000, help="Of isolation: events that one is behind.")
     parser.add_argument("--kills-s", type=float, default=90, help="Of kills: how long the load lasts.")
-    parser.add_argument("--events", type=int, default=20_000, help="Of ingest: how many events a load has.")
+    parser.add_argument("--events", type=int, default=20_000, help="Of ingest and tracing: how many events a load has.")
     parser.add_argument("--retries", type=int, default=1_000_000, help="Of retries: how many wait.")
     parser.add_argument("--due", type=int, default=300_000, help="Of retries: how many come back within the run.")
     parser.add_argument("--per-s", type=float, default=700, help="Of retries: how many are due a second.")

@@ -47,18 +47,26 @@ OWNED: Final = frozenset(
     }
 )
 
+#: Set by tenterhook where the integration has `sendTraceparent`. Else it may have them as any other.
+OF_A_TRACE: Final = frozenset({"traceparent", "tracestate"})
+
 #: A field name. Source: RFC 9110, section 5.6.2, `token`.
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: What a field value may not hold: control characters but the tab. Source: RFC 9110, section 5.5.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def refused_header(name: str, value: str, brand: str = DEFAULT_BRAND) -> str | None:
+def refused_header(name: str, value: str, brand: str = DEFAULT_BRAND, *, sends_traceparent: bool = False) -> str | None:
     """
     Why an integration may not set this header, for people; None where it may.
 
     The value may be a template or a rendered value. The answer names the header and never shows the value.
+
+    Args:
+        sends_traceparent: whether we set `traceparent` for the integration.
     """
+    if sends_traceparent and name.lower() in OF_A_TRACE:
+        return f"{name} is set by tenterhook itself where sendTraceparent is on: remove it, or turn that off"
     return refused_name(name, brand) or refused_value(name, value)
 
 

@@ -165,6 +165,7 @@ class IntegrationConfig(msgspec.Struct, frozen=True, kw_only=True):
     from_before: int = 0
     from_ms: int = 0
     template: str | None = None
+    send_traceparent: bool = False
 
 
 class IngestKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,6 +274,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     key: str
     value: bytes | None
+    headers: dict[str, bytes] = {}
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,6 +69,11 @@ SMALL_SEGMENT_BYTES: Final = 1_048_576
 #: Record header of what was in quarantine and was put back: `streams.quarantine.was_put_back`.
 PUT_BACK_HEADER: Final = "tenterhook-quarantine"
 _PUT_BACK: Final = (PUT_BACK_HEADER, "Of one that was put back from quarantine: its offset there.")
+#: On records of what is traced. See `streams.trace_context`.
+_OF_A_TRACE: Final = (
+    ("traceparent", "W3C trace context of what caused the record, where that is traced."),
+    ("tracestate", "Beside it, as the sender of the event gave it."),
+)
 
 EVENTS: Final = Topic(
     "events",
@@ -78,7 +83,7 @@ EVENTS: Final = Topic(
     "app",
     what="accepted events, the log of record",
     values=("event",),
-    headers=(_PUT_BACK,),
+    headers=(_PUT_BACK, *_OF_A_TRACE),
 )
 FAN_OUT: Final = Topic(
     "fan-out",
@@ -104,6 +109,7 @@ DELIVERIES: Final = Topic(
             "Of one that was put back for its next attempt: line/partition/offset/generation of what waited.",
         ),
         _PUT_BACK,
+        *_OF_A_TRACE,
     ),
 )
 RESULTS: Final = Topic(
@@ -114,6 +120,7 @@ RESULTS: Final = Topic(
     "integration",
     what="every attempt and every outcome",
     values=("result", "hand_over", "marker"),
+    headers=_OF_A_TRACE,
 )
 INTEGRATION_CONFIG: Final = Topic(
     "integration-config",
@@ -174,7 +181,7 @@ RETRIES: Final = tuple(
         "slot",
         what=f"waits for its next attempt, {delay_s} s times 0.8, 0.9, 1.0, 1.1 or 1.2 by partition",
         values=("delivery",),
-        headers=(_PUT_BACK,),
+        headers=(_PUT_BACK, *_OF_A_TRACE),
     )
     for delay_s in RETRY_DELAYS_S
 )

@@ -48,6 +48,7 @@ class Settings(TypedDict, total=False):
     while_paused: WhilePaused | None
     auto_pause: bool | None
     signing: bool | None
+    send_traceparent: bool | None
 
 
 class Patch(Settings, total=False):

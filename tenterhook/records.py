@@ -77,6 +77,8 @@ class Integration(_Record, frozen=True, kw_only=True):
     while_paused: WhilePaused
     auto_pause: bool
     signing: bool
+    #: Whether requests of traced events carry `traceparent`.
+    send_traceparent: bool
     status: Literal["active", "failing", "paused"]
     status_reason: str | None
     consecutive_failures: int

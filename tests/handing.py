@@ -119,7 +119,7 @@ class Courier:
     def fallen_out(self, delivery: Delivery, read_at: ReadAt) -> Result:
         return result_of(delivery, read_at, outcome="discarded", reason="retention", attempt=0)
 
-    async def attempt(self, delivery: Delivery, read_at: ReadAt) -> Result:
+    async def attempt(self, delivery: Delivery, read_at: ReadAt, trace: Any = None) -> Result:
         self.sent.append(delivery)
         if delivery.event_id in self.raises:
             raise RuntimeError("a bug of ours")

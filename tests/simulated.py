@@ -285,7 +285,7 @@ class Endpoint:
     def fallen_out(self, delivery: Delivery, read_at: ReadAt) -> Result:
         return result_of(delivery, read_at, outcome="discarded", reason="retention", attempt=0)
 
-    async def attempt(self, delivery: Delivery, read_at: ReadAt) -> Result:
+    async def attempt(self, delivery: Delivery, read_at: ReadAt, trace: Any = None) -> Result:
         if self.standing(delivery.integration) == "discard":
             return result_of(delivery, read_at, outcome="discarded", reason="integration_paused", attempt=0)
         worker = _WORKER.get()
@@ -334,7 +334,7 @@ class Worker:
     async def _put_aside(self, record: Stored, code: str, _reason: str) -> None:
         self.aside.append((record, code))
 
-    async def _put_retry(self, delivery: Delivery, *, slot: int, now_ms: int) -> None:
+    async def _put_retry(self, delivery: Delivery, *, slot: int, now_ms: int, trace: Any = None) -> None:
         await (await self.producer.send(*RETRIES[:1], codec.encode(delivery), partition=0))
 
     async def _retries_written_since(self, _since_ms: int) -> set[tuple[str, int]]:

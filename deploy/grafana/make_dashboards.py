@@ -232,6 +232,21 @@ INSIDE: Final = {
         Panel("CPU", "percentunit", {"{{instance}}": rate('process_cpu_seconds_total{job="tenterhook"}', "instance")}),
         Panel("Memory", "bytes", {"{{instance}}": 'process_resident_memory_bytes{job="tenterhook"}'}),
     ],
+    "Traces": [
+        Panel(
+            "Spans taken by the collector",
+            "short",
+            {"{{instance}}": rate("tenterhook_trace_spans_exported_total", "instance")},
+        ),
+        Panel(
+            "Spans dropped",
+            "short",
+            {
+                "{{instance}} {{reason}}": "sum by (instance, reason)"
+                " (increase(tenterhook_trace_spans_dropped_total[$__rate_interval]))"
+            },
+        ),
+    ],
 }
 
 DASHBOARDS: Final = {

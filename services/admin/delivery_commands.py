@@ -11,7 +11,7 @@ from services.admin.changes import Change, Changes, Unchanged
 from services.admin.commands import Commands
 from services.admin.config_log import ConfigLog
 from services.admin.fields import Fields, Refusal, kind, shortened
-from services.admin.kept_deliveries import kept_deliveries
+from services.admin.kept_deliveries import Kept, kept_deliveries
 from services.admin.place import Place
 from services.admin.rules import Refused
 from services.admin.sent import Sent, sent
@@ -24,6 +24,7 @@ from streams import codec
 from streams.connection import Connection
 from streams.records import Delivery, IntegrationConfig, Outcome, Result, Write
 from streams.topics import DELIVERIES
+from streams.trace_context import TraceContext
 
 #: Deliveries that one request may have sent again.
 MAX_RETRIED: Final = 1_000
@@ -102,8 +103,9 @@ class DeliveryCommands:
         except Problem:
             unread = "The log cannot be read now. Open the page again."
             return shown | {"attempts": [each | _body_json(unread) for each in shown["attempts"]]}
+        found = kept[delivery].delivery if delivery in kept else None
         attempts = [
-            attempt | _body_json(self._sent(result, kept.get(delivery)) if result.attempt else "Nothing was sent.")
+            attempt | _body_json(self._sent(result, found) if result.attempt else "Nothing was sent.")
             for attempt, result in zip(shown["attempts"], told.results, strict=True)
         ]
         return shown | {"attempts": attempts}
@@ -236,7 +238,7 @@ class DeliveryCommands:
         return _made_json(made) | {"event": made.type, "eventId": made.event_id}
 
     async def _sent_again(
-        self, app: str, chosen: list[tuple[Told, Delivery]], caller: Caller, *, once: bool = False
+        self, app: str, chosen: list[tuple[Told, Kept]], caller: Caller, *, once: bool = False
     ) -> list[Delivery]:
         """
         A few at a time: each lot is one change, with its record on the audit log.
@@ -257,7 +259,7 @@ class DeliveryCommands:
         return Counter(delivery for each in records for delivery in each.details.get("deliveries", "").split())
 
     def _retry(
-        self, app: str, lot: list[tuple[Told, Delivery]], run: str, once: bool
+        self, app: str, lot: list[tuple[Told, Kept]], run: str, once: bool
     ) -> Change[list[Delivery]] | Unchanged[list[Delivery]]:
         if once:
             asked = self._asked_again(app)
@@ -265,12 +267,13 @@ class DeliveryCommands:
         if not lot:
             return Unchanged([])
         deliveries = [
-            again(first, last_attempt=_last_attempt(told), run=run, config_offset=self._log.next_offset())
+            again(first.delivery, last_attempt=_last_attempt(told), run=run, config_offset=self._log.next_offset())
             for told, first in lot
         ]
+        writes = [_write(each, first.trace) for each, (_, first) in zip(deliveries, lot, strict=True)]
         details = {"deliveries": " ".join(told.row.delivery_id for told, _ in lot), "run": run}
-        target = lot[0][1].delivery_id if len(lot) == 1 else f"{len(lot)} deliveries"
-        return Change(_RETRY, target, deliveries, details, [_write(each) for each in deliveries])
+        target = lot[0][1].delivery.delivery_id if len(lot) == 1 else f"{len(lot)} deliveries"
+        return Change(_RETRY, target, deliveries, details, writes)
 
     async def _told(self, app: str, delivery: str) -> Told:
         told = await self._history.delivery(app, delivery)
@@ -353,11 +356,11 @@ def _last_attempt(told: Told) -> int:
     return max(told.row.attempts, *(each.attempts for each in told.repeated_by), 0)
 
 
-def _lots(chosen: list[tuple[Told, Delivery]]) -> Iterator[list[tuple[Told, Delivery]]]:
-    lot: list[tuple[Told, Delivery]] = []
+def _lots(chosen: list[tuple[Told, Kept]]) -> Iterator[list[tuple[Told, Kept]]]:
+    lot: list[tuple[Told, Kept]] = []
     size = 0
     for each in chosen:
-        bytes_of_it = len(each[1].payload) + 1_024
+        bytes_of_it = len(each[1].delivery.payload) + 1_024
         if lot and (len(lot) == _AT_ONCE or size + bytes_of_it > _BYTES_AT_ONCE):
             yield lot
             lot, size = [], 0
@@ -373,8 +376,9 @@ def _body_json(found: Sent | str) -> dict[str, Any]:
     return {"requestBody": found.body.decode(errors="replace"), "bodyIsProven": found.is_proven, "bodyIsGone": None}
 
 
-def _write(delivery: Delivery) -> Write:
-    return Write(topic=DELIVERIES.name, key=delivery.integration, value=codec.encode(delivery))
+def _write(delivery: Delivery, trace: TraceContext | None = None) -> Write:
+    headers = dict(trace.record_headers()) if trace is not None else {}
+    return Write(topic=DELIVERIES.name, key=delivery.integration, value=codec.encode(delivery), headers=headers)
 
 
 def _made_json(made: Delivery) -> dict[str, Any]:

@@ -276,13 +276,15 @@ class Owner:
         """Events that tell of what was made, then the replies."""
         teller = writers.tell
         told = [
-            self._record(AFTERWARDS[write.topic], write)
+            (*self._record(AFTERWARDS[write.topic], write), list(write.headers.items()))
             for each in judged
             if each.outcome == "done"
             for write in each.command.writes
             if write.topic in AFTERWARDS
         ]
-        await asyncio.gather(*[await teller.send(topic, value, key=key) for topic, key, value in told])
+        await asyncio.gather(
+            *[await teller.send(topic, value, key=key, headers=headers) for topic, key, value, headers in told]
+        )
         replies = [
             (each.command.reply_to, CommandReply(command=each.command.id, outcome=each.outcome, reason=each.reason))
             for each in judged

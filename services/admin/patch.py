@@ -39,6 +39,7 @@ def as_created(config: IntegrationConfig, opened: OpenedSecrets) -> dict[str, An
         "autoPause": config.auto_pause,
         "signing": config.signing,
         "template": config.template,
+        "sendTraceparent": config.send_traceparent,
     }
 
 

@@ -81,6 +81,8 @@ class Wanted:
     auto_pause: bool
     #: Of the body; None: the profile's own.
     template: str | None = None
+    #: Whether receivers are told the trace.
+    send_traceparent: bool = False
 
 
 def wanted(body: Any, app: AppConfig, profile: Profile, brand: str = DEFAULT_BRAND) -> Wanted:
@@ -98,11 +100,12 @@ def wanted(body: Any, app: AppConfig, profile: Profile, brand: str = DEFAULT_BRA
     ordering = fields.choice("ordering", "integration", _ORDERINGS)
     parallel = DEFAULT_PARALLEL if ordering in ("key", "none") else 1
     events = _events(fields, app, profile)
+    sends_traceparent = fields.flag("sendTraceparent", default=False)
     result = Wanted(
         name=fields.text("name", most=MAX_NAME_CHARS),
         url=_url(fields, app),
         events=events,
-        headers=_headers(fields, secrets, brand),
+        headers=_headers(fields, secrets, brand, sends_traceparent=sends_traceparent),
         secrets=secrets,
         signing=_signing(fields, profile),
         timeout_ms=fields.number("timeoutMs", DEFAULT_TIMEOUT_MS, least=1, most=MAX_TIMEOUT_MS),
@@ -115,6 +118,7 @@ def wanted(body: Any, app: AppConfig, profile: Profile, brand: str = DEFAULT_BRA
         while_paused=fields.choice("whilePaused", "hold", _WHILE_PAUSED),
         auto_pause=fields.flag("autoPause", default=True),
         template=_template(fields, app, profile, events),
+        send_traceparent=sends_traceparent,
     )
     _profile(fields, profile)
     fields.nothing_else(READ_ONLY)
@@ -282,7 +286,7 @@ def _url(fields: Fields, app: AppConfig) -> str:
     return url
 
 
-def _headers(fields: Fields, secrets: dict[str, str], brand: str) -> dict[str, str]:
+def _headers(fields: Fields, secrets: dict[str, str], brand: str, *, sends_traceparent: bool) -> dict[str, str]:
     found: dict[str, str] = {}
     seen: set[str] = set()
     for name, value in fields.object("headers", most=MAX_HEADERS).items():
@@ -293,7 +297,11 @@ def _headers(fields: Fields, secrets: dict[str, str], brand: str) -> dict[str, s
         elif misspelt(value):
             fault = "has something like a reference that is none: write {secret.name}"
         else:
-            fault = refused_header(name, value, brand) or _unknown(value, fields) or _filled_in(name, value, secrets)
+            fault = (
+                refused_header(name, value, brand, sends_traceparent=sends_traceparent)
+                or _unknown(value, fields)
+                or _filled_in(name, value, secrets)
+            )
         if fault:
             fields.refuse(f"headers.{shortened(name)}", fault)
         else:

@@ -60,6 +60,7 @@ def integration_json(
         "autoPause": config.auto_pause,
         "signing": config.signing,
         "template": config.template,
+        "sendTraceparent": config.send_traceparent,
         "status": status,
         "statusReason": reason,
         "consecutiveFailures": state.consecutive_failures if state is not None and is_current else 0,

@@ -24,7 +24,9 @@ from uuid_utils import uuid7
 
 from services.breaker.announce import event_of, turned
 from services.breaker.fold import fold, has_turned, rules_of, state_of
+from services.breaker.traced import pause_span
 from services.runtime import metrics
+from services.runtime.tracing import TRACING, end_all
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch
@@ -283,7 +285,7 @@ class Breaker:
             if self._is_lost():
                 return False
             try:
-                await self._tell(before, after)
+                await self._tell(batch, before, after)
                 await self._table.write(batch.partition, _encoded(after.values()))
             except (KafkaError, OSError) as error:
                 self._warn(error)
@@ -298,7 +300,7 @@ class Breaker:
         """Whether our partitions are about to be somebody else's: what is not finished, that one does."""
         return self._turn() != self._taken_over_in
 
-    async def _tell(self, before: dict[str, BreakerRow | None], after: dict[str, BreakerRow]) -> None:
+    async def _tell(self, batch: Batch, before: dict[str, BreakerRow | None], after: dict[str, BreakerRow]) -> None:
         """States that have turned, and the events about that."""
         states, events = [], []
         for integration, row in after.items():
@@ -312,12 +314,14 @@ class Breaker:
                 event_of(kind, row, config, self._now_ms(), f"rec_{uuid7().hex}")
                 for kind in turned(before[integration], row)
             ]
+        spans = [pause_span(TRACING, batch, state) for state in states]
         # States first: lanes wait for nothing else.
         sending = [self._publish(state.integration, state) for state in states]
         topic = self._connection.topic(topics.EVENTS)
         sending += [self._producer.send_and_wait(topic, codec.encode(each), key=each.app.encode()) for each in events]
         if sending:
             await asyncio.gather(*sending)
+        end_all(spans)
         for state in states:
             if state.state in metrics.TURN.values:
                 metrics.TURNED.inc(state.state)

@@ -25,7 +25,7 @@ _SHOWN_AT: Final = {
 }
 FIELDS: Final = frozenset(
     {"name", "url", "events", "headers", "secrets", "timeoutMs", "ordering", "maxInFlight", "whilePaused"}
-    | {"autoPause", "signing", "template"}
+    | {"autoPause", "signing", "sendTraceparent", "template"}
     | set(_SHOWN_AT.values())
 )
 
@@ -50,6 +50,7 @@ def settings_of(form: Form) -> tuple[dict[str, Any], list[Refusal]]:
         "headers": headers,
         "autoPause": "autoPause" in form,
         "signing": "signing" in form,
+        "sendTraceparent": "sendTraceparent" in form,
     }
     retry: dict[str, Any] = {"on429": "on429" in form}
     _number(form, "timeoutMs", body)
@@ -140,6 +141,7 @@ def values_of(shown: Mapping[str, Any]) -> dict[str, Any]:
         "whilePaused": shown["whilePaused"],
         "autoPause": shown["autoPause"],
         "signing": shown["signing"],
+        "sendTraceparent": shown["sendTraceparent"],
         "template": shown["template"] or "",
     }
 
@@ -149,7 +151,7 @@ def typed(form: Form) -> dict[str, Any]:
     texts = ("name", "url", "headers", "timeoutMs", "retryPolicy", "maxAttempts", "delays", "ordering", "maxInFlight")
     return {
         **{name: form.get(name, "") for name in (*texts, "whilePaused", "template")},
-        **{name: name in form for name in ("on429", "autoPause", "signing")},
+        **{name: name in form for name in ("on429", "autoPause", "signing", "sendTraceparent")},
         "events": ["*"] if form.get("allEvents") else form.getall("events", []),
         "secretNames": form.getall("secretName", []),
     }

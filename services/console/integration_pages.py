@@ -236,6 +236,7 @@ def _defaults(profile: Profile) -> dict[str, Any]:
         "whilePaused": "hold",
         "autoPause": True,
         "signing": profile.signing,
+        "sendTraceparent": False,
         "template": "",
     }
 

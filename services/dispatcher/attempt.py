@@ -27,6 +27,7 @@ from streams.engine.processor import ReadAt
 from streams.follower import Follower
 from streams.records import AppConfig, Delivery, IntegrationConfig, Result
 from streams.states import States
+from streams.trace_context import TraceContext
 from streams.views import Apps, Integrations
 
 log = structlog.get_logger("dispatcher.attempt")
@@ -160,8 +161,8 @@ class Attempts:
                 hint="its deliveries wait; has this process the KEK, and the app's record its data keys?",
             )
 
-    async def attempt(self, delivery: Delivery, read_at: ReadAt) -> Result:
-        """The result of the delivery's next attempt."""
+    async def attempt(self, delivery: Delivery, read_at: ReadAt, trace: TraceContext | None = None) -> Result:
+        """The result of the delivery's next attempt. *trace*: the receiver hears of it, where it wants to."""
         config = self._integrations.get(delivery.integration)
         started_ms = self._now_ms()
         is_paused = config is not None and self._states.is_paused(config)
@@ -171,7 +172,7 @@ class Attempts:
             return self._result(delivery, config, unsent or FALLEN_OUT, started_ms, read_at)
         ready = self._prepare(config, started_ms)
         prepared = ready.prepared
-        planned = prepared if isinstance(prepared, Unplannable) else prepared.plan(delivery, started_ms)
+        planned = prepared if isinstance(prepared, Unplannable) else prepared.plan(delivery, started_ms, trace)
         happened = await self._send(planned) if isinstance(planned, Planned) else planned
         ended = verdict(happened, config, delivery.attempt, is_asked_for=delivery.cause != "live")
         return self._result(

@@ -22,7 +22,9 @@ from aiokafka.structs import RecordMetadata
 from services.dispatcher.appended import Appended, Floor, ReadBack
 from services.dispatcher.event_ids import EventIds
 from services.dispatcher.match import selected
+from services.dispatcher.traced import fan_out_span
 from services.runtime import metrics
+from services.runtime.tracing import TRACING, Span, headers_of
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.delivery_ids import LIVE_RUN, delivery_id
@@ -32,6 +34,7 @@ from streams.quarantine import Quarantine
 from streams.records import Delivery, Event, FanOutReceipt, Marker, Record, WonIds
 from streams.takeover import Ends, Held
 from streams.topics import Partitions
+from streams.trace_context import RecordHeaders, TraceContext
 from streams.views import Integrations
 
 log = structlog.get_logger("dispatcher.fan_out")
@@ -195,12 +198,13 @@ class FanOut:
         events = await self._readable(batch)
         if not events:
             return
+        traces = _Traces(batch, dict(events)) if TRACING.is_on else _UNTRACED
         # An event accepted after a change of configuration was answered has to meet it.
         config_offset = await self._config.catch_up()
         receipts = [self._receipt(batch, offset, event, config_offset) for offset, event in events]
         try:
             await self._append_receipts(batch, receipts)
-            await self._append_deliveries(batch, [event for _, event in events], receipts)
+            await self._append_deliveries(batch, [event for _, event in events], receipts, traces)
             await self._save_ids(batch)
         except MessageSizeTooLargeError:
             raise  # one event's fault: it is put aside
@@ -210,6 +214,7 @@ class FanOut:
             self._on_fatal(error)
             return
         self._count([event for _, event in events], receipts)
+        traces.end(receipts)
         for offset, _ in events:
             self._appended.finish((batch.partition, offset))
             batch.finish(offset)
@@ -269,16 +274,20 @@ class FanOut:
             raise
         await self._acknowledged(pending)
 
-    async def _append_deliveries(self, batch: Batch, events: list[Event], receipts: list[FanOutReceipt]) -> None:
+    async def _append_deliveries(
+        self, batch: Batch, events: list[Event], receipts: list[FanOutReceipt], traces: "_Traces"
+    ) -> None:
         pending: list[Future[RecordMetadata]] = []
         try:
             for event, receipt in zip(events, receipts, strict=True):
                 appended = self._appended.deliveries((batch.partition, receipt.source_offset))
+                headers = traces.headers(receipt.source_offset)
                 for integration in receipt.integrations:
                     delivery = _delivery(event, receipt, integration, batch)
                     if delivery.delivery_id not in appended:
                         value, key = codec.encode(delivery), integration.encode()
-                        pending.append(await self._producer.send(self._deliveries[0].topic, value, key=key))
+                        topic = self._deliveries[0].topic
+                        pending.append(await self._producer.send(topic, value, key=key, headers=headers))
                         appended.add(delivery.delivery_id)
         except Exception:
             await self._acknowledged(pending)
@@ -302,6 +311,35 @@ class FanOut:
         for future in pending:
             appended = await future
             self._ends.saw(appended.topic_partition, appended.offset)
+
+
+class _Traces:
+    """Spans of the events of a batch that are traced, by offset, and the contexts that their deliveries carry."""
+
+    def __init__(self, batch: Batch | None, events: Mapping[int, Event]) -> None:
+        self._spans: dict[int, Span] = {}
+        self._contexts: dict[int, TraceContext] = {}
+        for record in batch.records if batch else ():
+            context, event = TRACING.of_record(record), events.get(record.offset)
+            if context is not None and event is not None:
+                span = fan_out_span(TRACING, context, record, event)
+                self._contexts[record.offset] = context
+                if span is not None:
+                    self._spans[record.offset], self._contexts[record.offset] = span, span.context
+
+    def headers(self, offset: int) -> RecordHeaders | None:
+        """For the deliveries of the event there."""
+        return headers_of(self._contexts.get(offset))
+
+    def end(self, receipts: Iterable[FanOutReceipt]) -> None:
+        """The deliveries of these are on the log."""
+        for receipt in receipts if self._spans else ():
+            if (span := self._spans.get(receipt.source_offset)) is not None:
+                span.set({"tenterhook.integrations": len(receipt.integrations)})
+                span.end()
+
+
+_UNTRACED: Final = _Traces(None, {})
 
 
 def _readable(record: "ConsumerRecord[Any, Any]") -> Record | None:

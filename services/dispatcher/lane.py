@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from schemas.profiles import Ordering
 from streams.engine.processor import Batch
 from streams.records import Delivery, OpenDelivery
+from streams.trace_context import TraceContext
 
 #: Orderings that have one request in flight for the whole integration.
 ONE_AT_A_TIME: Final = frozenset({"integration", "strict"})
@@ -64,7 +65,7 @@ class Entry:
 
     __slots__ = (
         "at_ms", "attempt", "awaits", "batch", "delivery", "due_at_ms", "ends", "found", "is_reopened", "key", "offset",
-        "size", "taken_s", "until_ms",
+        "size", "taken_s", "trace", "until_ms",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +85,8 @@ class Entry:
         self.key = key
         #: None: read it again when its turn comes. Memory must not grow with what waits.
         self.delivery = delivery
+        #: What its record carries, where that is known of it.
+        self.trace: TraceContext | None = None
         self.size = size
         #: A batch of this record alone, which has to be finished; None where a lane row answers for it.
         self.batch = batch

@@ -33,6 +33,7 @@ from services.dispatcher.retried import Retried
 from services.dispatcher.rows import Rows
 from services.dispatcher.runs import Deliverer, RetryTopics, Runs
 from services.dispatcher.saving import Saving
+from services.runtime.tracing import TRACING
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch
@@ -358,6 +359,7 @@ class Lanes:
         size = len(record.value or b"")
         entry = Entry(offset, record.timestamp, key=key_of(delivery), delivery=delivery, size=size, batch=batch)
         entry.taken_s = time.monotonic()
+        entry.trace = TRACING.of_record(record)
         return line.put(entry, found, handed)
 
     # -- lines -----------------------------------------------------------------------------------------------

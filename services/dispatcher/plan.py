@@ -18,6 +18,7 @@ from services.dispatcher.target import BadUrl, render_url
 from services.vault.opened import OpenedSecrets
 from services.vault.references import UnknownSecret, render
 from streams.records import Delivery, IntegrationConfig
+from streams.trace_context import TRACEPARENT, TraceContext
 
 Opened = OpenedSecrets
 
@@ -59,8 +60,15 @@ class Prepared:
     signing: tuple[tuple[str, int | None], ...] = field(repr=False)
     masks: tuple[str, ...] = field(repr=False)
 
-    def plan(self, delivery: Delivery, now_ms: int) -> Planned | Unplannable:
-        """The request of one attempt. *now_ms* is its timestamp, and decides which signing secrets are valid."""
+    def plan(self, delivery: Delivery, now_ms: int, trace: TraceContext | None = None) -> Planned | Unplannable:
+        """
+        The request of one attempt.
+
+        Args:
+            now_ms: its timestamp; decides which signing secrets are valid.
+            trace: of the attempt, for receivers that are to be told. `tracestate` is not: it belongs to the sender's
+                vendors, not to receivers of other companies.
+        """
         # A type of the app's own reaches a header line as it is.
         refusal = refused_value(f"{self.brand}-Event", delivery.type)
         if refusal is not None:
@@ -86,6 +94,7 @@ class Prepared:
             (f"{self.brand}-Timestamp", at),
             *([(f"{self.brand}-Replay", delivery.run)] if delivery.cause == "replay" else []),
             *signatures,
+            *([(TRACEPARENT, trace.traceparent)] if trace is not None and own.send_traceparent else []),
         )
         return Planned(
             url=self.url,
@@ -136,7 +145,7 @@ def prepare(integration: IntegrationConfig, opened: Opened, brand: str, version:
     except BadUrl as error:
         return Unplannable("url_unrenderable", str(error))
     for name, value in headers:
-        refusal = refused_header(name, value, brand)
+        refusal = refused_header(name, value, brand, sends_traceparent=integration.send_traceparent)
         if refusal is not None:
             return Unplannable("header_unrenderable", refusal)
     return Prepared(

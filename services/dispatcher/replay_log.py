@@ -13,6 +13,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from services.dispatcher.replaying import Past
+from services.runtime.tracing import TRACING
 from streams import codec, topics
 from streams.connection import Connection
 from streams.ends import EndOffset
@@ -240,7 +241,8 @@ class PastEvents:
             except codec.Unreadable:
                 continue  # fan-out has put it aside
             if self._wants(event):
-                self._ahead.append(Past(self._partition.partition, record.offset, event, None))
+                trace = TRACING.of_record(record)
+                self._ahead.append(Past(self._partition.partition, record.offset, event, None, trace))
         # The consumer's own: it passes over offsets without a record.
         self._fetched_to = min(max(await self._events.position(self._partition), self._fetched_to), self._span.until)
 

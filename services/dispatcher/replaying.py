@@ -13,6 +13,7 @@ import msgspec
 from services.dispatcher.match import selects
 from streams.delivery_ids import LIVE_RUN, delivery_id
 from streams.records import Delivery, Event, FanOutReceipt, IntegrationConfig, Replay, ReplayState
+from streams.trace_context import TraceContext
 
 #: Deliveries of one replay that are appended and have no outcome, at most: a live event waits behind so many of them.
 MAX_OPEN: Final = 3
@@ -54,6 +55,8 @@ class Past(NamedTuple):
     event: Event
     #: What fan-out decided; None where there is no receipt of it.
     receipt: FanOutReceipt | None
+    #: What the event's record carries.
+    trace: TraceContext | None = None
 
     @property
     def is_repeat(self) -> bool:

@@ -34,6 +34,7 @@ from services.dispatcher.replay_log import (
 )
 from services.dispatcher.replaying import MAX_AT_ONCE, QUARANTINED, Course, Pace, Past, Places, delivery_of, takes
 from services.dispatcher.retries import AskEnds
+from services.runtime.tracing import headers_of
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch
@@ -401,9 +402,9 @@ class ReplayAgent:
         work.pace.went(time.monotonic())
         # Before it is sent: its outcome may come before we hear that it is on the log.
         work.course.begin(delivery, self._places(work))
-        target = work.deliveries
+        target, key, headers = work.deliveries, delivery.integration.encode(), headers_of(past.trace)
         appended = await self._producer.send_and_wait(
-            target.topic, codec.encode(delivery), key=delivery.integration.encode(), partition=target.partition
+            target.topic, codec.encode(delivery), key=key, partition=target.partition, headers=headers
         )
         self._ends.saw(target, appended.offset)
         work.has_moved()

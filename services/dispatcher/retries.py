@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
+from services.runtime.tracing import headers_of
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.delay_lines import place_for
@@ -20,6 +21,7 @@ from streams.reading import started
 from streams.records import Delivery
 from streams.takeover import Ends
 from streams.topics import Partitions
+from streams.trace_context import TraceContext
 
 log = structlog.get_logger("dispatcher.retries")
 
@@ -38,7 +40,7 @@ class Retries:
         self._connection = connection
         self._producer = producer
 
-    async def put(self, delivery: Delivery, *, slot: int, now_ms: int) -> None:
+    async def put(self, delivery: Delivery, *, slot: int, now_ms: int, trace: TraceContext | None = None) -> None:
         """
         Let the delivery wait until `due_at_ms`; returns when that is on the broker.
 
@@ -48,12 +50,13 @@ class Retries:
         Args:
             delivery: with the number of the next attempt and its due time.
             slot: the one that its due time was reckoned with (`backoff.Next`).
+            trace: what the record carries, for the attempt that follows.
 
         Raises:
             ValueError: it has no due time.
             KafkaError: nothing that this producer does is recorded any more.
         """
-        await (await self.send(delivery, slot=slot, now_ms=now_ms))
+        await (await self.send(delivery, slot=slot, now_ms=now_ms, trace=trace))
 
     async def written_since(self, since_ms: int) -> set[tuple[str, int]]:
         """
@@ -89,7 +92,9 @@ class Retries:
         await takeover.read_back(self._connection, spans, see)
         return found
 
-    async def send(self, delivery: Delivery, *, slot: int | None, now_ms: int) -> "Future[RecordMetadata]":
+    async def send(
+        self, delivery: Delivery, *, slot: int | None, now_ms: int, trace: TraceContext | None = None
+    ) -> "Future[RecordMetadata]":
         """As `put`, for many at once: what it returns is done when this one is on the broker."""
         if delivery.due_at_ms is None:
             raise ValueError(f"delivery {delivery.delivery_id} has no due time, so no retry topic can take it")
@@ -102,6 +107,7 @@ class Retries:
             partition=place.partition,
             # The line's wait begins now, by the same clock that the due time is compared with.
             timestamp_ms=now_ms,
+            headers=headers_of(trace),
         )
         return sent
 

@@ -23,6 +23,8 @@ from aiokafka.structs import RecordMetadata
 
 from services.dispatcher.put_back import IDLE, Floor, Origin, PutBacks, ReadBack
 from services.dispatcher.retries import DeliveryEnds, Retries
+from services.dispatcher.traced import put_back_span
+from services.runtime.tracing import TRACING, after, headers_of
 from streams import codec, takeover
 from streams.connection import Connection
 from streams.delay_lines import PLACES, SHORTEST_MS, leave_at_ms
@@ -328,8 +330,9 @@ class RetryReader:
         """Back onto `deliveries`, or on into the next line. None where it was put aside: our fault, not its own."""
         try:
             delivery, now_ms = codec.decode_as(Delivery, each.record.value), self._now_ms()
+            trace = TRACING.of_record(each.record)
             if each.due_at_ms > now_ms:
-                return await self._retries.send(delivery, slot=None, now_ms=now_ms)
+                return await self._retries.send(delivery, slot=None, now_ms=now_ms, trace=trace)
             due = msgspec.structs.replace(
                 delivery,
                 retry_line=self._line.name,
@@ -338,7 +341,8 @@ class RetryReader:
             )
             origin = Origin(self._line.name, partition.number, each.offset, partition.generation)
             value, key = codec.encode(due), due.integration.encode()
-            headers = [origin.header()]
+            span = put_back_span(TRACING, trace, self._line.name, each.record, delivery)
+            headers = [origin.header(), *(headers_of(after(span, trace)) or ())]
             sent: Future[RecordMetadata] = await self._producer.send(self._deliveries, value, key=key, headers=headers)
         except Exception as error:
             if isinstance(error, KafkaError) and not isinstance(error, MessageSizeTooLargeError):
@@ -346,4 +350,6 @@ class RetryReader:
             log.exception("retry.raised", line=self._line.name, partition=partition.number, offset=each.offset)
             await self._quarantine.put(each.record, "agent.raised", f"the retry reader raised {type(error).__name__}")
             return None
+        if span is not None:
+            sent.add_done_callback(lambda _: span.end())
         return sent

@@ -24,11 +24,14 @@ from services.dispatcher.lane import ENDED, Entry, Found, Pace
 from services.dispatcher.line import Line
 from services.dispatcher.recorded import found_of
 from services.dispatcher.standing import Standing
+from services.dispatcher.traced import attempt_span, attempted
+from services.runtime.tracing import TRACING, headers_of
 from streams import codec
 from streams.engine.processor import ReadAt
 from streams.quarantine import Quarantine
 from streams.records import Delivery, HandOver, Result
 from streams.takeover import Ends
+from streams.trace_context import TraceContext
 
 log = structlog.get_logger("dispatcher.runs")
 
@@ -60,8 +63,13 @@ class Deliverer(Protocol):
     def is_locked(self, integration: str) -> bool:
         """Whether its secrets cannot be opened yet, and can be later."""
 
-    async def attempt(self, delivery: Delivery, read_at: ReadAt) -> Result:
-        """One attempt, or the outcome of a delivery that ends without one; where it was read goes into the result."""
+    async def attempt(self, delivery: Delivery, read_at: ReadAt, trace: TraceContext | None = None) -> Result:
+        """
+        One attempt, or the outcome of a delivery that ends without one; where it was read goes into the result.
+
+        Args:
+            trace: told to receivers that are to be told.
+        """
 
     def fallen_out(self, delivery: Delivery, read_at: ReadAt) -> Result:
         """The outcome of a delivery that waited as long as the log keeps it."""
@@ -70,8 +78,8 @@ class Deliverer(Protocol):
 class RetryTopics(Protocol):
     """Takes deliveries that wait for another attempt. See `retries.py`."""
 
-    async def put(self, delivery: Delivery, *, slot: int, now_ms: int) -> None:
-        """Returns when it is on the broker."""
+    async def put(self, delivery: Delivery, *, slot: int, now_ms: int, trace: TraceContext | None = None) -> None:
+        """Returns when it is on the broker, carrying this trace."""
 
     async def written_since(self, since_ms: int) -> set[tuple[str, int]]:
         """Delivery and attempt of what came onto the retry topics since then."""
@@ -103,7 +111,7 @@ class Owner(Protocol):
 
 
 class _Run:
-    __slots__ = ("entry", "is_leaving", "is_sent", "line", "started_ms", "task")
+    __slots__ = ("entry", "is_leaving", "is_sent", "line", "started_ms", "task", "trace")
 
     def __init__(self, line: Line, entry: Entry) -> None:
         self.line = line
@@ -114,6 +122,8 @@ class _Run:
         #: The partition is another's: write the result, and nothing else.
         self.is_leaving = False
         self.task: Task[None] | None = None
+        #: Of the attempt made last, for what it causes.
+        self.trace: TraceContext | None = None
 
 
 class Runs:
@@ -270,7 +280,7 @@ class Runs:
         found = entry.found or await self._found_elsewhere(line, entry)
         if entry.delivery is None and found != ENDED:
             entry.delivery = await self._read_again(line, entry)
-        delivery = entry.delivery
+        delivery, run.trace = entry.delivery, entry.trace
         if delivery is None:
             return self._owner.has_ended(line, entry)
         if found is None:
@@ -283,7 +293,7 @@ class Runs:
             # As before a request: a successor may have made the attempt again meanwhile, with another end.
             if not self._may_start() and not await self._is_confirmed():
                 return None
-            await self._retry(delivery, found)
+            await self._retry(delivery, found, run.trace)
         return self._owner.has_ended(line, entry)
 
     async def _found_elsewhere(self, line: Line, entry: Entry) -> Found | None:
@@ -295,9 +305,9 @@ class Runs:
         entry.until_ms = None
         return None if result is None else found_of(result)
 
-    async def _retry(self, delivery: Delivery, found: Found) -> None:
+    async def _retry(self, delivery: Delivery, found: Found, trace: TraceContext | None) -> None:
         waits = msgspec.structs.replace(delivery, attempt=found.attempt, due_at_ms=found.due_at_ms)
-        await self._retries.put(waits, slot=found.slot or 0, now_ms=self._now_ms())
+        await self._retries.put(waits, slot=found.slot or 0, now_ms=self._now_ms(), trace=trace)
 
     async def _read_again(self, line: Line, entry: Entry) -> Delivery | None:
         """The delivery, from the log; None where there is none that can be made."""
@@ -305,7 +315,7 @@ class Runs:
         if record is None:
             log.error("delivery.fallen_out", integration=line.integration, offset=entry.offset)
             return None
-        entry.at_ms = record.timestamp
+        entry.at_ms, entry.trace = record.timestamp, TRACING.of_record(record)
         try:
             return codec.decode_as(Delivery, record.value)
         except codec.Unreadable as error:
@@ -337,7 +347,7 @@ class Runs:
             if is_expiring:
                 result = self._deliverer.fallen_out(delivery, read_at)
             else:
-                result = await self._deliverer.attempt(delivery, read_at)
+                result = await self._traced_attempt(run, delivery, read_at)
             value = codec.encode(result)
         except Exception as error:
             # Ours, not the endpoint's: it must not count as the integration's failure.
@@ -350,13 +360,27 @@ class Runs:
         self._owner.has_passed(line)
         await _join_others((self._now_ms() - run.started_ms) / 1_000)
         target = self._results[line.partition]
-        future = await self._producer.send(
-            target.topic, value, key=delivery.integration.encode(), partition=target.partition
-        )
+        key, headers = delivery.integration.encode(), headers_of(run.trace)
+        future = await self._producer.send(target.topic, value, key=key, partition=target.partition, headers=headers)
         self._ends.saw(target, (await future).offset)
         run.is_sent = False
         count_result(result)
         return found_of(result)
+
+    async def _traced_attempt(self, run: _Run, delivery: Delivery, read_at: ReadAt) -> Result:
+        """The attempt; where it is traced, with its span around it, and what it causes behind that."""
+        span = attempt_span(TRACING, run.trace, delivery)
+        if span is None:
+            return await self._deliverer.attempt(delivery, read_at, run.trace)
+        run.trace = span.context
+        try:
+            result = await self._deliverer.attempt(delivery, read_at, run.trace)
+        except Exception:
+            span.fail("attempt.raised")
+            span.end()
+            raise
+        attempted(span, result)
+        return result
 
     def _is_locked(self, line: Line, entry: Entry) -> bool:
         """

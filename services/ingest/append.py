@@ -15,11 +15,14 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 
+from services.ingest.traced import append_span
 from services.runtime.problems import Problem
+from services.runtime.tracing import TRACING, Span, after, headers_of
 from streams import codec, topics
 from streams.connection import Connection, wait_for_broker
 from streams.producer import open_producer
 from streams.records import Event
+from streams.trace_context import RecordHeaders, TraceContext
 
 #: How long a sender waits for the broker's word. Longer than the election of a new leader (some 3 s on three
 #: brokers), because a beacon is never sent again; shorter than the 10 s after which clients give up by themselves.
@@ -147,20 +150,31 @@ class EventLog:
                     await producer._sender.close()  # noqa: SLF001
             await producer.client.close()
 
-    async def append(self, event: Event) -> None:
+    async def append(self, event: Event, trace: TraceContext | None = None) -> None:
         """
-        Store the event. Returning means that every in-sync replica has it.
+        Store the event. Returning means that every in-sync replica has it. *trace*: what it is appended in.
 
         Raises:
             Problem: 503 `broker_unavailable` or `overloaded`; the event may still be stored.
         """
+        if trace is None:
+            return await self._append(event, None)
+        span = append_span(TRACING, trace, self._topic, [event])
+        try:
+            await self._append(event, headers_of(after(span, trace)))
+        except Problem as problem:
+            _ended(span, problem)
+            raise
+        return _ended(span, None)
+
+    async def _append(self, event: Event, headers: RecordHeaders | None) -> None:
         producer, value = self._producer_for(event)
         self._unacknowledged_bytes += len(value)
         deadline_s = self._loop.time() + DEADLINE_S
         expiry: asyncio.TimerHandle | None = None
         try:
             # Waits only while a batch is full, and for the producer's request timeout at most.
-            acknowledged = await producer.send(self._topic, value, key=event.app.encode())
+            acknowledged = await producer.send(self._topic, value, key=event.app.encode(), headers=headers)
             # asyncio.timeout would do the same for four times the CPU.
             expiry = self._loop.call_at(deadline_s, _expire, acknowledged)
             await acknowledged
@@ -173,7 +187,7 @@ class EventLog:
             self._unacknowledged_bytes -= len(value)
         self._failing_since_s = None
 
-    async def append_all(self, events: Sequence[Event]) -> list[Problem | None]:
+    async def append_all(self, events: Sequence[Event], trace: TraceContext | None = None) -> list[Problem | None]:
         """
         Store events in this order, without waiting for one before the next is sent.
 
@@ -184,6 +198,12 @@ class EventLog:
         Returns:
             Of each event, why it may not be stored: 503 `broker_unavailable` or `overloaded`; None when it is.
         """
+        span = append_span(TRACING, trace, self._topic, events)
+        told = await self._append_all(events, headers_of(after(span, trace)))
+        _ended(span, next(filter(None, told), None))
+        return told
+
+    async def _append_all(self, events: Sequence[Event], headers: RecordHeaders | None) -> list[Problem | None]:
         acknowledged: list[asyncio.Future[object]] = []
         started_s, held_bytes = self._loop.time(), 0
         try:
@@ -194,7 +214,8 @@ class EventLog:
                         producer, value = self._producer_for(event)
                         self._unacknowledged_bytes += len(value)
                         held_bytes += len(value)
-                        acknowledged.append(await producer.send(self._topic, value, key=event.app.encode()))
+                        key = event.app.encode()
+                        acknowledged.append(await producer.send(self._topic, value, key=key, headers=headers))
             except Problem as problem:
                 not_taken = problem
             except (TimeoutError, KafkaError) as error:
@@ -244,6 +265,13 @@ class EventLog:
         if not passing or now_s - self._failing_since_s > STUCK_AFTER_S:
             # Fenced, out of sequence, closed: aiokafka's sender does not come back from it.
             self._broken.set()
+
+
+def _ended(span: Span | None, problem: Problem | None) -> None:
+    if span is not None:
+        if problem is not None:
+            span.fail(problem.code)
+        span.end()
 
 
 def _expire(acknowledged: asyncio.Future[object]) -> None:

@@ -34,14 +34,20 @@ from services.ingest.page_script import PATH as PAGE_SCRIPT_PATH
 from services.ingest.page_script import page_script
 from services.ingest.rate import Rates
 from services.ingest.repeats import AcceptedIds
+from services.ingest.traced import answered, parent_of, request_span
 from services.runtime.clock import now_ms
 from services.runtime.metrics import ACCEPTED, APPEND_SECONDS, REFUSED, REPEATED
 from services.runtime.problems import Problem, problem_response
+from services.runtime.tracing import TRACING
 from streams.follower import Follower
 from streams.records import AppConfig, KeyKind
+from streams.trace_context import TraceContext
 from streams.views import Apps
 
 T = TypeVar("T")
+
+#: Takes what a request brings, of an app and with a kind of key; what it appends goes on in that trace.
+_Take = Callable[[web.Request, AppConfig, KeyKind, TraceContext | None], Awaitable[web.Response]]
 
 PATH: Final = "/v1/apps/{app}/events"
 BATCH_PATH: Final = f"{PATH}/batch"
@@ -115,6 +121,39 @@ class Events:
 
     async def _one(self, request: web.Request) -> web.Response:
         app, key_kind = await self._admitted(request)
+        return await self._traced(request, PATH, app, key_kind, self._take_one)
+
+    async def _batch(self, request: web.Request) -> web.Response:
+        app, key_kind = await self._admitted(request)
+        return await self._traced(request, BATCH_PATH, app, key_kind, self._take_batch)
+
+    async def _traced(
+        self, request: web.Request, route: str, app: AppConfig, key_kind: KeyKind, take: _Take
+    ) -> web.Response:
+        """The answer; where the request is traced, with its span around it."""
+        if not TRACING.is_on:
+            return await take(request, app, key_kind, None)
+        parent = parent_of(request.headers, key_kind)
+        span = request_span(TRACING, parent, app.app, key_kind, route)
+        if span is None:
+            return await take(request, app, key_kind, parent)
+        try:
+            response = await take(request, app, key_kind, span.context)
+        except Problem as problem:
+            answered(span, problem.status, problem.code)
+            raise
+        except web.HTTPException as refused:
+            answered(span, refused.status)
+            raise
+        except Exception:
+            answered(span, 500)
+            raise
+        answered(span, response.status)
+        return response
+
+    async def _take_one(
+        self, request: web.Request, app: AppConfig, key_kind: KeyKind, trace: TraceContext | None
+    ) -> web.Response:
         check_headers(request.headers)
         sent = read(await read_event(request))
         record_id, minted_event_id = _minted()
@@ -129,20 +168,21 @@ class Events:
             )
         )
         started_s = time.perf_counter()
-        accepted = await self._once.append(Candidate(event, occurred_at_given=sent.occurredAt is not None))
+        accepted = await self._once.append(Candidate(event, occurred_at_given=sent.occurredAt is not None), trace)
         if not accepted.duplicate:
             APPEND_SECONDS.observe(time.perf_counter() - started_s)
         return web.Response(status=202, body=_told(accepted), headers=_JSON)
 
-    async def _batch(self, request: web.Request) -> web.Response:
-        app, key_kind = await self._admitted(request)
+    async def _take_batch(
+        self, request: web.Request, app: AppConfig, key_kind: KeyKind, trace: TraceContext | None
+    ) -> web.Response:
         check_headers(request.headers, BATCH_TYPES)
         items = split(await self._batches.read(request))
         in_time, too_early = self._in_time(app, key_kind, items)
         decided = await self._decided(in_time, app, key_kind)
         candidates = [each for each in decided if isinstance(each, Candidate)]
         started_s = time.perf_counter()
-        told = iter(await self._once.append_all(candidates) if candidates else ())
+        told = iter(await self._once.append_all(candidates, trace) if candidates else ())
         APPEND_SECONDS.observe(time.perf_counter() - started_s)
         outcomes = [next(told) if isinstance(each, Candidate) else each for each in decided]
         return web.Response(

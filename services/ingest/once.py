@@ -14,6 +14,7 @@ from services.ingest.append import EventLog
 from services.ingest.repeats import AcceptedIds, Seen, content_of, id_reused, name_of
 from services.runtime.problems import Problem
 from streams.records import Event
+from streams.trace_context import TraceContext
 
 #: How long an event waits for another one of its id that is under way. An append takes milliseconds; where it takes
 #: this long the broker is in trouble, and both waits together must stay within what a sender, and a stop, can wait for.
@@ -53,26 +54,28 @@ class Once:
         #: By name, the end of the append that began last.
         self._under_way: dict[bytes, asyncio.Future[None]] = {}
 
-    async def append(self, candidate: Candidate) -> Accepted:
+    async def append(self, candidate: Candidate, trace: TraceContext | None = None) -> Accepted:
         """
-        Store an event, unless it is a repeat.
+        Store an event, unless it is a repeat. *trace*: what it is appended in.
 
         Raises:
             Problem: 409 `id_reused`, 503 `broker_unavailable` or `overloaded`; after a 503 it may still be stored.
         """
         event, name = candidate.event, candidate.name
         if name is None:
-            await self._log.append(event)
+            await self._log.append(event, trace)
             return _accepted(event)
         await self._others_end((name,))
         if (seen := self._seen(candidate, name)) is not None:
             return _repeated(candidate, seen)
         with self._append_under_way((name,)):
-            await self._log.append(event)
+            await self._log.append(event, trace)
             self._remember(candidate)
         return _accepted(event)
 
-    async def append_all(self, candidates: Sequence[Candidate]) -> list[Accepted | Problem]:
+    async def append_all(
+        self, candidates: Sequence[Candidate], trace: TraceContext | None = None
+    ) -> list[Accepted | Problem]:
         """Store events of one app in this order, without those that are repeats. Of each, what `append` would tell."""
         await self._others_end({each.name for each in candidates if each.name is not None})
         told: dict[int, Accepted | Problem] = {}
@@ -86,7 +89,7 @@ class Once:
             elif name is None or firsts.setdefault(name, at) == at:
                 new.append(at)
         with self._append_under_way(firsts):
-            problems = await self._log.append_all([candidates[at].event for at in new])
+            problems = await self._log.append_all([candidates[at].event for at in new], trace)
             for at, problem in zip(new, problems, strict=True):
                 if problem is None:
                     self._remember(candidates[at])

@@ -17,6 +17,9 @@ ALL: Final[tuple[Service, ...]] = get_args(Service)
 #: Those that are members of a consumer group, and so can put records aside.
 MEMBERS: Final[tuple[Service, ...]] = ("dispatcher", "breaker", "admin")
 
+#: Those that make spans.
+TRACED: Final[tuple[Service, ...]] = ("ingest", "dispatcher", "breaker")
+
 # -- labels --------------------------------------------------------------------------------------------------
 
 SERVICE: Final = Label("service", ALL, "The service that this process runs.")
@@ -71,6 +74,11 @@ STANDS: Final = Label(
     "The breaker's word, or `paused_by_person`.",
 )
 TURN: Final = Label("to", ("failing", "paused"), "What it became.")
+DROPPED_FOR: Final = Label(
+    "reason",
+    ("queue_full", "refused", "at_end"),
+    "Too many waited; the collector refused them; the process ended before it took them.",
+)
 
 # -- every process -------------------------------------------------------------------------------------------
 
@@ -111,6 +119,15 @@ BROKER_FAILED: Final = Asked(
 QUARANTINED: Final = Asked(
     name="tenterhook_quarantined_total", unit="records", services=MEMBERS, labels=(PUT_ASIDE_CODE,), is_counter=True,
     meaning="Records that this process put onto the topic quarantine.",
+)  # fmt: skip
+
+SPANS_EXPORTED: Final = Counter(
+    name="tenterhook_trace_spans_exported_total", unit="spans", services=TRACED,
+    meaning="Spans that the collector has taken; 0 where nothing is traced.",
+)  # fmt: skip
+SPANS_DROPPED: Final = Counter(
+    name="tenterhook_trace_spans_dropped_total", unit="spans", services=TRACED, labels=(DROPPED_FOR,),
+    meaning="Spans that it has not got, and will not.",
 )  # fmt: skip
 
 # -- members of a group --------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from services.runtime.loop_lag import watch_loop_lag
 from services.runtime.registry import PATIENCE_S, use_schema_registry
 from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
+from services.runtime.tracing import exporting
 from streams.security import SecurityUnusable
 
 __all__ = ["Main", "StartupError", "load_settings", "run_service"]
@@ -58,7 +59,7 @@ def run_service(main: Main, settings: Settings | None = None) -> int:
         use_schema_registry(settings, patience_s=PATIENCE_S)
         if settings.schema_registry_url is not None:
             log.info("registry.used", url=settings.schema_registry_url)
-        uvloop.run(_until_signalled(main, settings))
+        uvloop.run(_until_signalled(main, settings, service))
     except (StartupError, SecurityUnusable) as error:
         print(f"tenterhook {service}: {error}", file=sys.stderr)  # noqa: T201
         return FAILED
@@ -92,10 +93,15 @@ def load_settings() -> Settings:
         raise StartupError(f"the settings cannot be read: {error}. Make the file readable.") from None
 
 
-async def _until_signalled(main: Main, settings: Settings) -> None:
+async def _until_signalled(main: Main, settings: Settings, service: str) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    running = asyncio.ensure_future(main(settings, stop))
+
+    async def traced() -> None:
+        async with exporting(settings, service):
+            await main(settings, stop)
+
+    running = asyncio.ensure_future(traced())
     watching = asyncio.ensure_future(watch_loop_lag())
 
     def on_signal(number: signal.Signals) -> None:

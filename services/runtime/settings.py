@@ -6,12 +6,13 @@ One nested class a service; a double underscore enters it: `TENTERHOOK_DISPATCHE
 """
 
 import os
+import re
 import socket
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -153,6 +154,35 @@ class HistorySettings(_Section):
     )
 
 
+#: One of the collector's headers.
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+=[\x20-\x7e]*")
+
+
+class TracingSettings(_Section):
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^@\s?#]+$",
+        description="OTLP/HTTP collector that traces go to, as `http://127.0.0.1:4318`; none: nothing is traced.",
+    )
+    sampled_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of requests to ingest that are traced; a sender's `traceparent` overrides it.",
+    )
+    headers: SecretStr | None = Field(
+        None, description="Headers for the collector, as NAME=VALUE with commas: an API key, for example."
+    )
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, given: SecretStr | None) -> SecretStr | None:
+        for number, each in enumerate(given.get_secret_value().split(",") if given else (), 1):
+            if not _HEADER.fullmatch(each.strip()):
+                raise ValueError(f"number {number} is no NAME=VALUE")
+        return given
+
+
 class Settings(BaseSettings):
     """All settings of all services; each process reads its own part."""
 
@@ -197,6 +227,7 @@ class Settings(BaseSettings):
     breaker: BreakerSettings = BreakerSettings()
     admin: AdminSettings = AdminSettings()
     history: HistorySettings = HistorySettings()
+    tracing: TracingSettings = TracingSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -95,6 +95,7 @@ async def test_an_integration_lives_from_create_to_delete(connection: Connection
             "autoPause": True,
             "signing": False,
             "template": None,
+            "sendTraceparent": False,
             "status": "active",
             "statusReason": None,
             "consecutiveFailures": 0,

@@ -2,9 +2,9 @@
 What the code under test logs, and what must never be in it: secrets, tokens, keys, payloads.
 
 Two hooks, in the process of the tests and in every Python process that it starts (by `sitecustomize`): one takes each
-line where it enters structlog or `logging`, whatever becomes of it later; the other takes note of each plain value
-that goes through the vault, of each token and key that is hashed, and of payloads that ingest accepts. So no test has
-to say what its secrets are. `tests/conftest.py` compares the two at the end of every test.
+line where it enters structlog or `logging`, and each span of a trace, whatever becomes of it later; the other takes
+note of each plain value that goes through the vault, of each token and key that is hashed, and of payloads that ingest
+accepts. So no test has to say what its secrets are. `tests/conftest.py` compares the two at the end of every test.
 
 Only the standard library at import: processes pay for this at their start.
 """
@@ -111,6 +111,17 @@ def _hear_structlog(module: Any) -> None:
     bound._proxy_to_logger = proxy
 
 
+def _hear_spans(module: Any) -> None:
+    """What leaves in a trace is told as a line is."""
+    end = module.Span.end
+
+    def hearing(self: Any, at_ns: int | None = None) -> None:
+        _heard(self.name, dict(self.attributes))
+        end(self, at_ns)
+
+    module.Span.end = hearing
+
+
 # -- secrets -----------------------------------------------------------------------------------------------
 
 
@@ -157,6 +168,7 @@ def _note_accepted(module: Any) -> None:
 
 _WHEN_LOADED = {
     "structlog._base": _hear_structlog,
+    "services.runtime.tracing": _hear_spans,
     "services.vault.seal": _note_vault,
     "services.admin.tokens": _note_tokens,
     "services.ingest.accept": _note_accepted,

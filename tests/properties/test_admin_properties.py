@@ -30,6 +30,7 @@ APP = AppConfig(
 FIELDS = [
     "name", "url", "events", "headers", "secrets", "signing", "timeoutMs", "retry", "ordering", "maxInFlight",
     "whilePaused", "autoPause", "profile", "id", "maxAttempts", "delaysMs", "policy", "on429", "*", "strict", "none",
+    "sendTraceparent", "traceparent",
     "call_ended", "order_paid", "https://a.example/{secret.name}", "Bearer {secret.name}", "any_failure", "booking",
 ]  # fmt: skip
 texts = st.one_of(st.sampled_from(FIELDS), st.text(max_size=20))

@@ -114,6 +114,17 @@ def test_a_body_that_is_no_object_is_refused(body):
         ({"whilePaused": "drop"}, "whilePaused", "one of hold, discard"),
         ({"autoPause": "no"}, "autoPause", "true or false"),
         ({"signing": 1}, "signing", "true or false"),
+        ({"sendTraceparent": "yes"}, "sendTraceparent", "true or false"),
+        (
+            {"sendTraceparent": True, "headers": {"Traceparent": "00-1"}},
+            "headers.Traceparent",
+            "where sendTraceparent is on",
+        ),
+        (
+            {"sendTraceparent": True, "headers": {"tracestate": "a=b"}},
+            "headers.tracestate",
+            "where sendTraceparent is on",
+        ),
         ({"template": {"text": "x"}}, "template", "must be a text, not an object"),
         ({"template": ""}, "template", "nothing is written"),
         ({"template": '{"text":\n {{ nope }}}'}, "template", "line 2: there is nothing called 'nope'"),

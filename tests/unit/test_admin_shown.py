@@ -108,6 +108,7 @@ def test_the_json_has_exactly_the_fields_of_the_contract():
         "autoPause": True,
         "signing": False,
         "template": None,
+        "sendTraceparent": False,
         "status": "active",
         "statusReason": None,
         "consecutiveFailures": 0,

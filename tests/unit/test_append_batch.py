@@ -21,7 +21,7 @@ class Producer:
         self.takes = 1_000_000
         self.error = KafkaTimeoutError()
 
-    async def send(self, topic, value, key):
+    async def send(self, topic, value, key, headers=None):
         if len(self.sent) >= self.takes:
             raise self.error
         acknowledged = asyncio.get_running_loop().create_future()

@@ -22,12 +22,12 @@ class Log:
         #: Contents that are not stored.
         self.refused = set()
 
-    async def append(self, event):
+    async def append(self, event, trace=None):
         [problem] = await self.append_all([event])
         if problem is not None:
             raise problem
 
-    async def append_all(self, events):
+    async def append_all(self, events, trace=None):
         self.appended += events
         await self.going_on.wait()
         return [unavailable() if event.payload in self.refused else None for event in events]

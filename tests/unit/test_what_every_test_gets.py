@@ -98,6 +98,12 @@ def test_a_secret_of_another_process():
         "logging.error('made-over-there')"
     )
 
+def test_a_span():
+    from services.runtime.spans import UNSENT
+    from services.runtime.tracing import Span
+    Keyring(bytes(range(100, 132))).seal(b"hunter2-hunter2", PLACE)
+    Span(UNSENT, "deliver", None, {"error.type": "hunter2-hunter2"}, lambda *_: None).end()
+
 def test_that_says_nothing_wrong():
     logging.warning("key_0f4c of hunter1, tokens: 4")
 

@@ -114,6 +114,10 @@ def _settings(profile: ProfileName, *, is_patch: bool) -> dict[str, Any]:
         "whilePaused": _WHILE_PAUSED,
         "autoPause": FLAG,
         "signing": {**FLAG, "enum": [True]} if profile == "booking" else FLAG,
+        "sendTraceparent": {
+            **FLAG,
+            "description": "Requests of traced events carry `traceparent`; false by default.",
+        },
         "profile": choice(profile),
     }
 
@@ -161,6 +165,7 @@ _CONFIGURED: Final = {
     "whilePaused": _WHILE_PAUSED,
     "autoPause": FLAG,
     "signing": FLAG,
+    "sendTraceparent": FLAG,
     "status": choice("active", "failing", "paused"),
     "statusReason": nullable(TEXT),
     "version": _VERSION,

@@ -42,6 +42,7 @@ def create(
     max_in_flight: int | None = None,
     timeout_ms: int | None = None,
     signing: bool | None = None,
+    send_traceparent: bool | None = None,
     template_file: Path | None = None,
     access: AdminOptions | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -61,6 +62,7 @@ def create(
         max_in_flight: Requests at once, where the ordering allows several; 1 to 100.
         timeout_ms: Over the whole request; 1 to 10,000, 5,000 by default.
         signing: Sign requests. Bookings always are.
+        send_traceparent: Tell receivers the trace of a request that is traced.
         template_file: File with the template of its bodies; they have the profile's own shape where absent.
         access: Which admin API.
         as_json: Print the answer as JSON.
@@ -75,6 +77,7 @@ def create(
         "maxInFlight": max_in_flight,
         "timeoutMs": timeout_ms,
         "signing": signing,
+        "sendTraceparent": send_traceparent,
         "template": None if template_file is None else template_of(template_file),
     }
     body = {field: value for field, value in body.items() if value is not None}

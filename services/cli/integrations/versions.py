@@ -65,6 +65,7 @@ def change(
     while_paused: WhilePaused | None = None,
     auto_pause: bool | None = None,
     signing: bool | None = None,
+    send_traceparent: bool | None = None,
     template_file: Path | None = None,
     no_template: Annotated[bool, Parameter(negative=())] = False,
     if_version: int | None = None,
@@ -91,6 +92,7 @@ def change(
         while_paused: hold, or discard.
         auto_pause: Whether 20 failed attempts in a row pause it.
         signing: Sign requests.
+        send_traceparent: Tell receivers the trace of a request that is traced.
         template_file: File with the template of its bodies.
         no_template: Take the template away: bodies have the profile's own shape.
         if_version: Change it only if this is its version; `show` tells it.
@@ -110,6 +112,7 @@ def change(
         "whilePaused": while_paused,
         "autoPause": auto_pause,
         "signing": signing,
+        "sendTraceparent": send_traceparent,
     }
     patch = {field: value for field, value in settings.items() if value is not None and value != {}}
     if template_file is not None or no_template:
