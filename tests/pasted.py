@@ -5,6 +5,8 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\S*)[^\n]*\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`(tenterhook [^`]+)`")
@@ -114,15 +117,27 @@ class Terminal:
     to the next one, and so do processes in the background. What is printed is in `said`.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], replaced: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "shell",
+        environment: Mapping[str, object] | None = None,
+        replaced: Mapping[str, object] | None = None,
+    ) -> None:
+        """
+        Args:
+            name: of this terminal, where a folder has several.
+            replaced: what stands in the pages, and what is typed here in its place, the longest first.
+        """
         self.folder = folder
-        #: What stands in the pages, and what is typed here in its place, the longest first.
-        self.replaced = dict(replaced or {})
-        self._state = folder / ".shell"
+        self.replaced = {written: str(typed) for written, typed in (replaced or {}).items()}
+        self._state = folder / f".{name}"
         self._state.touch()
         plain = {name: value for name, value in os.environ.items() if not name.startswith("TENTERHOOK_")}
-        self._environment = plain | {"COLUMNS": "160"} | dict(environment)
-        self._output = folder / ".said"
+        given = {variable: str(value) for variable, value in (environment or {}).items()}
+        # The command of this environment, and not one that happens to be installed.
+        self._environment = plain | {"COLUMNS": "160", "PATH": f"{BIN}:{os.environ['PATH']}"} | given
+        self._output = folder / f".{name}.said"
         self._output.touch()
         self._running: list[subprocess.Popen[bytes]] = []
 
@@ -148,8 +163,17 @@ class Terminal:
         return printed
 
     def leave_running(self, text: str) -> subprocess.Popen[bytes]:
-        """Paste what goes on until Ctrl-C."""
+        """Paste what goes on until Ctrl-C: one command."""
         return self._start(text, exec_=True)
+
+    def wait_for(self, pattern: str, within_s: float = 60.0, running: subprocess.Popen[bytes] | None = None) -> str:
+        """Once something is printed, the first group of it; fails when *running* has ended before."""
+        until = time.monotonic() + within_s
+        while (found := re.search(pattern, self.said)) is None:
+            assert running is None or running.poll() is None, f"ended with {running.returncode}:\n{self.said}"
+            assert time.monotonic() < until, f"not within {within_s} s: {pattern}\n{self.said}"
+            time.sleep(0.05)
+        return found[found.lastindex or 0]
 
     def interrupt(self, process: subprocess.Popen[bytes], timeout_s: float = 45.0) -> int:
         """Ctrl-C; its exit code."""

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.access import READY_FILE, running_up
+from services.cli.access import READY_FILE, filed, running_up
 from services.cli.errors import Failed, WrongUsage
 from services.cli.findings import Finding, Verdict
 from services.cli.log_access import LogOptions, log_connection
@@ -171,8 +171,8 @@ async def _of_services(settings: Settings) -> list[Finding]:
         found = [each for name, url in addresses.items() for each in await _of_service(http, name, url)]
     known = {
         "app": os.environ.get("TENTERHOOK_APP") or ready.get("app"),
-        "key": os.environ.get("TENTERHOOK_KEY") or ready.get("secretKey"),
-        "token": os.environ.get("TENTERHOOK_TOKEN") or ready.get("token"),
+        "key": os.environ.get("TENTERHOOK_KEY") or filed("TENTERHOOK_KEY") or ready.get("secretKey"),
+        "token": os.environ.get("TENTERHOOK_TOKEN") or filed("TENTERHOOK_TOKEN") or ready.get("token"),
     }
     reached = {each.check for each in found if each.verdict == "ok"}
     return found + await _of_access(known, addresses, reached)

@@ -14,7 +14,11 @@ import pytest
 from docs.making.nav import NavWrong, llms_txt, parts
 from tests.pasted import ROOT
 
-PAGES = [page for part in parts() for page in part.pages]
+
+def listed():
+    """Every page, as docs/nav.toml orders them."""
+    return [page for part in parts() for page in part.pages]
+
 
 #: What a browser loads by itself, by tag; a link that a reader may follow is none of it.
 LOADED = {
@@ -105,7 +109,7 @@ def test_nothing_comes_from_another_host(site, pages):
 
 
 def test_every_page_is_in_the_navigation_of_every_page(pages):
-    names = {page.name for page in PAGES}
+    names = {page.name for page in listed()}
     for name in names:
         folder = Path(name).parent
         reached = {os.path.normpath(folder / urlsplit(link).path) for link in pages[Path(f"{name}.html")].navigation}
@@ -136,9 +140,9 @@ def test_machines_find_every_page_at_the_root(site):
     whole = (site / "llms-full.txt").read_text(encoding="utf-8")
 
     assert index.startswith("# tenterhook\n\n> ")
-    assert links == [f"{page.name}.md" for page in PAGES] + ["openapi.json", "asyncapi.json"]
+    assert links == [f"{page.name}.md" for page in listed()] + ["openapi.json", "asyncapi.json"]
     assert [link for link in links if not (site / link).exists()] == []
-    assert [page.name for page in PAGES if page.text not in whole] == []
+    assert [page.name for page in listed() if page.text not in whole] == []
     assert all((site / link).read_bytes() == (ROOT / "docs" / link).read_bytes() for link in links)
 
 
