@@ -12,10 +12,25 @@ from cyclopts import CycloptsError, MissingArgumentError
 from services.cli.main import commands
 from tests.pasted import ROOT, Block, blocks, commands_in, said_in_passing
 
-SECURED = "the same steps, in this order, on three nodes with TLS and ACLs: integration/test_secured_kafka.py"
+SECURED = "pasted on three nodes with TLS and ACLs, by integration/test_secured_kafka.py"
 CLUSTER = "needs a Kubernetes cluster; what it names and applies is held by unit/test_manifests.py"
 ENGINE = "needs a container engine; what it builds and starts is held by e2e/test_image.py and unit/test_manifests.py"
 BENCH = "a load for minutes; e2e/test_bench.py runs it with a smaller one"
+OPERATOR = """\
+TENTERHOOK_KAFKA__USER=tenterhook-operator TENTERHOOK_KAFKA__PASSWORD_FILE=$PWD/operator.password \\
+"""
+FIRST_EVENT = (
+    "export BROKER=",
+    "for service in ingest dispatcher breaker admin operator; do",
+    "openssl rand -base64 32 > kek && chmod",
+    "export TENTERHOOK_BROKER=$BROKER",
+    "TENTERHOOK_KAFKA__USER=kafka-admin ",
+    f"{OPERATOR}  TENTERHOOK_KEK_FILE",
+    "for service in ingest dispatcher breaker admin; do",
+    "field()",
+    f"{OPERATOR}  tenterhook trace",
+)
+
 NAMESPACE = """\
 kubectl create namespace tenterhook
 kubectl -n tenterhook create secret generic tenterhook-kek --from-file=kek
@@ -27,10 +42,7 @@ NOT_PASTED = {
     ("README.md", "make up ARGS="): "as above; e2e/test_up.py takes both options",
     ("docs/commands.md", "tenterhook bench --start"): BENCH,
     ("docs/consistency.md", "make chaos"): "half an hour of faults; consistency/test_chaos.py has a shorter run",
-    ("docs/deploying.md", "for service in ingest dispatcher breaker admin operator"): SECURED,
-    ("docs/deploying.md", "TENTERHOOK_KAFKA__USER=… "): SECURED,
-    ("docs/deploying.md", "export TENTERHOOK_BROKER="): SECURED,
-    ("docs/deploying.md", "TENTERHOOK_KAFKA__USER=tenterhook-admin "): SECURED,
+    **{("docs/deploying.md", start): SECURED for start in FIRST_EVENT},
     ("docs/deploying.md", "docker build "): ENGINE,
     ("docs/deploying.md", "openssl rand -base64 32 > deploy/compose/kek"): ENGINE,
     ("docs/deploying.md", f"{NAMESPACE}kubectl apply"): CLUSTER,

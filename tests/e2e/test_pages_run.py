@@ -8,9 +8,11 @@ pasted, and why, is in `docs/test_blocks.py`.
 
 import asyncio
 import json
+import shlex
 import shutil
 import subprocess
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from services.cli.brokers.kafka import KafkaBroker
 from services.cli.brokers.ports import free_ports
 from tests.brokers import lacking
 from tests.docs.test_blocks import NOT_PASTED, reason_of
-from tests.pasted import Terminal, blocks, pages
+from tests.pasted import BIN, Terminal, blocks, pages
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -139,10 +141,13 @@ def test_your_own_kafka(tmp_path):
         cluster.kill()
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    """A folder with a running `up` in it, an integration, a subscription, deliveries, and a replay that waits."""
-    folder = tmp_path_factory.mktemp("pages")
+@contextmanager
+def stack(folder: Path) -> Iterator[tuple[dict[str, object], dict[str, object]]]:
+    """
+    A running `up` in the folder, an integration, a subscription, deliveries, and a replay that waits.
+
+    Gives the variables of a terminal there, and what is typed in place of what the pages say.
+    """
     [port] = free_ports(1)
     with closing(Terminal(folder, "up")) as up, closing(Terminal(folder, "sink")) as sink:
         running = up.leave_running("tenterhook up --ingest-port 0 --admin-port 0")
@@ -153,10 +158,8 @@ def stack(tmp_path_factory):
         sink.wait_for(f":{port}", running=listening)
 
         def told(command):
-            found = subprocess.run(
-                ("bash", "-c", f"tenterhook {command} --json"), cwd=folder, capture_output=True, text=True, check=True
-            )
-            return json.loads(found.stdout)
+            line = (BIN / "tenterhook", *shlex.split(command), "--json")
+            return json.loads(subprocess.run(line, cwd=folder, stdout=subprocess.PIPE, check=True).stdout)
 
         told("apps set --max-active 100")
         create = f"integrations create --url {receiver}/hooks --events call_started,call_ended"
@@ -210,7 +213,7 @@ def stack(tmp_path_factory):
             "tenterhook sink": "tenterhook sink --port 0",
             "--port 9001": "",
         }
-        yield folder, environment, replaced
+        yield environment, replaced
         assert up.interrupt(running) == 0
 
 
@@ -218,20 +221,33 @@ def _at(**ago: float) -> str:
     return (datetime.now(UTC) + timedelta(**ago)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@pytest.mark.parametrize("name", OTHERS, ids=lambda name: Path(name).stem)
-def test_every_block_of_a_page(name, stack):
-    if (program := NEEDS.get(name)) and shutil.which(program) is None:
-        pytest.skip(f"needs {program}: make languages")
-    folder, environment, replaced = stack
-    with closing(Terminal(folder, Path(name).stem, environment, replaced)) as terminal:
-        for block in blocks():
-            if block.page != name or reason_of(block) is not None:
-                continue
-            if all(goes_on(call) for call in block.calls) and block.calls:
-                for line in block.text.splitlines():
-                    until_stopped(terminal, line)
-            else:
-                terminal.paste(block.text)
+def test_every_block_of_every_other_page(tmp_path):
+    """In one stack, and so in one test: workers would start one each."""
+    lacks = [name for name, program in NEEDS.items() if shutil.which(program) is None]
+    failed = {}
+    with stack(tmp_path) as (environment, replaced):
+        for name in OTHERS:
+            with closing(Terminal(tmp_path, Path(name).stem, environment, replaced)) as terminal:
+                try:
+                    for block in blocks():
+                        if block.page == name and name not in lacks and reason_of(block) is None:
+                            paste(terminal, block)
+                except AssertionError as error:
+                    failed[str(block)] = str(error)
+
+    assert failed == {}, "\n\n".join(f"{block}: {error}" for block, error in failed.items())
+    if lacks:
+        pytest.skip(
+            f"all but {', '.join(lacks)}, for want of {', '.join(NEEDS[name] for name in lacks)}: make languages"
+        )
+
+
+def paste(terminal, block):
+    if block.calls and all(goes_on(call) for call in block.calls):
+        for line in block.text.splitlines():
+            until_stopped(terminal, line)
+    else:
+        terminal.paste(block.text)
 
 
 def goes_on(call):
@@ -241,8 +257,9 @@ def goes_on(call):
 
 def until_stopped(terminal, line):
     running = terminal.leave_running(line.partition("  #")[0])
-    with pytest.raises(subprocess.TimeoutExpired):
+    with suppress(subprocess.TimeoutExpired):
         running.wait(3)
+    assert running.returncode is None, terminal.said
     assert terminal.interrupt(running) == 0, terminal.said
 
 
