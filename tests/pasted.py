@@ -178,7 +178,10 @@ class Terminal:
     def interrupt(self, process: subprocess.Popen[bytes], timeout_s: float = 45.0) -> int:
         """Ctrl-C; its exit code."""
         os.killpg(process.pid, signal.SIGINT)
-        return process.wait(timeout_s)
+        try:
+            return process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"goes on {timeout_s} s after Ctrl-C:\n{self.said}") from None
 
     def close(self) -> None:
         """Ends everything that was started here."""
@@ -190,7 +193,7 @@ class Terminal:
     def _start(self, text: str, *, exec_: bool = False) -> subprocess.Popen[bytes]:
         typed = self.typed(text)
         if exec_:
-            script = f"source {self._state}\nexec env {typed.strip()}"
+            script = f"source {self._state}\nexec env --default-signal=INT {typed.strip()}"
         else:
             kept = f"{{ declare -p | grep -vE '^declare -[a-zA-Z]*r'; declare -f; }} > {self._state}"
             script = f"source {self._state}\nset -euo pipefail\n{typed}\n{kept}\n"

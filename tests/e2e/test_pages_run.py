@@ -79,6 +79,7 @@ def test_the_tutorial(tmp_path):
         assert two.interrupt(sink) == 0
         assert two.wait_for(r"(\d+) arrived") == "1"
         sink = two.leave_running(page.next("TENTERHOOK_SIGNING_SECRET_FILE=signing-secret tenterhook sink --flap 1"))
+        two.wait_for(rf"(?s)(:{port}.*){{2}}", running=sink)
         three.paste(page.next("tenterhook send call_ended"))
         two.wait_for(r"#1 call_ended  int_\w+:1  sha256 ✓ webhook ✓ +→ 503")
         two.wait_for(r"#2 call_ended  int_\w+:2  sha256 ✓ webhook ✓ +→ 200")
@@ -88,6 +89,7 @@ def test_the_tutorial(tmp_path):
 
         assert two.interrupt(sink) == 0
         sink = two.leave_running(receiver)
+        two.wait_for(rf"(?s)(:{port}.*){{3}}", running=sink)
         assert "paused" in three.paste(page.next("tenterhook integrations pause")).lower()
         assert "call_started" not in two.said
         three.paste(page.next("tenterhook integrations activate"))
