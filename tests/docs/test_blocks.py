@@ -12,7 +12,7 @@ from cyclopts import CycloptsError, MissingArgumentError
 from services.cli.main import commands
 from tests.pasted import ROOT, Block, blocks, commands_in, said_in_passing
 
-SECURED = "pasted on three nodes with TLS and ACLs, by integration/test_secured_kafka.py"
+SECURED = "pasted on three nodes with TLS and ACLs by integration/test_secured_kafka.py, which `make long` runs"
 CLUSTER = "needs a Kubernetes cluster; what it names and applies is held by unit/test_manifests.py"
 ENGINE = "needs a container engine; what it builds and starts is held by e2e/test_image.py and unit/test_manifests.py"
 BENCH = "a load for minutes; e2e/test_bench.py runs it with a smaller one"

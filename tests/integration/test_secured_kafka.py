@@ -212,6 +212,7 @@ class _PastedAcls(_Acls):
                     yield number, name, pattern, given["--allow-principal"][0], "*", _OPERATIONS[operation], _ALLOW
 
 
+@pytest.mark.long
 async def test_the_page_s_first_event_as_it_is_read(cluster, tmp_path):
     """docs/deploying.md, from its users to its event: every block pasted, with Kafka's own tool for users."""
     page = [block.text for block in blocks() if block.page == "docs/deploying.md"][:10]
@@ -220,7 +221,7 @@ async def test_the_page_s_first_event_as_it_is_read(cluster, tmp_path):
     tools.mkdir()
     for name, does in {
         "kafka-configs.sh": f'exec java -Xmx128m -cp "{JARS}/*" kafka.admin.ConfigCommand "$@"',
-        "kafka-acls.sh": f'python3 -c "import json, sys; print(json.dumps(sys.argv[1:]))" "$@" >> {tmp_path}/acls',
+        "kafka-acls.sh": f'echo "$*" >> {tmp_path}/acls',
     }.items():
         (tools / name).write_text(f"#!/bin/sh\n{does}\n")
         (tools / name).chmod(0o755)
@@ -269,9 +270,8 @@ async def test_the_page_s_first_event_as_it_is_read(cluster, tmp_path):
 
             await paste("export BROKER=")
             await paste("for service in ingest dispatcher breaker admin operator")
-            calls = [json.loads(line) for line in (tmp_path / "acls").read_text().splitlines()]
-            moved = [[word.replace(PREFIX, "page.") for word in call] for call in calls]
-            await cluster.send(_PastedAcls(moved))
+            calls = (tmp_path / "acls").read_text().replace(PREFIX, "page.").splitlines()
+            await cluster.send(_PastedAcls([call.split() for call in calls]))
             await paste("openssl rand")
             await paste("export TENTERHOOK_BROKER=")
             making = terminal.leave_running(page.pop(0))
