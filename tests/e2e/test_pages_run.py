@@ -236,7 +236,8 @@ def test_every_block_of_every_other_page(tmp_path):
                 except AssertionError as error:
                     failed[str(block)] = str(error)
 
-    assert failed == {}, "\n\n".join(f"{block}: {error}" for block, error in failed.items())
+    told = "\n\n".join(f"{block}: {error}" for block, error in failed.items())
+    assert failed == {}, f"{told}\n\nWhat cannot be pasted is listed in tests/docs/test_blocks.py, with its reason."
     if lacks:
         pytest.skip(
             f"all but {', '.join(lacks)}, for want of {', '.join(NEEDS[name] for name in lacks)}: make languages"
