@@ -12,7 +12,7 @@ KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0
 # How many tests run beside each other: those of a broker wait more than they compute, and two cores serve three.
 WORKERS ?= 3
 
-.PHONY: help setup kafka npm chromium shells languages registry prometheus go strimzi up test failed fast long chaos lint types imports check lock openapi asyncapi dashboards manifests fuzz audit sbom bench clean
+.PHONY: help setup kafka npm chromium shells languages registry prometheus go strimzi up test failed fast long chaos lint types imports check lock openapi docs asyncapi dashboards manifests fuzz audit sbom bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -138,8 +138,12 @@ lock: setup ## Resolve requirements/*.in again
 		../$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 \
 			--custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; done
 
-openapi: setup ## Write docs/openapi.json: what the admin API's routes and their schemas say
+openapi: setup ## Write docs/openapi.json and docs/api.md: what the admin API's routes and their schemas say
 	$(BIN)/python -m services.admin.openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+	$(BIN)/python -m docs.making.api
+
+docs: setup ## Write the documentation's pages as a site, build/site: no network, neither for making nor for reading it
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env docs build/site
 
 asyncapi: setup ## Write docs/asyncapi.json: what the topics and their schemas say
 	$(BIN)/python -m streams.asyncapi > docs/asyncapi.json.new && mv docs/asyncapi.json.new docs/asyncapi.json

@@ -70,10 +70,14 @@ class SecuredKafka(KafkaBroker):
 
     async def allow(self, prefix: str, grants: Mapping[str, tuple[Grant, ...]] = GRANTS) -> None:
         """Give the users what they may."""
+        await self.send(_Acls(prefix, grants))
+
+    async def send(self, acls: "_Acls") -> None:
+        """Let the cluster know them."""
         client = AIOKafkaClient(**self.connection(BROKER).client_options)
         try:
             await client.bootstrap()
-            answer = await client.send(client.get_random_node(), _Acls(prefix, grants))
+            answer = await client.send(client.get_random_node(), acls)
         finally:
             await client.close()
         assert {code for code, _ in answer.creation_responses} == {0}, answer

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.access import READY_FILE, running_up
+from services.cli.access import READY_FILE, filed, running_up
 from services.cli.errors import Failed, WrongUsage
 from services.cli.findings import Finding, Verdict
 from services.cli.log_access import LogOptions, log_connection
@@ -71,6 +71,7 @@ def doctor(
         log: Which log.
         as_json: Print each finding as a line of JSON.
     """
+    secret = secret or filed("TENTERHOOK_SIGNING_SECRET")
     if sample is not None and secret is None:
         raise WrongUsage("--sample takes --secret, or TENTERHOOK_SIGNING_SECRET")
     if body is not None and sample is None:
@@ -85,13 +86,26 @@ def doctor(
         findings = _signatures(sample, body, secret or "", settings.header_brand)
     else:
         with Console(stderr=True, quiet=as_json or not sys.stderr.isatty()).status("Looking"):
-            findings = asyncio.run(_found(settings, log_connection(log or LogOptions()), url))
+            findings = asyncio.run(_found(_as_up_has_them(settings), log_connection(log or LogOptions()), url))
     if as_json:
         for each in findings:
             print(json.dumps(asdict(each)))
     else:
         _show(findings)
     return 1 if any(each.verdict == "wrong" for each in findings) else 0
+
+
+def _as_up_has_them(settings: Settings) -> Settings:
+    """With what a running `up` gives its services, where nothing else is said: its key, and leave to stay at home."""
+    if not READY_FILE.exists():
+        return settings
+    changes: dict[str, object] = {
+        "dispatcher": settings.dispatcher.model_copy(update={"allow_private_addresses": True})
+    }
+    kek = READY_FILE.with_name("kek")
+    if settings.kek is None and settings.kek_file is None and kek.exists():
+        changes["kek_file"] = kek
+    return settings.model_copy(update=changes)
 
 
 async def _found(settings: Settings, connection: Connection, url: str | None) -> list[Finding]:
@@ -166,13 +180,18 @@ async def _of_services(settings: Settings) -> list[Finding]:
     """Those of a running `up`, else those where the settings say."""
     ready = running_up(READY_FILE)
     own = {name: getattr(settings, name) for name in ("ingest", "admin", "dispatcher", "breaker")}
-    addresses = {name: ready.get(name) or f"http://{each.host}:{each.port}" for name, each in own.items()}
+    # `up` says where those are that others ask, and looks after the breaker by itself.
+    addresses = {
+        name: ready.get(name) or f"http://{each.host}:{each.port}"
+        for name, each in own.items()
+        if name in ready or not ready
+    }
     async with httpx.AsyncClient(timeout=_ANSWER_S, trust_env=False) as http:
         found = [each for name, url in addresses.items() for each in await _of_service(http, name, url)]
     known = {
         "app": os.environ.get("TENTERHOOK_APP") or ready.get("app"),
-        "key": os.environ.get("TENTERHOOK_KEY") or ready.get("secretKey"),
-        "token": os.environ.get("TENTERHOOK_TOKEN") or ready.get("token"),
+        "key": os.environ.get("TENTERHOOK_KEY") or filed("TENTERHOOK_KEY") or ready.get("secretKey"),
+        "token": os.environ.get("TENTERHOOK_TOKEN") or filed("TENTERHOOK_TOKEN") or ready.get("token"),
     }
     reached = {each.check for each in found if each.verdict == "ok"}
     return found + await _of_access(known, addresses, reached)

@@ -1,15 +1,19 @@
 """
 Three Kafka nodes with TLS both ways, SCRAM and ACLs; every service as a process of its own user, with what
-`streams.grants` gives it, set up by commands as docs/deploying.md does.
+`streams.grants` gives it, set up by commands as docs/deploying.md does; and that page itself.
 """
 
 import asyncio
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
-from contextlib import asynccontextmanager, suppress
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import asynccontextmanager, closing, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import aiohttp
@@ -18,13 +22,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import TopicAuthorizationFailedError
 
 from services.cli.brokers.choose import kafka_lacks
+from services.cli.brokers.kafka import JARS
 from services.cli.brokers.ports import free_ports
 from streams import topics
 from streams.connection import BrokerAway, BrokerRefused, BrokerUntrusted, Connection, brokers_at
 from streams.producer import open_producer
 from tests.brokers import lacking
 from tests.endpoints import answer, endpoint
-from tests.secured import BROKER, SecuredKafka
+from tests.pasted import BIN, ROOT, Terminal, blocks
+from tests.secured import _ALLOW, _KINDS, _LITERAL, _OPERATIONS, _PREFIXED, BROKER, SecuredKafka, _Acls
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
@@ -188,6 +194,101 @@ async def test_all_services_deliver_each_as_its_own_user(cluster, tmp_path):
     for name, text in said.items():
         assert "AuthorizationFailed" not in text, name
         assert not [password for password in cluster.passwords.values() if password in text], name
+
+
+class _PastedAcls(_Acls):
+    """What `kafka-acls.sh` was called for, call by call: as many starts of Java would take minutes."""
+
+    def __init__(self, calls: Iterable[list[str]]) -> None:
+        self._rows = [row for call in calls for row in self._of(call)]
+
+    @staticmethod
+    def _of(call: list[str]) -> Iterator[tuple[int, str, int, str, str, int, int]]:
+        given = defaultdict(list)
+        for option, value in pairwise(call):
+            given[option].append(value)
+        assert {"--bootstrap-server", "--command-config", "--add"} <= set(given)
+        pattern = _PREFIXED if given["--resource-pattern-type"] == ["prefixed"] else _LITERAL
+        for kind, number in _KINDS.items():
+            for name in given[f"--{kind.replace('_', '-')}"]:
+                for operation in given["--operation"]:
+                    yield number, name, pattern, given["--allow-principal"][0], "*", _OPERATIONS[operation], _ALLOW
+
+
+@pytest.mark.long
+async def test_the_page_s_first_event_as_it_is_read(cluster, tmp_path):
+    """docs/deploying.md, from its users to its event: every block pasted, with Kafka's own tool for users."""
+    page = [block.text for block in blocks() if block.page == "docs/deploying.md"][:10]
+    ports = dict(zip(("ingest", "admin", "dispatcher", "breaker"), free_ports(4), strict=True))
+    tools, login = tmp_path / "bin", "org.apache.kafka.common.security.scram.ScramLoginModule"
+    tools.mkdir()
+    for name, does in {
+        "kafka-configs.sh": f'exec java -Xmx128m -cp "{JARS}/*" kafka.admin.ConfigCommand "$@"',
+        "kafka-acls.sh": f'echo "$*" >> {tmp_path}/acls',
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tools / name).chmod(0o755)
+    properties = {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.jaas.config": f'{login} required username="{BROKER}" password="{cluster.passwords[BROKER]}";',
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": cluster.files / "ca.pem",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": cluster.files / "broker.pem",
+    }
+    (tmp_path / "admin.properties").write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+    shutil.copy(cluster.files / "ca.pem", tmp_path / "ca.crt")
+    shutil.copy(cluster.files / f"{BROKER}.password", tmp_path / "kafka-admin.password")
+    own = {f"{name.upper()}__PORT": port for name, port in ports.items()} | {
+        "TOPIC_PREFIX": "page.",
+        "PARTITIONS__BY_APP": PARTITIONS.by_app,
+        "PARTITIONS__BY_INTEGRATION": PARTITIONS.by_integration,
+        "DISPATCHER__ALLOW_PRIVATE_ADDRESSES": "true",
+        "INGEST_URL": f"http://127.0.0.1:{ports['ingest']}",
+        "ADMIN_URL": f"http://127.0.0.1:{ports['admin']}",
+        # Here a client proves itself to TLS too.
+        "KAFKA__CERTIFICATE_FILE": cluster.files / "client.pem",
+        "KAFKA__KEY_FILE": cluster.files / "client.key",
+    }
+    environment = {f"TENTERHOOK_{name}": str(value) for name, value in own.items()}
+    environment["PATH"] = f"{tools}:{BIN}:{os.environ['PATH']}"
+
+    async with endpoint() as receiver:
+        replaced = {
+            "kafka-1.example:9093,kafka-2.example:9093,kafka-3.example:9093": cluster.bootstrap,
+            "deploy/kafka/acls.sh": ROOT / "deploy" / "kafka" / "acls.sh",
+            "USER=kafka-admin": f"USER={BROKER}",
+            "8080 8081 8090 8091": " ".join(map(str, ports.values())),
+            "--types order_paid": "--types order_paid --allow-http",
+            "https://crm.example": receiver.url,
+        }
+        terminal = Terminal(tmp_path, environment=environment, replaced=replaced)
+        with closing(terminal):
+
+            async def paste(start: str) -> str:
+                block = page.pop(0)
+                assert block.startswith(start)
+                return await asyncio.to_thread(terminal.paste, block)
+
+            await paste("export BROKER=")
+            await paste("for service in ingest dispatcher breaker admin operator")
+            calls = (tmp_path / "acls").read_text().replace(PREFIX, "page.").splitlines()
+            await cluster.send(_PastedAcls([call.split() for call in calls]))
+            await paste("openssl rand")
+            await paste("export TENTERHOOK_BROKER=")
+            making = terminal.leave_running(page.pop(0))
+            await asyncio.to_thread(terminal.wait_for, r"ingest\.ready", 60, making)
+            assert await asyncio.to_thread(terminal.interrupt, making) == 0
+            assert "all are there" in await paste("TENTERHOOK_KAFKA__USER=tenterhook-operator")
+            await paste("for service in ingest dispatcher breaker admin; do")
+            await paste("field()")
+            await receiver.wait_for(1, timeout_s=30)
+            assert "delivered" in await paste("TENTERHOOK_KAFKA__USER=tenterhook-operator")
+
+    assert page[0].startswith("docker build")
+    for name in ports:
+        assert "AuthorizationFailed" not in (tmp_path / f"{name}.log").read_text(), name
 
 
 async def test_a_user_may_no_more_than_its_service_does(cluster):
