@@ -216,6 +216,7 @@ class _PastedAcls(_Acls):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(480)
 async def test_the_page_s_first_event_as_it_is_read(cluster, tmp_path):
     """docs/deploying.md, from its users to its event: every block pasted, with Kafka's own tool for users."""
     page = [block.text for block in blocks() if block.page == "docs/deploying.md"][:10]
