@@ -67,7 +67,7 @@ async def looking(
     """
     A client to look offsets of these up with, and to read by once they are resumed.
 
-    One for many look-ups: each client costs its handshakes, which take long where they are TLS and SCRAM.
+    One for many look-ups: each client costs two or three connections, with their handshakes, and as many to close.
     """
     consumer = AIOKafkaConsumer(
         **connection.client_options,
