@@ -6,11 +6,13 @@ Inputs that reach new code are kept in `corpus/<target>/`, few and small; one th
 """
 
 import argparse
+import hashlib
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Container
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -19,7 +21,7 @@ TARGETS = ("accept", "codec", "template", "url", "answer")
 #: An input is called too slow, and kept as a crash, after so long; all but those with loops take less than 1 ms.
 TIMEOUT_S = 10
 MAX_INPUT_BYTES = 4_096
-#: Of each target, smallest first: a corpus is read by people and run by every `make test`.
+#: Of each target, those that reach new code first, then the smallest: people read them, and each `make test` runs them.
 MAX_KEPT = 150
 MAX_KEPT_BYTES = 1_024
 
@@ -75,8 +77,9 @@ def fuzz(target: str, seconds: float) -> bool:
         )
         crashes = [path for path in Path(name).iterdir() if path.name.startswith(("crash-", "timeout-", "oom-"))]
         if ended == 0:
-            _run(target, Path(name), "-merge=1", "-verbosity=0", *options, merged, kept, found)
-            _keep(merged, kept)
+            control = Path(name, "control")
+            _run(target, Path(name), "-merge=1", f"-merge_control_file={control}", *options, merged, kept, found)
+            _keep(merged, kept, _new_code(control))
         for path in crashes:
             shutil.copy(path, kept / f"crash-{path.name.partition('-')[2][:16]}")
     return ended == 0 and not crashes
@@ -86,9 +89,25 @@ def _quoted(word: str) -> str:
     return word.replace('"', '\\"')
 
 
-def _keep(merged: Path, kept: Path) -> None:
-    """The smallest of those that reach what others do not, in place of those that were there; crashes stay."""
-    chosen = sorted((path for path in merged.iterdir() if path.stat().st_size <= MAX_KEPT_BYTES), key=_size)[:MAX_KEPT]
+def _new_code(control: Path) -> set[str]:
+    """
+    SHA-1 of each input that reached code which no smaller one did, as libFuzzer's notes of a merge tell.
+
+    They begin with the number of inputs, a number that does not matter, and the inputs' paths.
+    """
+    count, _, *lines = control.read_text(encoding="utf-8").splitlines()
+    paths, notes = lines[: int(count)], [line.split() for line in lines[int(count) :]]
+    reached = (int(note[1]) for note in notes if note[0] == "COV" and len(note) > 2)
+    return {hashlib.sha1(Path(paths[number]).read_bytes(), usedforsecurity=False).hexdigest() for number in reached}
+
+
+def _keep(merged: Path, kept: Path, new_code: Container[str]) -> None:
+    """
+    Those of what was found that reach new code, then those that reach it in another way, the smallest first, in place
+    of those that were there; crashes stay.
+    """
+    small = [path for path in merged.iterdir() if path.stat().st_size <= MAX_KEPT_BYTES]
+    chosen = sorted(small, key=lambda path: (path.name not in new_code, *_size(path)))[:MAX_KEPT]
     for path in kept.iterdir():
         if not path.name.startswith(("crash-", "seed-")):
             path.unlink()

@@ -78,6 +78,12 @@ async def test_nobody_sees_a_page_without_signing_in_and_no_other_site_can_act(a
             assert (await browser.post(new, data=fields)).status_code == 403
         foreign = await browser.post(new, data={"form_token": token}, headers={"Sec-Fetch-Site": "cross-site"})
         assert foreign.status_code == 403
+        # An old browser says its origin alone. The form has faults, so that it shows whether it was read.
+        del browser.headers["Sec-Fetch-Site"]
+        for origin, status in ((admin.served.url, 400), ("https://evil.example", 403), ("null", 403)):
+            answer = await browser.post(new, data={"form_token": token}, headers={"Origin": origin})
+            assert answer.status_code == status, origin
+        browser.headers["Sec-Fetch-Site"] = "same-origin"
         assert (await browser.post(new, content=b"a=1", headers={"Content-Type": "text/plain"})).status_code == 400
         hostile = {"Content-Type": "application/x-www-form-urlencoded"}
         assert (await browser.post(new, content=b"name=%ff&" * 3, headers=hostile)).status_code == 400
