@@ -17,8 +17,8 @@ LONG_FETCH_MS: Final = 5_000
 #: medians of 31, 128 and 1,251 ms), so the wait is the latency there.
 SHORT_FETCH_MS: Final = 20
 #: The same on a topic that has been silent for a while (`streams.silence`): the first record after that comes up to
-#: half of this late, and looking for it costs a thirtieth.
-SILENT_FETCH_MS: Final = 600
+#: half of this late, and looking for it costs a fiftieth.
+SILENT_FETCH_MS: Final = 1_000
 
 #: What Kafka's consumers ask for by themselves; the bound of a partition holds there.
 LARGE_FETCH_BYTES: Final = 52_428_800
