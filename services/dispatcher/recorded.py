@@ -138,13 +138,18 @@ class Recorded:
     # -- at a takeover ---------------------------------------------------------------------------------------
 
     def begin(
-        self, floors: Mapping[int, str], rows: Mapping[int, Iterable[LaneRow]], generation: int
+        self,
+        floors: Mapping[int, str],
+        rows: Mapping[int, Iterable[LaneRow]],
+        generation: int,
+        lately: Mapping[int, int] | None = None,
     ) -> dict[int, int]:
         """
         Forget what was; by partition, the offset from which its results have to be seen.
 
         Args:
             generation: of this assignment.
+            lately: by partition, where the results of the last while begin, for `retried`.
         """
         for memory in (self._found, self._handed, self._left, self._owners, self.retried, self._marked):
             memory.clear()
@@ -153,7 +158,10 @@ class Recorded:
         self._generation = generation
         parsed = {partition: _Floor.parse(floor) for partition, floor in floors.items()}
         self._marked_before = {partition: floor.owners for partition, floor in parsed.items()}
-        starts = {partition: floor.results for partition, floor in parsed.items()}
+        starts = {
+            partition: min(floor.results, (lately or {}).get(partition, floor.results))
+            for partition, floor in parsed.items()
+        }
         for partition, of_partition in rows.items():
             for row in of_partition:
                 opened = frozenset(each.offset for each in row.open)
