@@ -103,7 +103,7 @@ class Written:
     readers: int
 
 
-#: In order at full load, one run of `python -m bench sizes`.
+#: In order, one run of `python -m bench sizes`.
 WRITTEN: Final = (
     Written(topics.EVENTS, 384.3, 0.021, 1),
     Written(topics.FAN_OUT, 78.4, 0.002, 0),
