@@ -7,6 +7,7 @@ schema: the topic, read to its end at that moment, decides whether there is one 
 """
 
 import asyncio
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -29,6 +30,9 @@ log = structlog.get_logger(__name__)
 _ANSWER_S: Final = 10.0
 #: For so long nothing is asked again: after the topic could not be read, and about an id that it does not have.
 _ASK_AGAIN_S: Final = 5.0
+
+#: Of each thread: whether it reads the topic.
+_aside: Final = threading.local()
 
 #: By id, in the order in which they stand there: one and the same, or the first counts.
 Texts = Mapping[int, list[str]]

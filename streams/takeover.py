@@ -14,7 +14,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 
 from streams import codec
 from streams.connection import Connection
-from streams.reading import stop
+from streams.features import features_of
+from streams.reading import started, stop
 from streams.records import Marker
 
 #: Bytes of one partition in one fetch while reading back: large, nothing else waits for this loop.
@@ -126,6 +127,23 @@ async def mark(
         ends.saw(target, offset)
         last[target] = max(offset, last.get(target, -1))
     return last
+
+
+async def since(connection: Connection, partitions: Iterable[TopicPartition], at_ms: int) -> dict[TopicPartition, int]:
+    """
+    Where what came since that time begins: milliseconds since 1970 UTC.
+
+    Nothing of partitions to which nothing came, and nothing on the embedded broker, which cannot look up times.
+
+    Raises:
+        KafkaError: the broker does not answer.
+    """
+    if not (await features_of(connection)).exact_ends:
+        return {}
+    consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(**connection.client_options, enable_auto_commit=False)
+    async with started(consumer):
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, max(at_ms, 0)))
+    return {partition: first.offset for partition, first in found.items() if first is not None}
 
 
 async def read_back(

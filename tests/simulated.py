@@ -124,6 +124,8 @@ class _Consumer:
         self._broker = broker
         self._at: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
+        #: What `streams.reading.stop` looks into for open connections.
+        self._client = SimpleNamespace(_conns={})
 
     async def start(self) -> None: ...
 
@@ -150,6 +152,12 @@ class _Consumer:
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         return {each: self._broker.beginnings[each] for each in partitions}
 
+    async def offsets_for_times(self, times: dict[TopicPartition, int]) -> dict[TopicPartition, Stored | None]:
+        return {
+            each: next((one for one in self._broker.partitions[each] if one.timestamp >= at_ms), None)
+            for each, at_ms in times.items()
+        }
+
     async def getmany(self, *partitions: TopicPartition, timeout_ms: int, max_records: int = 7) -> Any:
         await asyncio.sleep(0)
         found = {}
@@ -173,12 +181,13 @@ def simulation() -> Iterator[tuple[SimulatedLoop, Broker]]:
     clock = SimpleNamespace(monotonic=loop.time)
 
     async def features(_: str) -> Any:
-        return SimpleNamespace(fetch_wait_ms=500, fetch_bytes=52_428_800)
+        return SimpleNamespace(fetch_wait_ms=500, fetch_bytes=52_428_800, exact_ends=True)
 
     with (
         mock.patch.object(catch_up, "AIOKafkaConsumer", broker.consumer),
         mock.patch.object(handed, "AIOKafkaConsumer", broker.consumer),
         mock.patch.object(takeover, "AIOKafkaConsumer", broker.consumer),
+        mock.patch.object(takeover, "features_of", features),
         mock.patch.object(catch_up, "features_of", features),
         mock.patch.object(handed, "features_of", features),
         mock.patch.object(catch_up, "time", clock),

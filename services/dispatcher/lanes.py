@@ -11,12 +11,12 @@ on any one endpoint.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.dispatcher.alarms import Alarms
@@ -37,9 +37,7 @@ from services.runtime.tracing import TRACING
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch
-from streams.features import features_of
 from streams.quarantine import Quarantine, was_put_back
-from streams.reading import started
 from streams.records import Delivery, LaneRow, Marker
 from streams.takeover import Ends
 from streams.topics import Partitions
@@ -52,8 +50,9 @@ TICK_S: Final = 0.5
 #: Retry records are looked for from so long before the attempt that they follow.
 CLOCKS_DIFFER_MS: Final = 2_000
 
-#: A takeover reads results of so long back, for the retry records that may come again: longer than a worker is frozen
-#: before it loses its partitions, and its successors have taken over.
+#: A takeover reads results of so long back: a retry record that a successor of its reader writes again comes back while
+#: the first, which has a result, is below all floors. Longer than a worker is frozen before it loses its partitions,
+#: and others have taken them over.
 COMES_AGAIN_MS: Final = 20_000
 
 
@@ -136,8 +135,10 @@ class Lanes:
             rows = await self._rows.take_over(markers)
             targets = {self._results[p]: [marker] for p, marker in markers.items()}
             marked = await takeover.mark(self._producer, targets, self._ends)
-            lately = await self._lately(assignment.floors)
-            starts = self._recorded.begin(assignment.floors, rows, assignment.generation, lately)
+            lately = await takeover.since(self._connection, targets, self._now_ms() - COMES_AGAIN_MS)
+            starts = self._recorded.begin(
+                assignment.floors, rows, assignment.generation, {target.partition: at for target, at in lately.items()}
+            )
             spans = {self._results[p]: (start, marked[self._results[p]]) for p, start in starts.items()}
             await takeover.read_back(
                 self._connection, spans, lambda record: self._recorded.see(record, assignment.starts)
@@ -174,23 +175,6 @@ class Lanes:
         self._catch_up.start()
         for line in lines:
             self._runs.start(line)
-
-    async def _lately(self, partitions: Iterable[int]) -> dict[int, int]:
-        """
-        Where the results of the last while begin, by partition; nothing on the embedded broker, which cannot tell.
-
-        A retry record that a successor of a retry reader writes again comes back while the first, which has a result,
-        is below all floors.
-        """
-        if not (await features_of(self._connection)).exact_ends:
-            return {}
-        since_ms = max(self._now_ms() - COMES_AGAIN_MS, 0)
-        consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-            **self._connection.client_options, enable_auto_commit=False
-        )
-        async with started(consumer):
-            found = await consumer.offsets_for_times({self._results[number]: since_ms for number in partitions})
-        return {target.partition: place.offset for target, place in found.items() if place is not None}
 
     def _marker(self, partition: int) -> Marker:
         return Marker(

@@ -1,6 +1,7 @@
 """The topic of schemas on every broker: who starts adds what is missing, and who meets a new id finds its schema."""
 
 import asyncio
+import struct
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -81,3 +82,18 @@ def test_where_nobody_can_be_asked_what_is_new_is_unreadable_after_a_bounded_tim
 
     with pytest.raises(Unreadable, match="cannot be read"):
         codec.decode(written("result", make_result()))
+
+
+async def test_a_record_there_whose_own_schema_is_unknown_is_passed_over(connection: Connection):
+    await topics.ensure(connection, FEW)
+    unknown = struct.pack(">bI", 0, codec.FIRST_COMMITTED_ID + 999) + b"\x00"
+    producer = AIOKafkaProducer(bootstrap_servers=connection.bootstrap, acks="all")
+    await producer.start()
+    await producer.send_and_wait(connection.topic(SCHEMAS), unknown, key=b"999")
+    await producer.stop()
+    await add(connection, SharedSchema(id=id_of("result"), text=text_of("result")))
+
+    # What is met there while it is read is not looked for there again, and so on without end.
+    assert codec.decode(written("result", make_result())) == make_result()
+    with pytest.raises(Unreadable, match="is unknown"):
+        codec.decode(unknown)

@@ -41,6 +41,10 @@ NOT_PASTED = {
     ("README.md", "make up\n"): "`make up` is `tenterhook up`: docs/tutorial.md and e2e/test_up.py",
     ("README.md", "make up ARGS="): "as above; e2e/test_up.py takes both options",
     ("docs/commands.md", "tenterhook bench --start"): BENCH,
+    (
+        "docs/commands.md",
+        "tenterhook quarantine put-back",
+    ): "nothing is in quarantine; integration/test_quarantine_command.py",
     ("docs/consistency.md", "make chaos"): "half an hour of faults; consistency/test_chaos.py has a shorter run",
     **{("docs/deploying.md", start): SECURED for start in FIRST_EVENT},
     ("docs/deploying.md", "docker build "): ENGINE,
@@ -48,6 +52,7 @@ NOT_PASTED = {
     ("docs/deploying.md", f"{NAMESPACE}kubectl apply"): CLUSTER,
     ("docs/deploying.md", f"{NAMESPACE}kubectl -n"): CLUSTER,
     ("docs/deploying.md", "kubectl -n tenterhook rollout"): CLUSTER,
+    ("docs/tracing.md", "docker run"): ENGINE,
 }
 
 
