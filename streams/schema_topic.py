@@ -77,10 +77,16 @@ def compared(topic: str, own: Mapping[int, str], there: Texts) -> list[str]:
 def use(connection: Connection, topic: str) -> None:
     """Look there for schemas that this release does not know, where a record has one; see `Asker`."""
 
+    def read_aside() -> Texts:
+        _aside.is_reading = True
+        return asyncio.run(asyncio.wait_for(_read(connection, topic), _ANSWER_S))
+
     def read() -> Texts:
+        if getattr(_aside, "is_reading", False):
+            return {}  # of a record there the schema is itself unknown: what would be read is what is being read
         # Whoever decodes cannot wait for a loop: another one does the reading. It costs 50 ms, once a release.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="schemas") as aside:
-            return aside.submit(asyncio.run, asyncio.wait_for(_read(connection, topic), _ANSWER_S)).result()
+            return aside.submit(read_aside).result()
 
     codec.use_topic(Asker(topic, read).text)
 
