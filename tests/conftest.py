@@ -19,6 +19,7 @@ from overheard import Heard
 
 HEARD = Heard()
 
+from streams import codec  # noqa: E402
 from tests.brokers import (  # noqa: E402
     any_broker,
     cluster_connection,
@@ -120,6 +121,13 @@ def nothing_secret_is_logged() -> Iterator[None]:
     """
     yield
     _fail_for_what_was_heard()
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_asked_for_schemas() -> Iterator[None]:
+    """Ends what a test's connection left in this process: the topic it would read is not another test's."""
+    yield
+    codec.use_topic(lambda _: None)
 
 
 @pytest.fixture(scope="session", autouse=True)

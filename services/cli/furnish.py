@@ -15,6 +15,7 @@ from services.cli.data_dir import DataDir
 from services.cli.errors import Failed
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
+from services.runtime.logs import configure_command_logs
 from services.runtime.registry import use_schema_registry
 from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
@@ -33,6 +34,7 @@ async def furnish(settings: Settings, folder: DataDir, say: Callable[[str], None
             registry does not answer.
     """
     started_at = time.monotonic()
+    configure_command_logs()
     connection = connection_of(settings)
     try:
         await asyncio.to_thread(use_schema_registry, settings)

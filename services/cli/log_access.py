@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from services.cli.access import READY_FILE, running_up
 from services.cli.errors import Failed, WrongUsage
 from services.runtime.connection import security_of
+from services.runtime.logs import configure_command_logs
 from services.runtime.process import load_settings
 from services.runtime.registry import use_schema_registry
 from services.runtime.serving import StartupError
@@ -60,6 +61,7 @@ def log_connection(options: LogOptions, ready_file: Path = READY_FILE) -> Connec
     Raises:
         Failed: the settings or the ready file cannot be read, or the schema registry does not answer.
     """
+    configure_command_logs()
     try:
         settings = load_settings()
         use_schema_registry(settings)

@@ -75,6 +75,26 @@ def configure_logs(settings: Settings, service: str) -> None:
     _quieten_libraries(level)
 
 
+def configure_command_logs() -> None:
+    """
+    Send what code that commands share with services warns of to stderr: stdout is for what the command was asked.
+
+    Where log lines are configured already, they stay so.
+    """
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[_warnings, *structlog.get_config()["processors"]],
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
+
+
+def _warnings(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    if method in {"debug", "info"}:
+        raise structlog.DropEvent
+    return event
+
+
 def _renderer(settings: Settings) -> list[Processor]:
     for_people = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     if for_people:

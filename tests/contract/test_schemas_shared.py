@@ -18,12 +18,6 @@ from tests.later import id_of, text_of, written
 FEW = Partitions(by_app=2, by_integration=4)
 
 
-@pytest.fixture(autouse=True)
-def _forgotten():
-    yield
-    codec.use_topic(lambda _: None)
-
-
 async def add(connection: Connection, *schemas: SharedSchema) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=connection.bootstrap, acks="all")
     await producer.start()

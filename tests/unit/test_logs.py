@@ -6,7 +6,7 @@ import logging
 import pytest
 import structlog
 
-from services.runtime.logs import configure_logs
+from services.runtime.logs import configure_command_logs, configure_logs
 from services.runtime.settings import Settings
 
 #: A forged line, colours, a cleared screen, a single-character CSI, ends of lines of other standards, turned text.
@@ -66,3 +66,19 @@ def test_a_terminal_gets_one_line_for_each_and_nothing_that_it_obeys(lines):
     assert not any(line.startswith("2026-01-01") for line in told)
     assert all(r"\x1b[31m" in line for line in told[:2])
     assert r"\x1b[31m" in "".join(told[3:])
+
+
+def test_a_command_warns_on_stderr_and_leaves_stdout_to_what_it_was_asked_for(capsys):
+    configured = structlog.get_config()
+    structlog.reset_defaults()
+    try:
+        configure_command_logs()
+        log = structlog.get_logger("streams.test")
+        log.info("schemas.added")
+        log.warning("schemas.not_read", reason="away")
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "schemas.not_read" in said.err
+        assert "schemas.added" not in said.err
+    finally:
+        structlog.configure(**configured)
