@@ -99,7 +99,9 @@ class _Health:
     def ready(self) -> str | None:
         if self.app is None:
             return "waiting for the broker"
-        return self.app.stopped if self.app.is_ready else "partitions are being assigned, or the table is being read"
+        if self.app.is_ready:
+            return self.app.stopped
+        return self.app.shortened or "partitions are being assigned, or the table is being read"
 
 
 async def _start(settings: Settings, connection: Connection, health: _Health, stack: AsyncExitStack) -> SafeApp:

@@ -38,6 +38,7 @@ COMMANDS: Final = (
     ("doctor", "services.cli.doctor:doctor", _RUN, "Look at a set-up, and say what is wrong with it."),
     ("reconcile", "services.cli.reconcile:reconcile", _RUN, "Prove from the log that nothing vanished."),
     ("quarantine", "services.cli.quarantine:app", _RUN, "List what no code could read or finish; put it back."),
+    ("mend", "services.cli.mend:command", _RUN, "Let partitions that lost their records go on."),
     ("audit", "services.cli.audit:app", _RUN, "Show who changed what, and prove that the audit log is whole."),
     ("backup", "services.cli.backup:backup", _RUN, "Write the configuration and its audit log to a file."),
     ("restore", "services.cli.backup:restore", _RUN, "Write a backup's records to a new installation."),

@@ -115,7 +115,7 @@ class _Health:
         if self.app is None:
             return "waiting for the broker"
         if not self.app.is_ready:
-            return "partitions are being assigned or taken over"
+            return self.app.shortened or "partitions are being assigned or taken over"
         return self.app.stopped or (self.lanes.stopped if self.lanes else None)
 
 

@@ -208,6 +208,12 @@ class SafeApp(faust.App):
         return f"too many records raise, so nothing is done on partitions {'; '.join(found)}" if found else None
 
     @property
+    def shortened(self) -> str | None:
+        """Which partitions have lost their records, and are not read; None where there are none."""
+        found = self._consumer.shortened if isinstance(self._consumer, LedgerConsumer) else {}
+        return "; ".join(found[topic] for topic in sorted(found)) or None
+
+    @property
     def stuck(self) -> str | None:
         """Which partitions have work and make no progress, and for how long; None where there are none."""
         found = self._consumer.stuck if isinstance(self._consumer, LedgerConsumer) else {}

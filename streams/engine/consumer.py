@@ -31,7 +31,8 @@ from streams.answers import ANSWERS
 from streams.engine.membership import join_under
 from streams.engine.processor import Assignment, Batch, Processor, PutAside, floor_of
 from streams.engine.progress import LOOK_S, Progress, Seen
-from streams.engine.standing import ALONE, FATAL, Standing, read, written
+from streams.engine.shortened import ASK_AGAIN_S, LOOK_AGAIN_S, LogShortened, shortened
+from streams.engine.standing import ALONE, FATAL, Standing, is_short, noted_short, read, written
 from streams.features import Features, features_of
 from streams.ledger import Ledger
 from streams.silence import FetchWaits
@@ -151,6 +152,9 @@ class LedgerConsumer(Consumer):
         self._progress: Progress[TP] = Progress()
         #: Where partitions end, as of some seconds ago: one that is full is not fetched, so a fetch does not tell.
         self._ends: dict[TP, int] = {}
+        self._has_exact_ends = False
+        #: Why nothing is read of partitions that have lost their records, by topic.
+        self.shortened: dict[str, str] = {}
         #: Partitions that have had work for too long without moving, and for how long in seconds.
         self.stuck: dict[TP, float] = {}
         self._room = asyncio.Event()
@@ -164,6 +168,7 @@ class LedgerConsumer(Consumer):
 
     async def on_start(self) -> None:
         features = await features_of(cast("Any", self.app).connection)
+        self._has_exact_ends = features.exact_ends
         self._kafka = self._open(features)
         ANSWERS.watch(self._kafka._client)
         await self._kafka.start()
@@ -351,6 +356,7 @@ class LedgerConsumer(Consumer):
         self._standing.clear()
         self._suspects.clear()
         self._unknown.clear()
+        self.shortened.clear()
         self._has_settled = False
         self._room.set()
 
@@ -394,6 +400,14 @@ class LedgerConsumer(Consumer):
         while self.generation == generation and not self.should_stop:
             try:
                 await self._take_over(topic, tps, generation)
+            except LogShortened as error:
+                if self.generation == generation:
+                    if topic not in self.shortened:
+                        log.error("log.shortened", topic=topic, reason=str(error))  # noqa: TRY400  # it says it all
+                    self.shortened[topic] = str(error)
+                    self._unknown.discard(topic)  # nothing of it can kill: the other topics need not wait
+                    self._room.set()
+                await asyncio.sleep(LOOK_AGAIN_S)
             except Exception:
                 log.exception("takeover.failed", topic=topic, partitions=len(tps), retry_s=TAKEOVER_RETRY_S)
                 await asyncio.sleep(TAKEOVER_RETRY_S)
@@ -405,6 +419,7 @@ class LedgerConsumer(Consumer):
         committed = await self.kafka._coordinator.fetch_committed_offsets(partitions)
         beginnings = await self.kafka.beginning_offsets(partitions)
         stored = {tp: committed.get(TopicPartition(*tp), _NEVER) for tp in tps}
+        await self._refuse_shortened({each: committed.get(each, _NEVER) for each in partitions}, beginnings)
         unclean = {tp: read(stored[tp].metadata) for tp in tps}
         # Below the beginning: fallen out of retention while nobody read; the log starts later now.
         starts = {tp: max(stored[tp].offset, beginnings[TopicPartition(*tp)]) for tp in tps}
@@ -439,6 +454,29 @@ class LedgerConsumer(Consumer):
         self._room.set()
         log.info("partitions.live", topic=topic, partitions=len(tps), generation=generation)
 
+    async def _refuse_shortened(
+        self, stored: Mapping[TopicPartition, OffsetAndMetadata], beginnings: Mapping[TopicPartition, int]
+    ) -> None:
+        """Raises LogShortened, and notes it with the commit."""
+        ends = await self.kafka.end_offsets(list(stored)) if self._has_exact_ends else {}
+        if not (found := shortened(stored, beginnings, ends)):
+            return
+        await asyncio.sleep(ASK_AGAIN_S)
+        ends = await self.kafka.end_offsets(list(stored))
+        if found := found & shortened(stored, beginnings, ends):
+            await self._note_shortened({each: stored[each] for each in found if not is_short(stored[each].metadata)})
+            raise LogShortened(found)
+
+    async def _note_shortened(self, stored: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        if not stored or not self._has_exact_ends:
+            return  # of the embedded one, which forgets everything at once, what was committed too
+        try:
+            await self.kafka.commit(
+                {each: OffsetAndMetadata(offset, noted_short(metadata)) for each, (offset, metadata) in stored.items()}
+            )
+        except KafkaError as error:
+            log.warning("commit.failed", reason=repr(error))
+
     # -- records that workers died with ----------------------------------------------------------------------
 
     async def _suspect(self, topic: str, standing: dict[TP, Standing]) -> dict[TP, Standing]:
@@ -461,21 +499,35 @@ class LedgerConsumer(Consumer):
 
         Nothing else is fetched meanwhile, on any partition: who dies now, dies of this record.
         """
-        deaths = self._standing[tp].unclean + 1
+        ledger, found = self._ledgers[tp], self._standing[tp]
+        deaths = found.unclean + 1
         if deaths >= FATAL:
-            await self._put_first_aside(tp, records.pop(0), deaths)
-            deaths = ALONE
+            reason = (
+                f"{deaths} workers ended while it was the first of its partition, the last {deaths - ALONE} with it"
+                " alone"
+            )
+            await self._put_aside(records[0], "record.fatal", reason)
+            if self._ledgers.get(tp) is not ledger:
+                return []  # that took its time: whoever reads the partition now does it again
+            first = records.pop(0)
+            ledger.take([(first.offset, _size(first))])
+            ledger.finish(first.offset)
+            deaths, found = ALONE, Standing(ledger.position, ALONE - 1)
         until_s = time.monotonic() + ALONE_S
         for number, record in enumerate(records):
-            if tp not in self._ledgers or self.app.consumer_generation_id != generation:
+            if self._ledgers.get(tp) is not ledger or self.app.consumer_generation_id != generation:
                 return []
+            if not self.flow_active:
+                return records[number:]  # it is given up: nothing more is begun, or stands there as if it killed
             if number >= ALONE_RECORDS or time.monotonic() > until_s:
                 return await self._trust(tp, records[number:])
             self._standing[tp] = Standing(record.offset, ALONE if number else deaths)
             if not await self._commit({tp: record.offset}):
-                if tp in self._ledgers:
+                if self._ledgers.get(tp) is ledger:
+                    self._standing[tp] = found  # nobody died of a commit that was refused
                     self.kafka.seek(TopicPartition(*tp), record.offset)
                 return []
+            found = self._standing[tp]
             log.warning("record.alone", topic=tp.topic, partition=tp.partition, offset=record.offset)
             await self._take(tp, [record], generation)
             while self._is_open(tp, record.offset) and self.flow_active and time.monotonic() < until_s:
@@ -493,15 +545,6 @@ class LedgerConsumer(Consumer):
             self._standing[tp] = Standing(self._ledgers[tp].committable, 0)
             await self._commit({tp: 0})
         return rest
-
-    async def _put_first_aside(self, tp: TP, record: Any, deaths: int) -> None:
-        reason = (
-            f"{deaths} workers ended while it was the first of its partition, the last {deaths - ALONE} with it alone"
-        )
-        await self._put_aside(record, "record.fatal", reason)
-        ledger = self._ledgers[tp]
-        ledger.take([(record.offset, _size(record))])
-        ledger.finish(record.offset)
 
     # -- fetching --------------------------------------------------------------------------------------------
 
@@ -586,7 +629,8 @@ class LedgerConsumer(Consumer):
             return
         if tp in self._suspects:
             records = await self._try_alone(tp, records, generation)
-            if records and (tp not in self._ledgers or self.app.consumer_generation_id != generation):
+            gone = tp not in self._ledgers or self.app.consumer_generation_id != generation or not self.flow_active
+            if records and gone:
                 self._give_back(tp, records)  # that took its time; the partition was given up meanwhile
                 return
         if records:
@@ -610,6 +654,11 @@ class LedgerConsumer(Consumer):
     async def _take(self, tp: TP, records: list[Any], generation: int) -> None:
         ledger, processor = self._ledgers.get(tp), self._processors.get(tp.topic)
         if ledger is not None:
+            if records[0].offset < ledger.position:
+                # What it had was lost while it was read, and aiokafka went on at the beginning.
+                at = OffsetAndMetadata(ledger.committable, written(self._standing.get(tp), -1, self._floor(tp)))
+                await self._note_shortened({TopicPartition(*tp): at})
+                raise LogShortened([TopicPartition(*tp)])
             floor = processor.floor(tp.partition) if processor else ""
             ledger.take(((r.offset, _size(r)) for r in records), floor)
         if processor is not None and ledger is not None:

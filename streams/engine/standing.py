@@ -15,6 +15,10 @@ ALONE: Final = 2
 FATAL: Final = 5
 
 
+#: Before everything else: the log ended before this offset, which had been read up to, when somebody took it over.
+_SHORT: Final = "short"
+
+
 class Standing(NamedTuple):
     """A record that stands first, and how many workers died with it there."""
 
@@ -24,6 +28,8 @@ class Standing(NamedTuple):
 
 def read(metadata: str) -> tuple[int, str]:
     """How many workers have died with the stored offset's record first, the last one included; and the floor."""
+    if is_short(metadata):
+        metadata = metadata.partition("|")[2]
     count, bar, floor = metadata.partition("|")
     if bar and count[:1] == "u" and count[1:].isdecimal():
         return int(count[1:]) + 1, floor
@@ -40,3 +46,25 @@ def written(standing: Standing | None, committable: int, floor: str) -> str:
     if standing is None:
         return floor
     return f"u{standing.unclean if committable <= standing.offset else 0}|{floor}"
+
+
+def is_short(metadata: str) -> bool:
+    """Whether the partition was found to end before its committed offset: see `streams.engine.shortened`."""
+    return metadata.startswith(_SHORT)
+
+
+def noted_short(metadata: str, moves_to: int | None = None) -> str:
+    """
+    What is stored from then on, until the partition begins at or behind the committed offset.
+
+    Args:
+        moves_to: where what it holds is being moved to, once that has begun.
+    """
+    rest = metadata.partition("|")[2] if is_short(metadata) else metadata
+    return f"{_SHORT}{'' if moves_to is None else f':{moves_to}'}|{rest}"
+
+
+def moves_to(metadata: str) -> int | None:
+    """Where what the partition holds is being moved to; None where that has not begun."""
+    number = metadata.partition("|")[0].removeprefix(f"{_SHORT}:")
+    return int(number) if is_short(metadata) and number.isdecimal() else None

@@ -1,0 +1,221 @@
+"""
+Mends partitions that have lost their records, so that no offset is used twice: see `streams.engine.shortened`.
+
+What such a partition holds was written after the loss, under offsets that lost records had. It is written again behind
+every offset that was ever used, in its order, with what fills the offsets between; then all before it is deleted. Where
+that is interrupted, it goes on when it is called again: what was moved says from where.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, OffsetAndMetadata, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import KafkaError
+
+from streams import reading, takeover
+from streams.connection import Connection
+from streams.engine.shortened import shortened
+from streams.engine.standing import moves_to, noted_short
+from streams.features import features_of
+from streams.producer import open_producer
+from streams.topics import TOPICS
+
+#: Rows and receipts may name offsets of what was taken and not committed yet: at most as many as a worker takes.
+BEYOND_COMMITTED: Final = 100_000
+
+#: Of a record that only fills an offset.
+_FILLER_HEADER: Final = "tenterhook-filler"
+#: Of one that was moved: where it stood, in decimal.
+_MOVED_HEADER: Final = "tenterhook-moved-from"
+#: Records of one batch of fillers: 30 bytes each.
+_FILLERS: Final = 10_000
+#: Records that are moved under way.
+_UNDER_WAY: Final = 500
+
+#: Records that one more step has written.
+Say = Callable[[int], None]
+
+
+class StillRead(Exception):
+    """A service reads the partition; it would not notice that its records are moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A partition that has lost its records."""
+
+    partition: TopicPartition
+    #: Of the consumer group, with the prefix.
+    group: str
+    #: What was committed, and below which offset all is read.
+    committed: OffsetAndMetadata
+    begins_at: int
+    ends_at: int
+
+    @property
+    def moved_to(self) -> int:
+        """The first offset that nobody has used; the same one until it is mended."""
+        begun = moves_to(self.committed.metadata)
+        return max(self.committed.offset + BEYOND_COMMITTED, self.ends_at) if begun is None else begun
+
+
+async def lost_partitions(connection: Connection, groups: Iterable[str]) -> list[Lost]:
+    """
+    Those that the groups have read further than they reach, or have noted as such.
+
+    Args:
+        groups: names of consumer groups, without prefix.
+
+    Raises:
+        KafkaError: the broker does not answer, or refuses.
+    """
+    own = {connection.topic(topic) for topic in TOPICS}
+    found: list[Lost] = []
+    admin = AIOKafkaAdminClient(**connection.client_options)
+    await admin.start()
+    try:
+        for group in groups:
+            name = f"{connection.prefix}{group}"
+            told = await admin.list_consumer_group_offsets(name)
+            stored = {each: at for each, at in told.items() if each.topic in own and at.offset >= 0}
+            async with _reader(connection) as reader:
+                beginnings, ends = await reader.beginning_offsets(stored), await reader.end_offsets(stored)
+            found += [
+                Lost(each, name, stored[each], beginnings[each], ends[each])
+                for each in sorted(shortened(stored, beginnings, ends))
+            ]
+    finally:
+        await admin.close()
+    return found
+
+
+async def mend(connection: Connection, lost: Lost, say: Say = lambda _: None) -> int:
+    """
+    Move what the partition holds behind all offsets that were ever used; how many records that were.
+
+    Args:
+        say: called with the number of records that were written, fillers too, as it goes on.
+
+    Raises:
+        StillRead: a process of the group runs.
+        KafkaError: the broker does not answer, or refuses; call it again.
+    """
+    await _note(connection, lost)
+    producer = await open_producer(connection, client_id="tenterhook-mend")
+    try:
+        await _fill(producer, lost, say)
+        moved = await _moved(connection, lost)
+        moved += await _move(connection, producer, lost, set(moved), say)
+    finally:
+        await producer.stop()
+    admin = AIOKafkaAdminClient(**connection.client_options)
+    await admin.start()
+    try:
+        await admin.delete_records({lost.partition: RecordsToDelete(lost.moved_to)})
+    finally:
+        await admin.close()
+    return len(moved)
+
+
+async def _note(connection: Connection, lost: Lost) -> None:
+    """That the partition is not whole: from here on it may be longer than what was committed."""
+    consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
+        **connection.client_options, group_id=lost.group, enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        consumer.assign([lost.partition])
+        noted = noted_short(lost.committed.metadata, lost.moved_to)
+        await consumer.commit({lost.partition: OffsetAndMetadata(lost.committed.offset, noted)})
+    except KafkaError as error:
+        if error.retriable:
+            raise
+        # Kafka takes it of nobody but members while there are any.
+        raise StillRead(f"group {lost.group} has members: stop all services first") from error
+    finally:
+        await reading.stop(consumer)
+
+
+async def _fill(producer: AIOKafkaProducer, lost: Lost, say: Say) -> None:
+    """Write fillers until the partition reaches `moved_to`."""
+    topic, number = lost.partition
+    at = lost.ends_at
+    while at < lost.moved_to:
+        batch = producer.create_batch()
+        wanted, count = min(_FILLERS, lost.moved_to - at), 0
+        while count < wanted and batch.append(
+            key=None, value=None, timestamp=None, headers=[(_FILLER_HEADER, b"")]
+        ) is not None:  # fmt: skip
+            count += 1
+        batch.close()
+        stored = await (await producer.send_batch(batch, topic, partition=number))
+        at = stored.offset + count
+        say(count)
+
+
+async def _moved(connection: Connection, lost: Lost) -> list[int]:
+    """Where what was moved stood before."""
+    found: list[int] = []
+
+    def see(record: "ConsumerRecord[Any, Any]") -> None:
+        found.extend(int(value) for name, value in record.headers if name == _MOVED_HEADER)
+
+    await _read(connection, lost.partition, lost.moved_to, None, see)
+    return found
+
+
+async def _move(
+    connection: Connection, producer: AIOKafkaProducer, lost: Lost, moved: Collection[int], say: Say
+) -> list[int]:
+    """Write again, in order, what stands before `moved_to` and was not moved yet; where it stood."""
+    left: list[ConsumerRecord[Any, Any]] = []
+
+    def see(record: "ConsumerRecord[Any, Any]") -> None:
+        if record.offset not in moved and _FILLER_HEADER not in dict(record.headers):
+            left.append(record)
+
+    await _read(connection, lost.partition, lost.begins_at, lost.moved_to, see)
+    for start in range(0, len(left), _UNDER_WAY):
+        sent = [
+            await producer.send(
+                record.topic,
+                record.value,
+                key=record.key,
+                partition=record.partition,
+                timestamp_ms=record.timestamp,
+                headers=[*record.headers, (_MOVED_HEADER, str(record.offset).encode())],
+            )
+            for record in left[start : start + _UNDER_WAY]
+        ]
+        await asyncio.gather(*sent)
+        say(len(sent))
+    return [record.offset for record in left]
+
+
+async def _read(
+    connection: Connection,
+    partition: TopicPartition,
+    start: int,
+    end: int | None,
+    see: "Callable[[ConsumerRecord[Any, Any]], None]",
+) -> None:
+    if end is None:
+        async with _reader(connection) as reader:
+            end = (await reader.end_offsets([partition]))[partition]
+    # What was never committed is not moved: it would be, from then on.
+    isolation = (await features_of(connection)).isolation
+    await takeover.read_back(connection, {partition: (start, end)}, see, isolation=isolation)
+
+
+@asynccontextmanager
+async def _reader(connection: Connection) -> AsyncIterator["AIOKafkaConsumer[Any, Any]"]:
+    consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(**connection.client_options, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await reading.stop(consumer)

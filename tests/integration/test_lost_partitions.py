@@ -1,0 +1,182 @@
+"""Partitions that come back empty, as when all disks that had them are lost: refused, said, and mended."""
+
+import asyncio
+import json
+import shutil
+import signal
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
+
+from services.cli.brokers.choose import kafka_lacks
+from services.cli.brokers.kafka import KafkaBroker
+from services.cli.brokers.ports import free_ports
+from streams import mending, topics
+from streams.connection import Connection
+from streams.mending import StillRead, lost_partitions
+from tests.brokers import lacking
+from tests.e2e.test_up import TENTERHOOK, send, texts, up
+from tests.endpoints import answer, endpoint
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
+
+#: What the groups read, retry topics aside: the rest is read from its beginning by each process.
+LOST = {"events", "deliveries", "delivery-results"}
+GROUPS = ("dispatcher", "breaker", "admin")
+
+
+def lose(folder, *names):
+    """The disks that had these topics, all partitions of them, are replaced by empty ones."""
+    [data] = folder.rglob("node-1/log")
+    gone = [each for each in data.iterdir() if each.name.rpartition("-")[0] in {f"tenterhook.{name}" for name in names}]
+    assert {each.name.rpartition("-")[0].removeprefix("tenterhook.") for each in gone} == set(names)
+    for each in gone:
+        shutil.rmtree(each)
+    return data.parents[1]
+
+
+async def tenterhook(*arguments, cwd):
+    process = await asyncio.create_subprocess_exec(
+        TENTERHOOK, *arguments, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 90)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def until_accepted(port, keys, payloads):
+    """Ingest is the first to be there, and takes events whoever else is not."""
+    url = f"http://127.0.0.1:{port}/v1/apps/{keys['app']}/events"
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {keys['secret_key']}"}) as client:
+
+        async def is_taken(payload):
+            try:
+                response = await client.post(url, json={"type": "call_ended", "payload": payload})
+            except httpx.TransportError:
+                return False
+            return response.status_code == 202
+
+        for payload in payloads:
+            await eventually(lambda payload=payload: is_taken(payload), 30)
+
+
+async def is_refused_while_somebody_reads(connection):
+    member = AIOKafkaConsumer(
+        connection.topic(topics.RESULTS),
+        bootstrap_servers=connection.bootstrap,
+        group_id=f"{connection.prefix}breaker",
+        enable_auto_commit=False,
+    )
+    await member.start()
+    try:
+        first, *_ = await lost_partitions(connection, ("breaker",))
+        with pytest.raises(StillRead, match="stop all services first"):
+            await mending.mend(connection, first)
+    finally:
+        await member.stop()
+
+
+async def is_interrupted(connection, monkeypatch):
+    """In the midst of the events that came since: what was moved is not moved again."""
+    [events] = [
+        each for each in await lost_partitions(connection, ("dispatcher",)) if each.partition.topic.endswith(".events")
+        and each.ends_at >= 5
+    ]  # fmt: skip
+    send, sent = AIOKafkaProducer.send, []
+
+    async def dies(self, *arguments, **options):
+        if len(sent) == 3:
+            raise KafkaConnectionError("gone")
+        sent.append(arguments)
+        return await send(self, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mending, "_UNDER_WAY", 2)
+        patched.setattr(AIOKafkaProducer, "send", dies)
+        with pytest.raises(KafkaConnectionError):
+            await mending.mend(connection, events)
+    [again] = [
+        each for each in await lost_partitions(connection, ("dispatcher",)) if each.partition == events.partition
+    ]
+    assert again.moved_to == events.moved_to < again.ends_at
+
+
+async def failures_of(running, url):
+    listed = (await running.run("integrations", "list"))["items"]
+    return next(each["consecutiveFailures"] for each in listed if each["name"] == url)
+
+
+async def before_the_loss(folder, hook, failing):
+    async with up(folder, "--broker", "kafka") as running:
+        await running.ready()
+        for url in (hook.url, failing.url):
+            await running.run("integrations", "create", "--name", url, "--url", url, "--events", "*")
+        for number in range(12):
+            await send(running, f"before-{number}")
+        await eventually(lambda: len(texts(hook.received)) == 12 and len(failing.received) > 3, 30)
+        assert await running.stop() == 0
+
+
+async def accepted_after_it(folder):
+    """Nothing is read of the partitions; who is asked says why, and what comes is accepted."""
+    [port] = free_ports(1)
+    payloads = [f"since-{number}" for number in range(5)]
+    async with up(folder, "--broker", "kafka", ingest_port=port) as running:
+        await running.says(r"log\.shortened.*deliveries", 60)
+        await running.says(r"log\.shortened.*delivery-results", 60)
+        await running.says(r"is not ready yet: .*run tenterhook mend", 60)
+        await until_accepted(port, json.loads((folder / ".tenterhook/keys.json").read_text()), payloads)
+        running.process.send_signal(signal.SIGTERM)
+        await running.ended()
+    return payloads
+
+
+async def mended(folder, connection, monkeypatch):
+    log = ("--broker", connection.bootstrap)
+    code, out, _ = await tenterhook("mend", "--json", *log, cwd=folder)
+    assert code == 1
+    listed = json.loads(out)["lost"]
+    assert {each["topic"].removeprefix("tenterhook.") for each in listed} == LOST
+    assert all(each["readTo"] > each["beginsAt"] == 0 and each["moved"] is None for each in listed)
+
+    await is_refused_while_somebody_reads(connection)
+    await is_interrupted(connection, monkeypatch)
+    code, out, err = await tenterhook("mend", "--yes", *log, cwd=folder)
+    assert code == 0, err
+    assert await lost_partitions(connection, GROUPS) == []
+    code, _, err = await tenterhook("mend", *log, cwd=folder)
+    assert (code, err.strip()) == (0, "No partition has lost what was read of it.")
+
+
+async def test_what_comes_after_the_loss_is_held_back_and_then_sent_in_order(tmp_path, monkeypatch):
+    if (missing := kafka_lacks()) is not None:
+        lacking(missing)
+    async with endpoint() as hook, endpoint() as failing:
+        failing.behave(answer(503))
+        await before_the_loss(tmp_path, hook, failing)
+        broker = KafkaBroker(lose(tmp_path, *LOST, "retry.5s"))
+        accepted = await accepted_after_it(tmp_path)
+        assert texts(hook.received).isdisjoint(accepted)
+        await broker.start()
+        try:
+            await mended(tmp_path, Connection(broker.bootstrap, "tenterhook."), monkeypatch)
+        finally:
+            await broker.stop()
+
+        async with up(tmp_path, "--broker", "kafka") as running:
+            await running.ready()
+            await send(running, "after")
+            await eventually(lambda: "after" in texts(hook.received), 30)
+            seen = [json.loads(each.body)["payload"] for each in hook.received]
+            assert seen[-6:] == [*accepted, "after"]
+            assert len(seen) == 18
+            # And failures are counted on, from new results.
+            counted = await failures_of(running, failing.url)
+
+            async def is_counted_on():
+                return await failures_of(running, failing.url) > counted
+
+            await eventually(is_counted_on, 40)
+            assert await running.stop() == 0

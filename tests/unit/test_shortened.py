@@ -1,0 +1,47 @@
+"""Partitions that end before what was read of them: found, noted with the commit, and gone when they are mended."""
+
+from aiokafka import OffsetAndMetadata, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.engine.shortened import shortened
+from streams.engine.standing import is_short, moves_to, noted_short, read
+
+A = TopicPartition("deliveries", 0)
+OFFSETS = st.integers(0, 1_000)
+METADATA = st.sampled_from(["", "100;0;0;7", "u2|100;0;0;7", "u0|", "a|b|c"])
+
+
+def is_found(at, begins, ends, metadata=""):
+    return shortened({A: OffsetAndMetadata(at, metadata)}, {A: begins}, {} if ends is None else {A: ends}) == {A}
+
+
+def test_it_is_found_where_it_ends_before_what_was_committed_and_never_where_nothing_was():
+    assert is_found(53, 0, 0)
+    assert is_found(53, 0, 52)
+    assert not is_found(53, 0, 53)
+    assert not is_found(53, 0, None)  # nobody knows where it ends
+    assert not is_found(-1, 0, 0)
+
+
+def test_what_was_noted_holds_until_it_begins_behind_what_was_committed():
+    noted = noted_short("u1|100;0;0;7")
+    assert is_found(53, 0, 900, noted)
+    assert is_found(53, 52, 900, noted)
+    assert not is_found(53, 53, 900, noted)
+    assert not is_found(53, 100_053, 100_058, noted)
+
+
+def test_what_has_only_fallen_out_of_retention_is_whole():
+    assert not is_found(53, 60, 60)
+    assert not is_found(53, 53, 53)
+
+
+@given(METADATA, st.lists(st.none() | OFFSETS, max_size=4))
+def test_noting_it_any_number_of_times_keeps_the_floor_and_the_count(metadata, times):
+    noted = metadata
+    for moves in times:
+        noted = noted_short(noted, moves)
+    assert read(noted) == read(metadata)
+    assert is_short(noted) == bool(times)
+    assert moves_to(noted) == (times[-1] if times else None)
