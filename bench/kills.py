@@ -65,6 +65,7 @@ class Found:
 
     events: int
     delivered: int
+    #: Did not come. Where the group has not committed all records, another rebalance may still bring them.
     lost: int
     #: Requests with a delivery that had come before.
     repeated: int
@@ -229,7 +230,7 @@ async def measure(bootstrap: str, folder: Path, seed: int, kills: int, say: Say)
 ROWS: Final = {
     "events": "events sent",
     "delivered": "delivered, to four each",
-    "lost": "lost",
+    "lost": "lost: did not come",
     "uncommitted": "records not committed",
     "repeated": "repeated requests",
     "out_of_order": "order violations",
