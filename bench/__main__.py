@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from bench import agent_cost, api, history, idle, ingest, isolation, pipeline, retries, scale, sizes, tracing
+from bench import agent_cost, api, history, idle, ingest, isolation, kills, pipeline, retries, scale, sizes, tracing
 
 
 @contextmanager
@@ -71,6 +71,18 @@ def run_isolation(options: argparse.Namespace) -> list[dict[str, object]]:
     with kafka(options.broker) as bootstrap:
         sizes = {"hang": {"seconds": options.hang_s}, "behind": {"events": options.backlog}}
         return [isolation.measure(bootstrap, names, print, sizes) for _ in range(options.rounds)]
+
+
+def run_kills(options: argparse.Namespace) -> list[dict[str, dict[str, object]]]:
+    say = (lambda _: None) if options.json else print
+    results = []
+    with kafka(options.broker) as bootstrap, tempfile.TemporaryDirectory(prefix="tenterhook-kills-") as folder:
+        for number in range(options.rounds):
+            at, seed = Path(folder) / str(number), options.seed + number
+            say(f"round {number + 1}, seed {seed}")
+            results.append(asyncio.run(kills.measure(bootstrap, at, seed, options.kills, say)))
+            say("\n".join(kills.summary(results[-1])))
+    return results
 
 
 def run_ingest(options: argparse.Namespace) -> list[dict[str, dict[str, float]]]:
@@ -160,6 +172,7 @@ NAMES = {
     "ingest": run_ingest,
     "api": run_api,
     "isolation": run_isolation,
+    "kills": run_kills,
     "senders": run_senders,
     "agent_cost": run_agent_cost,
     "pipeline": run_pipeline,
@@ -180,6 +193,8 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=isolation.SCENARIOS, help="Of isolation: this scenario.")
     parser.add_argument("--hang-s", type=float, default=60, help="Of isolation: how long the endpoint hangs.")
     parser.add_argument("--backlog", type=int, default=20_000, help="Of isolation: events that one is behind.")
+    parser.add_argument("--kills", type=int, default=6, help="Of kills: how many workers are killed.")
+    parser.add_argument("--seed", type=int, default=202, help="Of kills: when, and which workers.")
     parser.add_argument("--events", type=int, default=20_000, help="Of ingest and tracing: how many events a load has.")
     parser.add_argument("--retries", type=int, default=1_000_000, help="Of retries: how many wait.")
     parser.add_argument("--due", type=int, default=300_000, help="Of retries: how many come back within the run.")
