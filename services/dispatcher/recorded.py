@@ -127,6 +127,8 @@ class Recorded:
         self._left: dict[str, _Left] = {}
         #: By partition: the owner whose marker stands last on its results, as far as they were seen.
         self._owners: dict[int, int] = {}
+        #: The same as it was stored: from which offset on, and the owner.
+        self._stored: dict[int, tuple[int, int]] = {}
         #: (delivery, attempt) of later attempts that have a result, and where they were read.
         self.retried: dict[tuple[str, int], int] = {}
         self._generation = 0
@@ -168,10 +170,8 @@ class Recorded:
                 self._rows[row.integration] = _Row(partition, row.frontier, row.until, opened)
                 if row.floor is not None:
                     starts[partition] = min(starts[partition], row.floor)
-        # Whoever stored the floor had marked below it. From further back on its marker is among what is read.
-        self._owners.update(
-            (partition, floor.owner) for partition, floor in parsed.items() if starts[partition] == floor.results
-        )
+        # Whoever stored the floor had marked below it, maybe below what is read too.
+        self._stored = {partition: (floor.results, floor.owner) for partition, floor in parsed.items()}
         return starts
 
     def see(self, record: "ConsumerRecord[Any, Any]", starts: Mapping[int, int]) -> None:
@@ -207,7 +207,7 @@ class Recorded:
         the successor makes the attempt itself: what comes of that is what counts.
         """
         handed = self._handed.get((partition, result.source_offset))
-        is_late = result.source_generation < self._owners.get(partition, 0)
+        is_late = result.source_generation < self._owner(partition, offset)
         if is_late and (handed is None or handed.generation != result.source_generation):
             return
         if result.attempt > 1:
@@ -221,6 +221,11 @@ class Recorded:
             self._found[place] = _Of(result.delivery_id, result.integration, found, offset, result.finished_at_ms)
         if place in self._handed and (found == ENDED or self._handed[place].attempt <= result.attempt):
             del self._handed[place]
+
+    def _owner(self, partition: int, offset: int) -> int:
+        """Generation of the newest owner whose marker stands below this offset of results; 0 where it is not known."""
+        at, stored = self._stored.get(partition, (0, 0))
+        return self._owners.get(partition, stored if offset >= at else 0)
 
     def _is_read_again(self, integration: str, partition: int, offset: int, starts: Mapping[int, int]) -> bool:
         if offset >= starts[partition]:

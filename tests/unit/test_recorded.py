@@ -1,0 +1,49 @@
+"""What a takeover reads of results: which of them came too late to count, and which attempts it remembers."""
+
+from typing import Any
+
+from services.dispatcher.lane import ENDED
+from services.dispatcher.recorded import Recorded
+from streams.engine.processor import ReadAt
+from tests.handing import result_of
+from tests.records import make_delivery
+
+STARTS = {0: 10}
+
+
+def begun(floor: str, lately: int) -> Recorded:
+    """As a takeover of generation 8 begins, with a look back to the offset *lately*."""
+    recorded = Recorded(("events", 1), {})
+    recorded.begin({0: floor}, {}, 8, {0: lately})
+    return recorded
+
+
+def note(recorded: Recorded, offset: int, source_offset: int, generation: int, **changes: Any) -> None:
+    """A result at *offset*, of the delivery at *source_offset*, by the owner of this generation."""
+    delivery = make_delivery(delivery_id=f"dlv_{source_offset}", attempt=changes.pop("attempt", 1))
+    result = result_of(delivery, ReadAt(0, source_offset, generation), **changes)
+    recorded.note(result, 0, offset, STARTS)
+
+
+def test_a_late_result_of_a_frozen_owner_does_not_count_however_far_a_takeover_looks_back():
+    recorded = begun("100;0;0;7", lately=50)
+
+    note(recorded, 60, 11, 6)  # before its successor had marked, as far as is known
+    note(recorded, 120, 12, 6)
+    note(recorded, 121, 13, 7)
+
+    assert recorded.find(0, 11) == ENDED
+    assert recorded.find(0, 12) is None
+    assert recorded.find(0, 13) == ENDED
+
+
+def test_a_marker_that_is_read_says_more_than_what_was_stored():
+    recorded = begun("100;0;0;7", lately=50)
+
+    recorded.note_owner(7, 0)
+    note(recorded, 90, 11, 6)
+    recorded.note_owner(5, 0)  # a group that was deleted counts anew
+    note(recorded, 120, 12, 5)
+
+    assert recorded.find(0, 11) is None
+    assert recorded.find(0, 12) == ENDED
