@@ -358,11 +358,13 @@ class Lanes:
         partition, offset = line.partition, record.offset
         found = self._recorded.find(partition, offset, delivery.delivery_id)
         handed = self._recorded.handed(partition, offset)
-        if found is None and handed is None and not was_put_back(record):
-            if self._recorded.is_late(partition, offset, delivery, before):
+        if not was_put_back(record):
+            is_new = found is None and handed is None
+            if is_new and self._recorded.is_late(partition, offset, delivery, before):
                 log.warning("delivery.set_aside", delivery=delivery.delivery_id, why="appended by a frozen predecessor")
                 return False
-            if self._retried.is_repeated(delivery, offset, time.monotonic()):
+            # Asked of what is not new too: it is the first copy of what may come again.
+            if self._retried.is_repeated(delivery, offset, time.monotonic()) and is_new:
                 return False
         size = len(record.value or b"")
         entry = Entry(offset, record.timestamp, key=key_of(delivery), delivery=delivery, size=size, batch=batch)

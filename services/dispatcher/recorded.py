@@ -129,7 +129,7 @@ class Recorded:
         self._owners: dict[int, int] = {}
         #: The same as it was stored: from which offset on, and the owner.
         self._stored: dict[int, tuple[int, int]] = {}
-        #: (delivery, attempt) of later attempts that have a result, and where they were read.
+        #: (delivery, attempt) of later attempts that have a result or are under way, and where they were read.
         self.retried: dict[tuple[str, int], int] = {}
         self._generation = 0
         self._held = Held()
@@ -194,6 +194,8 @@ class Recorded:
     def note_hand_over(self, seen: HandOver, partition: int, offset: int, starts: Mapping[int, int]) -> None:
         """A request under way, said there."""
         place = partition, seen.source_offset
+        if seen.attempt > 1 and seen.delivery_id:
+            self.retried.setdefault((seen.delivery_id, seen.attempt), seen.source_offset)
         known = self._found.get(place)
         has_come = known is not None and (known.found == ENDED or known.found.attempt > seen.attempt)
         if not has_come and self._is_read_again(seen.integration, partition, seen.source_offset, starts):

@@ -5,6 +5,7 @@ from typing import Any
 from services.dispatcher.lane import ENDED
 from services.dispatcher.recorded import Recorded
 from streams.engine.processor import ReadAt
+from streams.records import HandOver
 from tests.handing import result_of
 from tests.records import make_delivery
 
@@ -47,3 +48,16 @@ def test_a_marker_that_is_read_says_more_than_what_was_stored():
 
     assert recorded.find(0, 11) is None
     assert recorded.find(0, 12) == ENDED
+
+
+def test_an_attempt_under_way_elsewhere_is_remembered_where_its_record_is_known():
+    recorded = begun("100;0;0;7", lately=100)
+
+    for source_offset, delivery_id, attempt in ((11, "dlv_11", 2), (12, "", 2), (13, "dlv_13", 1), (5, "dlv_5", 3)):
+        note = HandOver(
+            delivery_id=delivery_id, integration="int_1", attempt=attempt, source_partition=0,
+            source_offset=source_offset, source_generation=7, until_ms=9,
+        )  # fmt: skip
+        recorded.note_hand_over(note, 0, 120, STARTS)
+
+    assert recorded.retried == {("dlv_11", 2): 11, ("dlv_5", 3): 5}
