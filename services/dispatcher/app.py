@@ -196,6 +196,7 @@ async def _start(
         retries=retries,
         quarantine=Quarantine(producer, connection, LANES, now_ms),
         may_start=lambda: app.is_confirmed,
+        session_timeout_ms=own.session_timeout_ms,
         **shared,
     )
     fan_out = FanOut(
