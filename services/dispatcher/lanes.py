@@ -28,7 +28,7 @@ from services.dispatcher.line import Line
 from services.dispatcher.owners import Owners
 from services.dispatcher.pacing import Pacing
 from services.dispatcher.queues import Queue
-from services.dispatcher.recorded import Recorded
+from services.dispatcher.recorded import Recorded, ResultsEnd
 from services.dispatcher.retried import REMEMBER_S, Retried
 from services.dispatcher.rows import Rows
 from services.dispatcher.runs import Deliverer, RetryTopics, Runs
@@ -120,7 +120,7 @@ class Lanes:
         self._taking: object | None = None
         self._generation = 0
         #: By partition: from which offset on deliveries were taken when its results ended where (`Recorded.ends`).
-        self._taken: dict[int, deque[tuple[int, tuple[int, int]]]] = {}
+        self._taken: dict[int, deque[tuple[int, ResultsEnd]]] = {}
         self._look_back_ms = session_timeout_ms + COMES_AGAIN_MS
         self._retried = Retried(max(REMEMBER_S, self._look_back_ms / 1_000))
         self._alarms = Alarms()
@@ -140,7 +140,11 @@ class Lanes:
             marked = await takeover.mark(self._producer, targets, self._ends)
             lately = await takeover.since(self._connection, targets, self._now_ms() - self._look_back_ms)
             starts = self._recorded.begin(
-                assignment.floors, rows, assignment.generation, {target.partition: at for target, at in lately.items()}
+                assignment.floors,
+                rows,
+                assignment.generation,
+                {target.partition: at for target, at in lately.items()},
+                {target.partition: at for target, at in marked.items()},
             )
             spans = {self._results[p]: (start, marked[self._results[p]]) for p, start in starts.items()}
             await takeover.read_back(

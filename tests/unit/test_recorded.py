@@ -3,6 +3,7 @@
 from typing import Any
 
 from services.dispatcher.lane import ENDED
+from services.dispatcher.owners import Owners
 from services.dispatcher.recorded import Recorded
 from streams.engine.processor import ReadAt
 from streams.records import HandOver
@@ -61,3 +62,35 @@ def test_an_attempt_under_way_elsewhere_is_remembered_where_its_record_is_known(
         recorded.note_hand_over(note, 0, 120, STARTS)
 
     assert recorded.retried == {("dlv_11", 2): 11, ("dlv_5", 3): 5}
+
+
+def test_what_was_made_late_is_remembered_as_made():
+    """Also of a request that was handed over, where nobody reads any more that it was."""
+    recorded = begun("100;0;0;7", lately=110)
+
+    note(recorded, 120, 12, 6, attempt=2)
+
+    assert recorded.find(0, 12) is None
+    assert recorded.retried == {("dlv_12", 2): 12}
+
+
+def test_a_floor_says_where_its_owner_had_marked():
+    before = Recorded(("events", 1), {})
+    before.begin({0: "5;0;0;3"}, {}, 7, {}, {0: 40})
+    floor = before.floor(0, before.ends(0, 100), 0)
+
+    recorded = begun(floor, lately=50)
+    note(recorded, 60, 11, 6)
+    note(recorded, 61, 12, 7)
+    assert recorded.find(0, 11) is None, "its successor had marked below"
+    assert recorded.find(0, 12) == ENDED
+
+    recorded = begun(floor, lately=30)
+    note(recorded, 39, 11, 6)
+    assert recorded.find(0, 11) == ENDED
+
+    # An older release reads it as a source that nobody asks for, and passes it on under an owner of its own.
+    assert Owners.read(0, 0, floor.split(";", 4)[4]).event_owner("e0") == 0
+    recorded = begun(floor.replace(";7;", ";8;"), lately=50)
+    note(recorded, 60, 11, 6)
+    assert recorded.find(0, 11) == ENDED
