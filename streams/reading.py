@@ -5,7 +5,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+
+log = structlog.get_logger(__name__)
 
 #: How long a start that is not wanted any more may take, before it is cut off.
 _LATE_S: Final = 5.0
@@ -46,16 +49,33 @@ async def stop(consumer: "AIOKafkaConsumer[Any, Any]") -> None:
     Stop it, and let go of brokers that do not.
 
     The end of a TLS connection that reaches a broker together with a request may be overlooked there; the transport
-    then waits for its answer for 30 s, and whoever stops the consumer with it.
+    then waits for its answer for 30 s, and whoever stops the consumer with it. Whoever is cancelled here lets go at
+    once.
     """
     connections = consumer._client._conns.values()  # noqa: SLF001  # nothing else knows them
     transports = [each._writer.transport for each in connections if each._writer is not None]  # noqa: SLF001
     stopping = asyncio.ensure_future(consumer.stop())
-    _, late = await asyncio.wait((stopping,), timeout=_CLOSED_S)
-    if late:
-        for transport in transports:
-            transport.abort()
-    await stopping
+    try:
+        _, late = await asyncio.wait((stopping,), timeout=_CLOSED_S)
+        if late:
+            _cut_off(transports)
+        await asyncio.shield(stopping)
+    except asyncio.CancelledError:
+        # It goes on without us, and ends soon, as nothing is left to be waited for.
+        _cut_off(transports)
+        stopping.add_done_callback(_note)
+        raise
+
+
+def _cut_off(transports: Iterable[asyncio.WriteTransport]) -> None:
+    for transport in transports:
+        transport.abort()
+
+
+def _note(stopping: "asyncio.Future[None]") -> None:
+    """What came of it, for nobody else asks."""
+    if not stopping.cancelled() and (error := stopping.exception()) is not None:
+        log.warning("reader.not_stopped", reason=repr(error))
 
 
 async def _stopped(consumer: "AIOKafkaConsumer[Any, Any]", starting: "asyncio.Future[None]") -> None:

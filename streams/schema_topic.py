@@ -34,7 +34,8 @@ _ASK_AGAIN_S: Final = 5.0
 #: Of each thread: whether it reads the topic.
 _aside: Final = threading.local()
 
-#: By id, in the order in which they stand there: one and the same, or the first counts.
+#: By id, in the order in which they stand there; the topic is compacted by id, so the last may be all that is left. All
+#: are one and the same schema, or `compared` says that they are not, at the start.
 Texts = Mapping[int, list[str]]
 
 

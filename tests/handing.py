@@ -240,7 +240,13 @@ class Owner:
         }
         self.fan_out = FanOut(config=group.config, integrations=group.integrations, ask_ends=_no_ends, **shared)
         retries = Retries(log.connection, self.producer)  # type: ignore[arg-type]
-        self.lanes = Lanes(deliverer=courier, retries=retries, may_start=lambda: self.is_confirmed, **shared)
+        self.lanes = Lanes(
+            deliverer=courier,
+            retries=retries,
+            may_start=lambda: self.is_confirmed,
+            session_timeout_ms=6_000,
+            **shared,
+        )
 
     def partitions(self, topic: Topic) -> list[TopicPartition]:
         count = topics.partition_count(topic, self.log.partitions)

@@ -313,7 +313,7 @@ class Endpoint:
 class Worker:
     """One process, in one generation."""
 
-    def __init__(self, broker: Broker, endpoint: Endpoint) -> None:
+    def __init__(self, broker: Broker, endpoint: Endpoint, *, session_timeout_ms: int = 6_000) -> None:
         broker.generation += 1
         self.broker = broker
         self.endpoint = endpoint
@@ -337,6 +337,7 @@ class Worker:
             now_ms=now_ms,
             on_fatal=self.fatal.append,
             may_start=lambda: self.is_confirmed,
+            session_timeout_ms=session_timeout_ms,
         )
         self.ledger = Ledger(broker.committed[0])
 

@@ -152,7 +152,7 @@ class Admin:
 
     async def _own(self) -> None:
         """Join those of whom one owns the configuration."""
-        started = await until_started(self._connection, self._join)
+        started = await until_started("admin", self._connection, self._join)
         if started is not None:
             self._owning, joined = started
             self._stack.push_async_callback(joined.aclose)
@@ -207,7 +207,7 @@ class Admin:
     async def close(self) -> None:
         """Close what is open, but for the port."""
         self.opened.cancel()
-        with suppress(asyncio.CancelledError, TopicMismatch, FaustChanged, KekError):
+        with suppress(asyncio.CancelledError, StartupError, TopicMismatch, FaustChanged, KekError):
             await self.opened
         await self._stack.aclose()
 
@@ -239,7 +239,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
 
     Raises:
         StartupError: there is no usable KEK, or not the one that stored secrets want; the port is taken; the topics are
-            not as they must be; or the owner of the configuration ended by itself.
+            not as they must be; the broker forbids something; or the owner of the configuration ended by itself.
     """
     async with running(settings) as admin:
         stopping = asyncio.ensure_future(stop.wait())

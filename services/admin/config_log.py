@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from services.admin.audit import Chains
 from services.admin.versions import Versions
 from services.runtime.problems import Problem
+from services.runtime.starting import DENIED, denied
 from streams import schema_topic
 from streams.connection import Connection, wait_for_broker
 from streams.ends import EndOffsets
@@ -103,11 +104,14 @@ class ConfigLog:
 
         Raises:
             TopicMismatch: the topics are there, and not as they must be.
+            StartupError: the broker forbids it.
         """
         while True:
             await wait_for_broker(self._connection, say=lambda line: log.warning("broker.awaited", state=line))
             try:
                 await ensure(self._connection, partitions, replication=replication)
+            except DENIED as error:
+                raise denied("admin", self._connection, error) from error
             except (KafkaError, OSError) as error:
                 log.warning("topics.not_ensured", error=repr(error))
                 await asyncio.sleep(AGAIN_AFTER_S)

@@ -68,7 +68,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
                 await topics.ensure(connection, _partitions(settings), replication=settings.replication)
                 return await _start(settings, connection, health, opened)
 
-            started = await until_started(connection, start, stop=stop)
+            started = await until_started("breaker", connection, start, stop=stop)
             if started is not None:
                 app, opened = started
                 async with opened:

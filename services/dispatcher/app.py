@@ -78,7 +78,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
                 await topics.ensure(connection, _partitions(settings), replication=settings.replication)
                 return await _start(settings, connection, keyring, health, opened)
 
-            started = await until_started(connection, start, stop=stop)
+            started = await until_started("dispatcher", connection, start, stop=stop)
             if started is not None:
                 (app, lanes), opened = started
                 async with opened:
@@ -196,6 +196,7 @@ async def _start(
         retries=retries,
         quarantine=Quarantine(producer, connection, LANES, now_ms),
         may_start=lambda: app.is_confirmed,
+        session_timeout_ms=own.session_timeout_ms,
         **shared,
     )
     fan_out = FanOut(

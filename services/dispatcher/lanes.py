@@ -28,8 +28,8 @@ from services.dispatcher.line import Line
 from services.dispatcher.owners import Owners
 from services.dispatcher.pacing import Pacing
 from services.dispatcher.queues import Queue
-from services.dispatcher.recorded import Recorded
-from services.dispatcher.retried import Retried
+from services.dispatcher.recorded import Recorded, ResultsEnd
+from services.dispatcher.retried import REMEMBER_S, Retried
 from services.dispatcher.rows import Rows
 from services.dispatcher.runs import Deliverer, RetryTopics, Runs
 from services.dispatcher.saving import Saving
@@ -50,10 +50,10 @@ TICK_S: Final = 0.5
 #: Retry records are looked for from so long before the attempt that they follow.
 CLOCKS_DIFFER_MS: Final = 2_000
 
-#: A takeover reads results of so long back: a retry record that a successor of its reader writes again comes back while
-#: the first, which has a result, is below all floors. Longer than a worker is frozen before it loses its partitions,
-#: and others have taken them over.
-COMES_AGAIN_MS: Final = 20_000
+#: A takeover reads results of so long back beyond the session timeout: a retry record that a successor of its reader
+#: writes again comes back while the first, which has a result, is below all floors. That successor begins when the
+#: group has missed the reader for a session, and so long may it take until the record is back.
+COMES_AGAIN_MS: Final = 14_000
 
 
 class Lanes:
@@ -72,11 +72,13 @@ class Lanes:
         now_ms: Callable[[], int],
         on_fatal: Callable[[Exception], None],
         may_start: Callable[[], bool],
+        session_timeout_ms: int,
     ) -> None:
         """
         Args:
             on_fatal: told when nothing can be recorded any more; the process has to end.
             may_start: whether this worker is known to be a member of its group: one that was frozen sends nothing.
+            session_timeout_ms: after how long without a heartbeat a worker of the group counts as dead.
         """
         self._on_fatal = on_fatal
         self._retries = retries
@@ -118,8 +120,9 @@ class Lanes:
         self._taking: object | None = None
         self._generation = 0
         #: By partition: from which offset on deliveries were taken when its results ended where (`Recorded.ends`).
-        self._taken: dict[int, deque[tuple[int, tuple[int, int]]]] = {}
-        self._retried = Retried()
+        self._taken: dict[int, deque[tuple[int, ResultsEnd]]] = {}
+        self._look_back_ms = session_timeout_ms + COMES_AGAIN_MS
+        self._retried = Retried(max(REMEMBER_S, self._look_back_ms / 1_000))
         self._alarms = Alarms()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._ticking: asyncio.Task[None] | None = None
@@ -135,9 +138,13 @@ class Lanes:
             rows = await self._rows.take_over(markers)
             targets = {self._results[p]: [marker] for p, marker in markers.items()}
             marked = await takeover.mark(self._producer, targets, self._ends)
-            lately = await takeover.since(self._connection, targets, self._now_ms() - COMES_AGAIN_MS)
+            lately = await takeover.since(self._connection, targets, self._now_ms() - self._look_back_ms)
             starts = self._recorded.begin(
-                assignment.floors, rows, assignment.generation, {target.partition: at for target, at in lately.items()}
+                assignment.floors,
+                rows,
+                assignment.generation,
+                {target.partition: at for target, at in lately.items()},
+                {target.partition: at for target, at in marked.items()},
             )
             spans = {self._results[p]: (start, marked[self._results[p]]) for p, start in starts.items()}
             await takeover.read_back(
@@ -358,11 +365,13 @@ class Lanes:
         partition, offset = line.partition, record.offset
         found = self._recorded.find(partition, offset, delivery.delivery_id)
         handed = self._recorded.handed(partition, offset)
-        if found is None and handed is None and not was_put_back(record):
-            if self._recorded.is_late(partition, offset, delivery, before):
+        if not was_put_back(record):
+            is_new = found is None and handed is None
+            if is_new and self._recorded.is_late(partition, offset, delivery, before):
                 log.warning("delivery.set_aside", delivery=delivery.delivery_id, why="appended by a frozen predecessor")
                 return False
-            if self._retried.is_repeated(delivery, offset, time.monotonic()):
+            # Asked of what is not new too: it is the first copy of what may come again.
+            if self._retried.is_repeated(delivery, offset, time.monotonic()) and is_new:
                 return False
         size = len(record.value or b"")
         entry = Entry(offset, record.timestamp, key=key_of(delivery), delivery=delivery, size=size, batch=batch)

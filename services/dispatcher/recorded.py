@@ -18,6 +18,9 @@ from streams.records import Delivery, HandOver, LaneRow, Marker, Result
 from streams.takeover import Held
 from streams.topics import SLOT_TENTHS
 
+#: Begins the name under which a floor says where its owner's marker stands. No source's name does.
+_MARKER: Final = "m"
+
 #: Beyond every offset.
 _NEVER: Final = 2**63 - 1
 
@@ -52,20 +55,32 @@ class _Row(NamedTuple):
     opened: frozenset[int]
 
 
+class ResultsEnd(NamedTuple):
+    """Where results ended, as far as was seen, and whose they were there."""
+
+    end: int
+    #: The owner whose marker stands last below.
+    owner: int
+    #: Where that marker stands; None where an older release stored it.
+    marked_at: int | None = None
+
+
 class _Floor(NamedTuple):
     """What is stored with a commit of `deliveries`; see `Recorded.floor`."""
 
-    #: Where results ended.
-    results: int
+    results: ResultsEnd
     #: Of the sources, as their markers stand below on `deliveries`.
     owners: Owners
-    #: Of who stored it.
-    owner: int
 
     def __str__(self) -> str:
-        named = self.owners.named()
-        text = f"{self.results};{self.owners.events};{self.owners.retries};{self.owner}"
-        return f"{text};{named}" if named else text
+        end, owner, marked_at = self.results
+        # Among the sources that are named, where older releases pass over it. With the owner in its name, since they
+        # may store it again beside an owner of their own.
+        names = [] if marked_at is None else [f"{_MARKER}{owner}={marked_at}"]
+        if named := self.owners.named():
+            names.append(named)
+        text = f"{end};{self.owners.events};{self.owners.retries};{owner}"
+        return f"{text};{','.join(names)}" if names else text
 
     @classmethod
     def parse(cls, text: str) -> "_Floor":
@@ -73,9 +88,12 @@ class _Floor(NamedTuple):
         first, _, rest = text.partition(";")
         try:
             events, retries, owner, *named = rest.split(";", 3)
-            return cls(int(first), Owners.read(int(events), int(retries), "".join(named)), int(owner))
+            owners = Owners.read(int(events), int(retries), "".join(named))
+            results = ResultsEnd(int(first), int(owner), owners.newer.get(f"{_MARKER}{owner}"))
         except ValueError:
-            return cls(0, Owners(), 0)
+            return cls(ResultsEnd(0, 0), Owners())
+        newer = {name: number for name, number in owners.newer.items() if not name.startswith(_MARKER)}
+        return cls(results, owners._replace(newer=newer))
 
 
 class _Marked:
@@ -127,7 +145,11 @@ class Recorded:
         self._left: dict[str, _Left] = {}
         #: By partition: the owner whose marker stands last on its results, as far as they were seen.
         self._owners: dict[int, int] = {}
-        #: (delivery, attempt) of later attempts that have a result, and where they were read.
+        #: The same as it was stored.
+        self._stored: dict[int, ResultsEnd] = {}
+        #: By partition, where our own marker stands on its results.
+        self._own_marks: dict[int, int] = {}
+        #: (delivery, attempt) of later attempts that have a result or are under way, and where they were read.
         self.retried: dict[tuple[str, int], int] = {}
         self._generation = 0
         self._held = Held()
@@ -143,6 +165,7 @@ class Recorded:
         rows: Mapping[int, Iterable[LaneRow]],
         generation: int,
         lately: Mapping[int, int] | None = None,
+        marked: Mapping[int, int] | None = None,
     ) -> dict[int, int]:
         """
         Forget what was; by partition, the offset from which its results have to be seen.
@@ -150,16 +173,18 @@ class Recorded:
         Args:
             generation: of this assignment.
             lately: by partition, where the results of the last while begin, for `retried`.
+            marked: by partition, where our own marker stands on its results.
         """
         for memory in (self._found, self._handed, self._left, self._owners, self.retried, self._marked):
             memory.clear()
         self._held.clear()
         self._rows.clear()
         self._generation = generation
+        self._own_marks = dict(marked or {})
         parsed = {partition: _Floor.parse(floor) for partition, floor in floors.items()}
         self._marked_before = {partition: floor.owners for partition, floor in parsed.items()}
         starts = {
-            partition: min(floor.results, (lately or {}).get(partition, floor.results))
+            partition: min(floor.results.end, (lately or {}).get(partition, floor.results.end))
             for partition, floor in parsed.items()
         }
         for partition, of_partition in rows.items():
@@ -168,10 +193,8 @@ class Recorded:
                 self._rows[row.integration] = _Row(partition, row.frontier, row.until, opened)
                 if row.floor is not None:
                     starts[partition] = min(starts[partition], row.floor)
-        # Whoever stored the floor had marked below it. From further back on its marker is among what is read.
-        self._owners.update(
-            (partition, floor.owner) for partition, floor in parsed.items() if starts[partition] == floor.results
-        )
+        # Whoever stored the floor had marked below it, maybe below what is read too.
+        self._stored = {partition: floor.results for partition, floor in parsed.items()}
         return starts
 
     def see(self, record: "ConsumerRecord[Any, Any]", starts: Mapping[int, int]) -> None:
@@ -194,6 +217,8 @@ class Recorded:
     def note_hand_over(self, seen: HandOver, partition: int, offset: int, starts: Mapping[int, int]) -> None:
         """A request under way, said there."""
         place = partition, seen.source_offset
+        if seen.attempt > 1 and seen.delivery_id:
+            self.retried.setdefault((seen.delivery_id, seen.attempt), seen.source_offset)
         known = self._found.get(place)
         has_come = known is not None and (known.found == ENDED or known.found.attempt > seen.attempt)
         if not has_come and self._is_read_again(seen.integration, partition, seen.source_offset, starts):
@@ -207,8 +232,10 @@ class Recorded:
         the successor makes the attempt itself: what comes of that is what counts.
         """
         handed = self._handed.get((partition, result.source_offset))
-        is_late = result.source_generation < self._owners.get(partition, 0)
+        is_late = result.source_generation < self._owner(partition, offset)
         if is_late and (handed is None or handed.generation != result.source_generation):
+            if result.attempt > 1:  # no other copy of it is sent: the successor makes this one
+                self.retried.setdefault((result.delivery_id, result.attempt), result.source_offset)
             return
         if result.attempt > 1:
             self.retried[result.delivery_id, result.attempt] = result.source_offset
@@ -221,6 +248,12 @@ class Recorded:
             self._found[place] = _Of(result.delivery_id, result.integration, found, offset, result.finished_at_ms)
         if place in self._handed and (found == ENDED or self._handed[place].attempt <= result.attempt):
             del self._handed[place]
+
+    def _owner(self, partition: int, offset: int) -> int:
+        """Generation of the newest owner whose marker stands below this offset of results; 0 where it is not known."""
+        stored = self._stored[partition]
+        since = stored.end if stored.marked_at is None else stored.marked_at
+        return self._owners.get(partition, stored.owner if offset >= since else 0)
 
     def _is_read_again(self, integration: str, partition: int, offset: int, starts: Mapping[int, int]) -> bool:
         if offset >= starts[partition]:
@@ -266,12 +299,12 @@ class Recorded:
 
     # -- at work ---------------------------------------------------------------------------------------------
 
-    def ends(self, partition: int, end: int) -> tuple[int, int]:
-        """Where results end, and whose marker stands last below that; a predecessor's, as long as that is held."""
-        held = _Floor.parse(self._held.floor(partition, str(_Floor(end, Owners(), self._generation))))
-        return held.results, held.owner
+    def ends(self, partition: int, end: int) -> ResultsEnd:
+        """Where results end; as a predecessor said, as long as that is held."""
+        own = ResultsEnd(end, self._generation, self._own_marks.get(partition))
+        return _Floor.parse(self._held.floor(partition, str(_Floor(own, Owners())))).results
 
-    def floor(self, partition: int, ends: tuple[int, int], committable: int) -> str:
+    def floor(self, partition: int, ends: ResultsEnd, committable: int) -> str:
         """
         What a successor has to know that starts at *committable*.
 
@@ -280,7 +313,7 @@ class Recorded:
         Args:
             ends: as they were when the oldest unfinished delivery was taken.
         """
-        return str(_Floor(ends[0], self.marked(partition, committable), ends[1]))
+        return str(_Floor(ends, self.marked(partition, committable)))
 
     def marked(self, partition: int, offset: int | None = None, before: Owners | None = None) -> Owners:
         """

@@ -5,7 +5,8 @@ from typing import Final
 
 from streams.records import Delivery
 
-#: How long (delivery, attempt)s of retries are remembered: a record written twice comes back twice at the same time.
+#: How long (delivery, attempt)s of retries are remembered at least: a record written twice comes back twice at the same
+#: time, or when the one who wrote the first is missed.
 REMEMBER_S: Final = 120.0
 REMEMBER: Final = 100_000
 
@@ -13,7 +14,8 @@ REMEMBER: Final = 100_000
 class Retried:
     """Tells a retry record that was written again after a crash. *now_s*: of the monotonic clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, remember_s: float = REMEMBER_S) -> None:
+        self._remember_s = remember_s
         #: Offset on `deliveries` and when it came, by delivery and attempt; the oldest first.
         self._came: dict[tuple[str, int], tuple[int, float]] = {}
 
@@ -32,6 +34,6 @@ class Retried:
         """What is too old to come twice, and what is too much."""
         while self._came:
             key, (_, at_s) = next(iter(self._came.items()))
-            if now_s - at_s < REMEMBER_S and len(self._came) <= REMEMBER:
+            if now_s - at_s < self._remember_s and len(self._came) <= REMEMBER:
                 return
             del self._came[key]

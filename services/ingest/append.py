@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 
 from services.ingest.traced import append_span
 from services.runtime.problems import Problem
+from services.runtime.starting import DENIED, denied
 from services.runtime.tracing import TRACING, Span, after, headers_of
 from streams import codec, topics
 from streams.connection import Connection, wait_for_broker
@@ -88,6 +89,7 @@ class EventLog:
 
         Raises:
             TopicMismatch: the topics are there, and not as they must be, when they are first looked at.
+            StartupError: the broker forbids it then.
         """
         try:
             while True:
@@ -101,6 +103,8 @@ class EventLog:
                     # They were right, so it is the brokers that are not: wait until they are.
                     log.exception("topics.changed")
                 except (KafkaError, OSError) as error:
+                    if isinstance(error, DENIED) and not self.opened.is_set():
+                        raise denied("ingest", self._connection, error) from error
                     log.warning("producer.not_opened", error=repr(error))
                 await self.close(within_s=REOPEN_AFTER_S)
                 await asyncio.sleep(REOPEN_AFTER_S)

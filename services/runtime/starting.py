@@ -1,18 +1,34 @@
 """A start that takes as long as the broker does: anew, where it goes away in the middle of one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Final, TypeVar
 
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
 
+from services.runtime.serving import StartupError
 from streams.connection import Connection, wait_for_broker
+from streams.grants import GRANTS, Kind
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+_KINDS: Final[Mapping[type[KafkaError], Kind]] = {
+    TopicAuthorizationFailedError: "topic",
+    GroupAuthorizationFailedError: "group",
+    TransactionalIdAuthorizationFailed: "transactional_id",
+}
+#: What a broker answers whose ACLs forbid something. No waiting changes that.
+DENIED: Final = (*_KINDS, ClusterAuthorizationFailedError)
 
 #: Between two starts: a broker that answers questions may refuse the rest for a while.
 _PAUSES_S: Final = (0.5, 10.0)
@@ -24,14 +40,22 @@ _CUT_OFF_S: Final = 2.0
 
 
 async def until_started(
-    connection: Connection, start: Callable[[AsyncExitStack], Awaitable[T]], *, stop: asyncio.Event | None = None
+    service: str,
+    connection: Connection,
+    start: Callable[[AsyncExitStack], Awaitable[T]],
+    *,
+    stop: asyncio.Event | None = None,
 ) -> tuple[T, AsyncExitStack] | None:
     """
     Start it when there is a broker; what it returns, and what ends it. None where *stop* was set before.
 
     Args:
+        service: its name, as in `streams.grants`.
         start: puts what it opens on the stack, which is closed where it raises. After KafkaError and OSError it is
             called again, with nothing kept; anything else goes through.
+
+    Raises:
+        StartupError: the broker forbids something; see `denied`.
     """
     stop = stop or asyncio.Event()
     pause_s, longest_s = _PAUSES_S
@@ -43,6 +67,9 @@ async def until_started(
         try:
             if await _finished(starting := asyncio.ensure_future(start(stack)), stop):
                 return starting.result(), stack
+        except DENIED as error:
+            await stack.aclose()
+            raise denied(service, connection, error) from error
         except (KafkaError, OSError) as error:
             log.warning("start.interrupted", reason=repr(error), hint="the broker went away; starting anew")
             await stack.aclose()
@@ -56,6 +83,26 @@ async def until_started(
             await asyncio.wait_for(stop.wait(), pause_s)
         except TimeoutError:
             pause_s = min(2 * pause_s, longest_s)
+
+
+def denied(service: str, connection: Connection, error: KafkaError) -> StartupError:
+    """What to say where the broker forbids the service something: which topic or group, and what to grant."""
+    kind = _KINDS.get(type(error))
+    named = error.args[0] if error.args else ()
+    missing = []
+    for name in sorted([named] if isinstance(named, str) else named):
+        operations = [
+            operation
+            for grant in GRANTS[service]
+            if (grant.kind, connection.prefix + grant.name, grant.is_prefix) == (kind, name, False)
+            for operation in grant.operations
+        ]
+        what = f"{kind or 'cluster'} {name}".replace("_", " ")
+        missing.append(f"{' and '.join(operations)} on {what}" if operations else what)
+    return StartupError(
+        f"broker.denied: the broker forbids {service} something that it needs ({type(error).__name__}). Grant its user "
+        f"{', '.join(missing) or 'what is missing'}; docs/deploying.md lists what each service may"
+    )
 
 
 async def _finished(starting: "asyncio.Future[T]", stop: asyncio.Event) -> bool:

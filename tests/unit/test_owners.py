@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from services.dispatcher.line import Line
 from services.dispatcher.owners import Owners
-from services.dispatcher.recorded import Recorded
+from services.dispatcher.recorded import Recorded, ResultsEnd
 from streams.records import Marker
 from tests.records import make_delivery
 
@@ -55,7 +55,7 @@ def test_it_stays_within_what_kafka_stores_with_a_commit():
 def test_who_takes_over_between_two_markers_of_one_rebalance_sets_aside_what_a_frozen_owner_appends():
     first = begun("0;261;261;261")
     marked(first, 10, EVENTS, 0, 262)  # partition 1 of `events` is marked at 20, after the commit
-    floor = first.floor(0, (5, 262), 15)
+    floor = first.floor(0, ResultsEnd(5, 262), 15)
 
     late, fresh = (make_delivery(source_partition=0, source_generation=number) for number in (261, 262))
     of_other = make_delivery(source_partition=1, source_generation=261)
@@ -83,4 +83,4 @@ def test_a_floor_of_an_older_release_is_read_as_it_was_meant():
     recorded = begun("5;261;260;259")
 
     assert recorded.marked(0) == Owners(261, 260)
-    assert recorded.floor(0, (5, 259), 0) == "5;261;260;259"
+    assert recorded.floor(0, ResultsEnd(5, 259), 0) == "5;261;260;259"

@@ -1,6 +1,7 @@
 """A consumer is stopped though a broker does not let go of its connection."""
 
 import asyncio
+import gc
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,8 @@ class Transport:
 
     def abort(self) -> None:
         self.was_aborted = True
-        self.closed.set_result(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
 
 
 class Consumer:
@@ -59,3 +61,50 @@ async def test_an_error_of_stopping_is_told():
 
     with pytest.raises(RuntimeError, match="told"):
         await reading.stop(Broken())
+
+
+async def test_a_stop_that_is_cancelled_leaves_nothing_open():
+    class Failing(Consumer):
+        async def stop(self) -> None:
+            await super().stop()
+            raise RuntimeError("nobody is there any more to be told")
+
+    untold: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: untold.append(context))
+    before = asyncio.all_tasks()
+    for kind in (Consumer, Failing):
+        transports = Transport(), Transport()
+        stopping = asyncio.create_task(reading.stop(kind(*transports)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+
+        assert [each.was_aborted for each in transports] == [True, True]
+        while asyncio.all_tasks() - before:  # noqa: ASYNC110  # it tells nobody
+            await asyncio.sleep(0)
+    gc.collect()
+    assert untold == []
+
+
+async def test_a_stop_that_is_cancelled_when_it_has_waited_long_enough_leaves_nothing_open(monkeypatch):
+    monkeypatch.setattr(reading, "_CLOSED_S", 0.0)
+    goes_on, has_ended = asyncio.Event(), asyncio.Event()
+
+    class Slow(Consumer):
+        async def stop(self) -> None:
+            await super().stop()
+            await goes_on.wait()
+            has_ended.set()
+
+    transport = Transport()
+    stopping = asyncio.create_task(reading.stop(Slow(transport)))
+    while not transport.was_aborted:  # noqa: ASYNC110  # it tells nobody
+        await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    goes_on.set()
+
+    await asyncio.wait_for(has_ended.wait(), 5)
