@@ -64,6 +64,11 @@ class EventLog:
         #: Set once the first producer is open, so once the topics are there.
         self.opened = asyncio.Event()
         self._unacknowledged_bytes = 0
+        #: The numbers of appends that have not ended, in the order in which they began.
+        self._under_way: dict[int, None] = {}
+        self._begun = 0
+        #: How often it was begun to open a producer.
+        self.tries = 0
         #: On the loop's clock: when the first event came in that was not acknowledged, with none acknowledged since.
         self._failing_since_s: float | None = None
         self._failed_last_s = 0.0
@@ -74,9 +79,19 @@ class EventLog:
         return self._unacknowledged_bytes
 
     @property
+    def oldest(self) -> int | None:
+        """The number of the append that is under way for longest; None where none is."""
+        return next(iter(self._under_way), None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a producer."""
+        return self._producer is not None and self.opened.is_set()
+
+    @property
     def trouble(self) -> str | None:
         """Why an event would not be stored now; None while all is well."""
-        if self._producer is None or not self.opened.is_set():
+        if not self.is_open:
             return "there is no connection to the broker"
         if self._failing_since_s is None or self._loop.time() - self._failed_last_s > FORGOTTEN_AFTER_S:
             return None
@@ -91,6 +106,7 @@ class EventLog:
         """
         try:
             while True:
+                self.tries += 1
                 await wait_for_broker(self._connection, say=lambda line: log.warning("broker.awaited", state=line))
                 try:
                     await self._open()
@@ -170,6 +186,7 @@ class EventLog:
     async def _append(self, event: Event, headers: RecordHeaders | None) -> None:
         producer, value = self._producer_for(event)
         self._unacknowledged_bytes += len(value)
+        number = self._begin()
         deadline_s = self._loop.time() + DEADLINE_S
         expiry: asyncio.TimerHandle | None = None
         try:
@@ -185,6 +202,7 @@ class EventLog:
             if expiry is not None:
                 expiry.cancel()
             self._unacknowledged_bytes -= len(value)
+            del self._under_way[number]
         self._failing_since_s = None
 
     async def append_all(self, events: Sequence[Event], trace: TraceContext | None = None) -> list[Problem | None]:
@@ -206,6 +224,7 @@ class EventLog:
     async def _append_all(self, events: Sequence[Event], headers: RecordHeaders | None) -> list[Problem | None]:
         acknowledged: list[asyncio.Future[object]] = []
         started_s, held_bytes = self._loop.time(), 0
+        number = self._begin()
         try:
             not_taken: Problem | None = None
             try:
@@ -226,6 +245,7 @@ class EventLog:
             told = [self._outcome(each, since_s=started_s) for each in acknowledged]
         finally:
             self._unacknowledged_bytes -= held_bytes
+            del self._under_way[number]
             for each in acknowledged:
                 # Where nobody waits any more, nobody is to be told of an exception that nobody has looked at.
                 if not each.cancel() and not each.cancelled():
@@ -233,6 +253,12 @@ class EventLog:
         if None in told:
             self._failing_since_s = None
         return told + [not_taken] * (len(events) - len(told))
+
+    def _begin(self) -> int:
+        """Note that an append is under way; whoever calls takes the number away again."""
+        self._begun += 1
+        self._under_way[self._begun] = None
+        return self._begun
 
     def _producer_for(self, event: Event) -> tuple[AIOKafkaProducer, bytes]:
         """The producer, and the bytes that it shall send."""
