@@ -60,8 +60,6 @@ class Liveness:
         events: Appending,
         followers: Sequence[Following],
         broker_answers: Callable[[], Awaitable[bool]],
-        *,
-        stuck_s: float = STUCK_S,
     ) -> None:
         """
         Args:
@@ -70,7 +68,7 @@ class Liveness:
         self._events = events
         self._followers = followers
         self._broker_answers = broker_answers
-        self._progress: Progress[str] = Progress(stuck_s)
+        self._progress: Progress[str] = Progress(STUCK_S)
         self._stuck: dict[str, float] = {}
 
     @property

@@ -2,11 +2,14 @@
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from streams import topics
+from streams import codec, topics
 from streams.connection import Connection
+from tests.apps import make_app
 from tests.dispatching import DispatcherProcess, dispatcher_processes, dispatching
 from tests.integration.test_installation import delete
 from tests.logs import PARTITIONS, log_of, make_event
@@ -31,29 +34,56 @@ LOOKED_UP = (
 )
 
 
-async def test_a_record_of_an_unknown_schema_on_any_topic_stops_nothing(kafka_connection: Connection):
+#: Of configuration that somebody has broken: empty, no wire format, cut off, of another kind, under another's key.
+BROKEN = (b"", b"{}", codec.encode(make_app())[:9], codec.encode(make_event()), codec.encode(make_app("other")))
+
+
+async def test_a_record_that_cannot_be_read_on_any_topic_stops_nothing_and_is_said_once(kafka_connection: Connection):
     """Where it is work, it is put aside; elsewhere it is passed over, and what was known before it counts."""
+    configured = {topics.INTEGRATION_CONFIG: b"int_1", topics.APP_CONFIG: b"demo"}
+    unread: list[Any] = []
     async with log_of(kafka_connection) as log, receiver() as to:
         await log.integration(to.integration("int_1"))
         for key in (b"int_1", b"demo", b"*", None):
             for topic in (*WORKED_ON, *LOOKED_UP):
                 if key is not None or topic.cleanup != "compact":
-                    await log.raw(topic, UNKNOWN, key)
+                    unread.append(await log.raw(topic, UNKNOWN, key))  # noqa: PERF401  # one after the other
         first, second = make_event(1), make_event(2)
-        async with dispatching(kafka_connection) as probe:
-            await log.events(first)
-            await log.results_come(1)
-            for topic in LOOKED_UP:
-                await log.raw(topic, UNKNOWN, b"int_1")
-            await log.events(second)
-            await log.results_come(2)
-            assert await probe.is_ready()
-            assert (await probe.get("/health/live"))[0] == 200
-            aside = await log.quarantined_come(2 * 4)
+        with capture_logs() as said:
+            async with dispatching(kafka_connection) as probe:
+                await log.events(first)
+                await log.results_come(1)
+                unread += [await log.raw(topic, UNKNOWN, b"int_1") for topic in LOOKED_UP]
+                unread += [await log.raw(topic, each, key) for topic, key in configured.items() for each in BROKEN]
+                await log.events(second)
+                await log.results_come(2)
+                assert await probe.is_ready()
+                assert (await probe.get("/health/live"))[0] == 200
+                aside = await log.quarantined_come(2 * 4)
 
         assert {each.topic for each in aside} == {kafka_connection.topic(topic) for topic in WORKED_ON}
         assert {each.code for each in aside} == {"record.unreadable"}
         assert {each.record_id for each in log.results} == {first.record_id, second.record_id}
+
+    def places(*of: topics.Topic) -> list[tuple[str, int, int]]:
+        names = {kafka_connection.topic(topic) for topic in of}
+        return sorted((each.topic, each.partition, each.offset) for each in unread if each.topic in names)
+
+    def told(event: str) -> list[tuple[str, int, int]]:
+        prefix = kafka_connection.prefix
+        return sorted(
+            (prefix + line.get("topic", "").removeprefix(prefix), line.get("partition", 0), line["offset"])
+            for line in said
+            if line["event"] == event
+        )
+
+    assert told("record.quarantined") == places(*WORKED_ON)
+    assert told("config.unreadable") == places(*configured)
+    assert [offset for *_, offset in told("state.unreadable")] == [
+        offset for *_, offset in places(topics.INTEGRATION_STATE)
+    ]
+    reasons = {line["reason"] for line in said if line["event"] in {"record.quarantined", "config.unreadable"}}
+    assert "schema id 2147483647 is unknown: written by a newer release, or not by tenterhook" in reasons
 
 
 async def test_a_topic_deleted_under_a_running_dispatcher_is_said_and_nothing_is_worked_on_until_that_is_accepted(
