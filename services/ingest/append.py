@@ -67,6 +67,8 @@ class EventLog:
         #: The numbers of appends that have not ended, in the order in which they began.
         self._under_way: dict[int, None] = {}
         self._begun = 0
+        #: How the topics are not as they must be any more.
+        self._changed: str | None = None
         #: How often it was begun to open a producer.
         self.tries = 0
         #: On the loop's clock: when the first event came in that was not acknowledged, with none acknowledged since.
@@ -92,7 +94,7 @@ class EventLog:
     def trouble(self) -> str | None:
         """Why an event would not be stored now; None while all is well."""
         if not self.is_open:
-            return "there is no connection to the broker"
+            return self._changed or "there is no connection to the broker"
         if self._failing_since_s is None or self._loop.time() - self._failed_last_s > FORGOTTEN_AFTER_S:
             return None
         return "the broker did not acknowledge the last events in time"
@@ -111,11 +113,13 @@ class EventLog:
                 try:
                     await self._open()
                     await self._broken.wait()
-                except topics.TopicMismatch:
+                except topics.TopicMismatch as mismatch:
                     if not self.opened.is_set():
                         raise
                     # They were right, so it is the brokers that are not: wait until they are.
-                    log.exception("topics.changed")
+                    if self._changed != str(mismatch):
+                        self._changed = str(mismatch)
+                        log.error("topics.changed", reason=self._changed)  # noqa: TRY400  # the reason says it all
                 except (KafkaError, OSError) as error:
                     log.warning("producer.not_opened", error=repr(error))
                 await self.close(within_s=REOPEN_AFTER_S)
@@ -134,7 +138,7 @@ class EventLog:
         )
         # aiokafka learns of a topic's partitions when it first sends there; the first event shall not wait for that.
         await self._producer.partitions_for(self._topic)
-        self._failing_since_s = None
+        self._failing_since_s = self._changed = None
         self.opened.set()
         # As `topics.ensure` has made or checked them.
         replicas = self._replication or len(self._producer.client.cluster.brokers())
