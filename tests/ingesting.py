@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -114,8 +115,10 @@ class IngestProcess:
 
 
 @asynccontextmanager
-async def ingest_process(connection: Connection, **environment: str) -> AsyncIterator[IngestProcess]:
-    """Started, perhaps not ready yet; killed at the end unless it has ended."""
+async def ingest_process(
+    connection: Connection, output: Path | None = None, **environment: str
+) -> AsyncIterator[IngestProcess]:
+    """Started, perhaps not ready yet; killed at the end unless it has ended. *output*: for stderr; else it is piped."""
     [port] = free_ports(1)
     process = subprocess.Popen(  # noqa: ASYNC220 - takes a millisecond
         [sys.executable, "-c", RUN_INGEST],
@@ -128,7 +131,7 @@ async def ingest_process(connection: Connection, **environment: str) -> AsyncIte
             "TENTERHOOK_INGEST__PORT": str(port),
             **environment,
         },
-        stderr=subprocess.PIPE,
+        stderr=subprocess.PIPE if output is None else output.open("w"),
         text=True,
     )
     try:

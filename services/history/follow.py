@@ -81,6 +81,8 @@ class ResultsFollower:
         self.has_caught_up = asyncio.Event()
         #: Why nothing goes into the store now, for people; None while something does.
         self.trouble: str | None = "it has not begun"
+        #: Whether the last write failed: that the broker answers does not mend it.
+        self._is_unwritable = False
 
     @property
     def lag(self) -> int | None:
@@ -112,10 +114,12 @@ class ResultsFollower:
 
     async def _survive(self, error: sqlite3.Error) -> None:
         """A full disk is waited for, a broken file is thrown away."""
+        self._is_unwritable = True
         self._say("history.not_written", f"the history's file cannot be written: {error}")
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             try:
                 await self._on_thread(self._store.start_over, None)
+                self._is_unwritable = False
             except (sqlite3.Error, OSError) as again:
                 self._say("history.not_written", f"the history's file cannot be made anew: {again}")
 
@@ -140,7 +144,8 @@ class ResultsFollower:
             await self._begin(consumer, features)
             goals, waits = dict(self._ends), FetchWaits(consumer, features)
             checked_s = time.monotonic()
-            self.trouble = None
+            if not self._is_unwritable:
+                self.trouble = None
             while True:
                 fetched = await self._fetched(consumer, features)
                 waits.saw(has_records=bool(fetched))
@@ -177,9 +182,15 @@ class ResultsFollower:
             await self._on_thread(self._store.fold, batch, moved)
             HISTORY_UNREADABLE.inc(by=self._store.unreadable - unreadable)
             HISTORY_FOLDED.inc(by=len(batch))
+            self._wrote()
         self._positions = positions
         if 0 < len(batch) < _SMALL and self.has_caught_up.is_set():
             await asyncio.sleep(_LINGER_S)
+
+    def _wrote(self) -> None:
+        if self._is_unwritable:
+            self._is_unwritable, self.trouble = False, None
+            log.info("history.written", topic=self._topic)
 
     def _has_reached(self, goals: dict[TopicPartition, int]) -> bool:
         return all(self._positions.get(partition, 0) >= goal for partition, goal in goals.items())
@@ -194,6 +205,7 @@ class ResultsFollower:
         if self._must_start_over or held != topic_id or (topic_id is None and not self._has_begun):
             self.has_caught_up.clear()
             await self._on_thread(self._store.start_over, topic_id)
+            self._wrote()
             self._positions = {}
         self._has_begun, self._must_start_over = True, False
         await self._seek(consumer)

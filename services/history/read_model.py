@@ -153,15 +153,19 @@ class History:
         return await asyncio.get_running_loop().run_in_executor(self._writer, function, *arguments)
 
     async def _sweep(self) -> None:
-        """Delete what is out of retention, a little at a time."""
+        """Delete what is out of retention, a little at a time. Says once why it cannot."""
+        said: str | None = None
         while True:
             after: int | None = -1
             while after is not None:
                 try:
                     after = await self._written(self._store.sweep, self._now_ms() - self._keep_ms, after)
                 except sqlite3.Error as error:
-                    log.warning("history.not_swept", reason=str(error))
+                    if str(error) != said:
+                        log.warning("history.not_swept", reason=str(error))
+                    said = str(error)
                     break
+                said = None
                 await asyncio.sleep(_BETWEEN_SLICES_S)
             await asyncio.sleep(_SWEEP_EVERY_S)
 

@@ -14,12 +14,14 @@ import structlog
 
 from services.ingest.append import EventLog
 from services.ingest.handlers import Events
+from services.ingest.liveness import Liveness
 from services.runtime import metrics
 from services.runtime.connection import connection_of
 from services.runtime.metric import Sample
 from services.runtime.serving import Served, StartupError, application, serve
 from services.runtime.settings import Settings
 from streams import schema_topic, topics
+from streams.connection import BrokerAway, Connection, brokers_at
 from streams.follower import Follower
 from streams.views import Apps
 
@@ -55,7 +57,8 @@ class Ingest:
         self._follower = Follower(connection, topics.APP_CONFIG, self._apps.apply, clear=self._log_replaced)
         self._log = EventLog(connection, partitions, replication=settings.replication)
         self._events = Events(self._apps, self._follower, self._log)
-        self.http = application(lambda: None, self.trouble, service="ingest")
+        self._liveness = Liveness(self._log, (self._schemas, self._follower), lambda: _answers(connection))
+        self.http = application(lambda: self._liveness.stuck, self.trouble, service="ingest")
         self._events.add_to(self.http)
         #: Ends only when this process can never take events.
         self.work: asyncio.Future[None] = asyncio.ensure_future(self._run())
@@ -76,7 +79,8 @@ class Ingest:
         return [metrics.UNACKNOWLEDGED.of(self._log.unacknowledged_bytes)]
 
     async def _run(self) -> None:
-        tasks = [asyncio.ensure_future(self._log.keep_open()), asyncio.ensure_future(self._follow())]
+        work = (self._log.keep_open(), self._follow(), self._liveness.watch())
+        tasks = [asyncio.ensure_future(each) for each in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
@@ -125,3 +129,11 @@ async def running(settings: Settings) -> AsyncIterator[Ingest]:
             yield ingest
     finally:
         await ingest.stop()
+
+
+async def _answers(connection: Connection) -> bool:
+    try:
+        await brokers_at(connection)
+    except BrokerAway:
+        return False
+    return True

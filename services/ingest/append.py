@@ -65,6 +65,13 @@ class EventLog:
         #: Set once the first producer is open, so once the topics are there.
         self.opened = asyncio.Event()
         self._unacknowledged_bytes = 0
+        #: The numbers of appends that have not ended, in the order in which they began.
+        self._under_way: dict[int, None] = {}
+        self._begun = 0
+        #: How the topics are not as they must be any more.
+        self._changed: str | None = None
+        #: How often it was begun to open a producer.
+        self.tries = 0
         #: On the loop's clock: when the first event came in that was not acknowledged, with none acknowledged since.
         self._failing_since_s: float | None = None
         self._failed_last_s = 0.0
@@ -75,10 +82,20 @@ class EventLog:
         return self._unacknowledged_bytes
 
     @property
+    def oldest(self) -> int | None:
+        """The number of the append that is under way for longest; None where none is."""
+        return next(iter(self._under_way), None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a producer."""
+        return self._producer is not None and self.opened.is_set()
+
+    @property
     def trouble(self) -> str | None:
         """Why an event would not be stored now; None while all is well."""
-        if self._producer is None or not self.opened.is_set():
-            return "there is no connection to the broker"
+        if not self.is_open:
+            return self._changed or "there is no connection to the broker"
         if self._failing_since_s is None or self._loop.time() - self._failed_last_s > FORGOTTEN_AFTER_S:
             return None
         return "the broker did not acknowledge the last events in time"
@@ -93,15 +110,18 @@ class EventLog:
         """
         try:
             while True:
+                self.tries += 1
                 await wait_for_broker(self._connection, say=lambda line: log.warning("broker.awaited", state=line))
                 try:
                     await self._open()
                     await self._broken.wait()
-                except topics.TopicMismatch:
+                except topics.TopicMismatch as mismatch:
                     if not self.opened.is_set():
                         raise
                     # They were right, so it is the brokers that are not: wait until they are.
-                    log.exception("topics.changed")
+                    if self._changed != str(mismatch):
+                        self._changed = str(mismatch)
+                        log.error("topics.changed", reason=self._changed)  # noqa: TRY400  # the reason says it all
                 except (KafkaError, OSError) as error:
                     if isinstance(error, DENIED) and not self.opened.is_set():
                         raise denied("ingest", self._connection, error) from error
@@ -122,7 +142,7 @@ class EventLog:
         )
         # aiokafka learns of a topic's partitions when it first sends there; the first event shall not wait for that.
         await self._producer.partitions_for(self._topic)
-        self._failing_since_s = None
+        self._failing_since_s = self._changed = None
         self.opened.set()
         # As `topics.ensure` has made or checked them.
         replicas = self._replication or len(self._producer.client.cluster.brokers())
@@ -174,6 +194,7 @@ class EventLog:
     async def _append(self, event: Event, headers: RecordHeaders | None) -> None:
         producer, value = self._producer_for(event)
         self._unacknowledged_bytes += len(value)
+        number = self._begin()
         deadline_s = self._loop.time() + DEADLINE_S
         expiry: asyncio.TimerHandle | None = None
         try:
@@ -189,6 +210,7 @@ class EventLog:
             if expiry is not None:
                 expiry.cancel()
             self._unacknowledged_bytes -= len(value)
+            del self._under_way[number]
         self._failing_since_s = None
 
     async def append_all(self, events: Sequence[Event], trace: TraceContext | None = None) -> list[Problem | None]:
@@ -210,6 +232,7 @@ class EventLog:
     async def _append_all(self, events: Sequence[Event], headers: RecordHeaders | None) -> list[Problem | None]:
         acknowledged: list[asyncio.Future[object]] = []
         started_s, held_bytes = self._loop.time(), 0
+        number = self._begin()
         try:
             not_taken: Problem | None = None
             try:
@@ -230,6 +253,7 @@ class EventLog:
             told = [self._outcome(each, since_s=started_s) for each in acknowledged]
         finally:
             self._unacknowledged_bytes -= held_bytes
+            del self._under_way[number]
             for each in acknowledged:
                 # Where nobody waits any more, nobody is to be told of an exception that nobody has looked at.
                 if not each.cancel() and not each.cancelled():
@@ -237,6 +261,12 @@ class EventLog:
         if None in told:
             self._failing_since_s = None
         return told + [not_taken] * (len(events) - len(told))
+
+    def _begin(self) -> int:
+        """Note that an append is under way; whoever calls takes the number away again."""
+        self._begun += 1
+        self._under_way[self._begun] = None
+        return self._begun
 
     def _producer_for(self, event: Event) -> tuple[AIOKafkaProducer, bytes]:
         """The producer, and the bytes that it shall send."""

@@ -22,6 +22,7 @@ from services.runtime.loop_lag import watch_loop_lag
 from services.runtime.registry import PATIENCE_S, use_schema_registry
 from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
+from services.runtime.topics_gone import watch_topics
 from services.runtime.tracing import exporting
 from streams.security import SecurityUnusable
 
@@ -102,7 +103,7 @@ async def _until_signalled(main: Main, settings: Settings, service: str) -> None
             await main(settings, stop)
 
     running = asyncio.ensure_future(traced())
-    watching = asyncio.ensure_future(watch_loop_lag())
+    watching = [asyncio.ensure_future(each) for each in (watch_loop_lag(), watch_topics(settings))]
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
@@ -118,4 +119,6 @@ async def _until_signalled(main: Main, settings: Settings, service: str) -> None
     try:
         await running
     finally:
-        watching.cancel()
+        for each in watching:
+            each.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)

@@ -30,7 +30,7 @@ from faust.types import TP, ConsumerMessage
 from streams.answers import ANSWERS
 from streams.engine.membership import join_under
 from streams.engine.processor import Assignment, Batch, Processor, PutAside, floor_of
-from streams.engine.progress import LOOK_S, Progress, Seen
+from streams.engine.progress import LOOK_S, STUCK_S, Progress, Seen
 from streams.engine.shortened import ASK_AGAIN_S, LOOK_AGAIN_S, LogShortened, shortened
 from streams.engine.standing import ALONE, FATAL, Standing, is_short, noted_short, read, written
 from streams.features import Features, features_of
@@ -149,7 +149,7 @@ class LedgerConsumer(Consumer):
         self._unknown: set[str] = set()
         #: Everything in flight has ended, and this worker will hand nothing more over in this generation.
         self._has_settled = False
-        self._progress: Progress[TP] = Progress()
+        self._progress: Progress[TP] = Progress(STUCK_S)
         #: Where partitions end, as of some seconds ago: one that is full is not fetched, so a fetch does not tell.
         self._ends: dict[TP, int] = {}
         self._has_exact_ends = False

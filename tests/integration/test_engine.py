@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from structlog.testing import capture_logs
 
+from services.dispatcher.app import _Health
+from services.runtime.serving import application, serve
 from streams.connection import Connection
 from streams.engine.app import Bounds, SafeApp
 from streams.engine.processor import Assignment, Batch
 from streams.engine.standing import read
+from tests.dispatching import Probe
 from tests.waiting import eventually
 
 PARTITIONS = 2
@@ -72,6 +76,12 @@ class TakingLong(Working):
             self.beside -= 1
 
 
+class Later(Working):
+    """Keeps its records until they are due, as those that retry do."""
+
+    waits = True
+
+
 class Aside:
     """Where records that could not be finished go."""
 
@@ -84,10 +94,12 @@ class Aside:
 
 @asynccontextmanager
 async def running(
-    connection: Connection, processor: Any, aside: Aside | None = None, **settings: Any
+    connection: Connection, processor: Any, aside: Aside | None = None, later: Any = None, **settings: Any
 ) -> AsyncIterator[SafeApp]:
     app = SafeApp("engine", connection, put_aside=(aside or Aside()).put, commit_interval_ms=50, **settings)
     app.add_processor(f"{connection.prefix}work", processor, name="work")
+    if later is not None:
+        app.add_processor(f"{connection.prefix}later", later, name="later")
     await app.start()
     try:
         await eventually(lambda: app.is_ready, 40)
@@ -305,6 +317,52 @@ async def test_stopping_never_hangs_on_a_batch_that_does(connection, topic, prod
     assert (await committed(connection, topic))[0] in (-1, 0)
 
 
+async def test_work_that_never_ends_makes_it_not_live_by_the_probe_and_what_has_a_right_to_wait_does_not(
+    embedded_connection, monkeypatch
+):
+    monkeypatch.setattr("streams.engine.consumer.STUCK_S", 1.0)
+    monkeypatch.setattr("streams.engine.consumer.LOOK_S", 0.1)
+    connection = embedded_connection
+    work, waiting = await made(connection), await made(connection, "later")
+    processor, later, health = Working(finishes=False), Later(finishes=False), _Health()
+    producer = AIOKafkaProducer(bootstrap_servers=connection.bootstrap, acks="all")
+    await producer.start()
+    server = await serve(application(health.live, health.ready), "127.0.0.1", 0)
+    probe = Probe(server.port)
+
+    async def is_live() -> bool:
+        return (await probe.get("/health/live"))[0] == 200
+
+    async def is_not_live() -> bool:
+        return not await is_live()
+
+    try:
+        async with running(connection, processor, later=later) as health.app:
+            assert await is_live()
+            await producer.send_and_wait(waiting, b"due in an hour", partition=1)
+            await eventually(lambda: later.open)
+            with capture_logs() as said:
+                await producer.send_and_wait(work, b"for ever", partition=1)
+                await eventually(is_not_live)
+                status, body = await probe.get("/health/live")
+                ready = await probe.is_ready()
+                for batch, offset in processor.open:
+                    batch.finish(offset)
+                await eventually(is_live)
+    finally:
+        await server.stop()
+        await producer.stop()
+
+    assert status == 503
+    assert body.startswith(f'{{"live":false,"reason":"no progress on partition {work} 1 for ')
+    assert waiting not in body
+    assert ready, "it reads all that it was assigned: that nothing moves is for the other probe"
+    told = [
+        (line["event"], line["topic"], line["partition"]) for line in said if line["event"].startswith("partition.")
+    ]
+    assert told == [("partition.stuck", work, 1), ("partition.moves", work, 1)]
+
+
 @pytest.mark.kafka
 async def test_a_second_worker_takes_half_and_nothing_is_lost_or_done_twice(kafka_connection):
     connection = kafka_connection
@@ -399,8 +457,8 @@ def floor_of(stored: tuple[int, str]) -> tuple[int, str]:
     return offset, read(metadata)[1]
 
 
-async def made(connection: Connection) -> str:
-    name = f"{connection.prefix}work"
+async def made(connection: Connection, topic: str = "work") -> str:
+    name = f"{connection.prefix}{topic}"
     admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
     await admin.start()
     await admin.create_topics([NewTopic(name, PARTITIONS, 1)])

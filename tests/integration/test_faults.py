@@ -1,13 +1,21 @@
 """A broken environment: the dispatcher says so once, keeps what it can going, and loses nothing."""
 
+import asyncio
+import json
 import struct
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
-from streams import topics
+from services.runtime.topics_gone import DELETED, MADE_AGAIN
+from streams import codec, topics
 from streams.connection import Connection
+from tests.apps import make_app
 from tests.dispatching import DispatcherProcess, dispatcher_processes, dispatching
+from tests.ingesting import PATH, SECRET, ingest_process, ingesting
 from tests.integration.test_installation import delete
 from tests.logs import PARTITIONS, log_of, make_event
 from tests.receiving import receiver
@@ -17,6 +25,9 @@ pytestmark = pytest.mark.kafka
 
 #: In the wire format, of a schema that nobody has released.
 UNKNOWN = struct.pack(">bI", 0, 2**31 - 1) + b"of a newer release"
+
+#: Warnings and errors of a service, all told, in the minute after something broke.
+MOST_LINES = 12
 
 #: What a dispatcher works on; everything else it only looks things up in.
 WORKED_ON = (topics.EVENTS, topics.DELIVERIES)
@@ -31,29 +42,109 @@ LOOKED_UP = (
 )
 
 
-async def test_a_record_of_an_unknown_schema_on_any_topic_stops_nothing(kafka_connection: Connection):
+#: Of configuration that somebody has broken: empty, no wire format, cut off, of another kind, under another's key.
+BROKEN = (b"", b"{}", codec.encode(make_app())[:9], codec.encode(make_event()), codec.encode(make_app("other")))
+
+
+async def test_a_record_that_cannot_be_read_on_any_topic_stops_nothing_and_is_said_once(kafka_connection: Connection):
     """Where it is work, it is put aside; elsewhere it is passed over, and what was known before it counts."""
+    configured = {topics.INTEGRATION_CONFIG: b"int_1", topics.APP_CONFIG: b"demo"}
+    unread: list[Any] = []
     async with log_of(kafka_connection) as log, receiver() as to:
         await log.integration(to.integration("int_1"))
         for key in (b"int_1", b"demo", b"*", None):
             for topic in (*WORKED_ON, *LOOKED_UP):
                 if key is not None or topic.cleanup != "compact":
-                    await log.raw(topic, UNKNOWN, key)
+                    unread.append(await log.raw(topic, UNKNOWN, key))  # noqa: PERF401  # one after the other
         first, second = make_event(1), make_event(2)
-        async with dispatching(kafka_connection) as probe:
-            await log.events(first)
-            await log.results_come(1)
-            for topic in LOOKED_UP:
-                await log.raw(topic, UNKNOWN, b"int_1")
-            await log.events(second)
-            await log.results_come(2)
-            assert await probe.is_ready()
-            assert (await probe.get("/health/live"))[0] == 200
-            aside = await log.quarantined_come(2 * 4)
+        with capture_logs() as said:
+            async with dispatching(kafka_connection) as probe:
+                await log.events(first)
+                await log.results_come(1)
+                unread += [await log.raw(topic, UNKNOWN, b"int_1") for topic in LOOKED_UP]
+                unread += [await log.raw(topic, each, key) for topic, key in configured.items() for each in BROKEN]
+                await log.events(second)
+                await log.results_come(2)
+                assert await probe.is_ready()
+                assert (await probe.get("/health/live"))[0] == 200
+                aside = await log.quarantined_come(2 * 4)
 
         assert {each.topic for each in aside} == {kafka_connection.topic(topic) for topic in WORKED_ON}
         assert {each.code for each in aside} == {"record.unreadable"}
         assert {each.record_id for each in log.results} == {first.record_id, second.record_id}
+
+    def places(*of: topics.Topic) -> list[tuple[str, int, int]]:
+        names = {kafka_connection.topic(topic) for topic in of}
+        return sorted((each.topic, each.partition, each.offset) for each in unread if each.topic in names)
+
+    def told(event: str) -> list[tuple[str, int, int]]:
+        prefix = kafka_connection.prefix
+        return sorted(
+            (prefix + line.get("topic", "").removeprefix(prefix), line.get("partition", 0), line["offset"])
+            for line in said
+            if line["event"] == event
+        )
+
+    assert told("record.quarantined") == places(*WORKED_ON)
+    assert told("config.unreadable") == places(*configured)
+    assert [offset for *_, offset in told("state.unreadable")] == [
+        offset for *_, offset in places(topics.INTEGRATION_STATE)
+    ]
+    reasons = {line["reason"] for line in said if line["event"] in {"record.quarantined", "config.unreadable"}}
+    assert "schema id 2147483647 is unknown: written by a newer release, or not by tenterhook" in reasons
+
+
+def lines_of(said: str) -> list[dict[str, Any]]:
+    """What a process has written as log lines; what it says last of all is none."""
+    return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.parametrize("gone", [topics.EVENTS, topics.RESULTS], ids=lambda topic: topic.name)
+async def test_running_services_name_a_topic_that_is_deleted_and_go_on_as_far_as_they_can(
+    kafka_connection: Connection, tmp_path: Path, gone: topics.Topic
+):
+    name, ingest_output = kafka_connection.topic(gone), tmp_path / "ingest.log"
+
+    def told(said: str) -> list[str]:
+        return [line["reason"] for line in lines_of(said) if line["event"] == "topic.gone" and line["topic"] == name]
+
+    async with (
+        log_of(kafka_connection) as log,
+        receiver() as to,
+        ingest_process(kafka_connection, ingest_output) as ingest,
+        aiohttp.ClientSession(ingest.url, headers=SECRET) as client,
+    ):
+        await log.integration(to.integration("int_1"))
+
+        async def answered(event_id: str) -> int:
+            async with client.post(PATH, json={"type": "call_ended", "id": event_id}) as response:
+                return response.status
+
+        async with dispatcher_processes(kafka_connection, tmp_path) as [dispatcher]:
+            await ingest.until_ready()
+            assert await answered("before") == 202
+            await log.results_come(1)
+            await asyncio.sleep(1)  # until both have looked at the topics once
+            await delete(kafka_connection, gone)
+            during = await answered("during")
+            await eventually(lambda: told(dispatcher.said) and told(ingest_output.read_text()), 60)
+            if gone is topics.RESULTS:
+                # What it does can be recorded no more: it ends, and its successor says what to do.
+                assert await dispatcher.ended(90) == 1
+                assert "the dispatcher ended by the error above" in dispatcher.said
+                assert during == await answered("after") == 202
+            else:
+                assert during == await answered("after") == 503
+                assert dispatcher.is_running
+            assert ingest.process.poll() is None
+            said = {"dispatcher": dispatcher.said, "ingest": ingest_output.read_text()}
+
+    for service, text in said.items():
+        assert told(text) in ([DELETED], [DELETED, MADE_AGAIN]), service
+        # Others beside it, of those whom it troubles; the libraries' are repeated every 30 s.
+        troubles = [line for line in lines_of(text) if line["level"] in {"warning", "error"}]
+        assert len(troubles) <= MOST_LINES, troubles
+    assert [line["event"] for line in lines_of(said["ingest"])].count("topics.changed") <= 1
 
 
 async def test_a_topic_deleted_under_a_running_dispatcher_is_said_and_nothing_is_worked_on_until_that_is_accepted(
@@ -88,10 +179,6 @@ async def test_a_broker_whose_disk_is_full_loses_nothing_and_work_goes_on_when_i
 ):
     """Its files may not grow any more, which it meets as it meets a full disk: it stops."""
     import resource
-
-    import aiohttp
-
-    from tests.ingesting import PATH, SECRET, ingesting
 
     accepted: list[str] = []
     async with log_of(kafka_connection) as log, receiver() as to, ingesting(kafka_connection) as ingest:

@@ -1,6 +1,7 @@
 """The delivery history of a log on a real broker: read, followed, gone on with, read anew when the log is another."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from structlog.testing import capture_logs
 
 from services.history.query import Wanted
 from services.history.read_model import History
@@ -19,6 +21,7 @@ from streams import codec, topics
 from streams.connection import Connection
 from streams.producer import open_producer
 from streams.records import HandOver, Marker, Result
+from tests.admins import admin_at, client_of, furnish
 from tests.breaking import make_result
 from tests.histories import DELIVERED, everything_in, told_by
 from tests.logs import PARTITIONS
@@ -211,3 +214,51 @@ async def test_a_file_that_breaks_under_it_is_made_anew(kafka_connection, tmp_pa
         await put(kafka_connection, recent(2))
         await lists(history, "dlv_int_1_1", "dlv_int_1_2", within_s=30)
         assert history._store.path != broken
+
+
+async def test_a_full_disk_is_said_once_stops_nothing_else_and_nothing_is_missing_when_there_is_room(
+    embedded_connection, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("services.history.follow._PAUSES_S", (0.02, 0.1))
+    monkeypatch.setattr("services.history.read_model._SWEEP_EVERY_S", 0.02)
+    tries = {"fold": 0, "sweep": 0}
+    before, later = recent(0), [recent(number) for number in range(1, 1_000)]
+    await furnish(embedded_connection)
+    await put(embedded_connection, before)
+    async with (
+        admin_at(embedded_connection, history=HistorySettings(directory=tmp_path)) as admin,
+        client_of(admin) as client,
+    ):
+        history, store = admin.history, admin.history._store
+        fold = store.fold
+
+        def counted(*arguments: Any) -> None:
+            tries["fold"] += 1
+            fold(*arguments)
+
+        def no_room(*_: Any) -> None:
+            tries["sweep"] += 1
+            raise sqlite3.OperationalError("database or disk is full")
+
+        await lists(history, before.delivery_id)
+        # As on a disk on which the file cannot grow.
+        await history._written(store._file.execute, "PRAGMA max_page_count = 1")
+        with capture_logs() as said:
+            monkeypatch.setattr(store, "fold", counted)
+            monkeypatch.setattr(store, "sweep", no_room)
+            await put(embedded_connection, *later)
+            await eventually(lambda: min(tries.values()) >= 5, 30)
+            trouble = history.trouble
+            up = [(await client.get(path)).status_code for path in ("/health/live", "/health/ready", "/v1/apps/demo")]
+            shown = (await client.get("/v1/apps/demo/deliveries")).json()["items"]
+            monkeypatch.undo()
+            await history._written(store._file.execute, "PRAGMA max_page_count = 1000000")
+            await eventually(lambda: history.trouble is None and history.lag == 0, 30)
+            told = everything_in(store.path)
+
+    assert "database or disk is full" in trouble
+    assert up == [200, 200, 200]
+    assert [each["id"] for each in shown] == [before.delivery_id]
+    assert told == told_by((0, offset, codec.encode(each)) for offset, each in enumerate([before, *later]))
+    warned = [line["event"] for line in said if line["event"].startswith("history.") and line["log_level"] != "info"]
+    assert sorted(warned) == ["history.not_swept", "history.not_written"]

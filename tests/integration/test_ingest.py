@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from services.ingest import append
 from services.ingest import body as reading
 from streams.connection import Connection
 from tests.apps import ORIGIN, PUBLIC_KEY, SECRET_KEY, make_app, make_key
@@ -345,3 +346,39 @@ async def test_health_and_metrics_tell_what_happened(client):
     for path in ("/health/live", "/health/ready"):
         async with client.get(path) as response:
             assert response.status == 200
+
+
+async def test_events_that_the_log_keeps_waiting_for_ever_make_it_not_live_until_they_have_ended(log, monkeypatch):
+    monkeypatch.setattr("services.ingest.liveness.STUCK_S", 0.5)
+    monkeypatch.setattr("services.ingest.liveness.LOOK_S", 0.05)
+    monkeypatch.setattr(append, "DEADLINE_S", 3600.0)  # a bound that does not hold
+    async with ingesting(log) as ingest, aiohttp.ClientSession(ingest.served.url) as session:
+
+        async def live() -> tuple[int, str | None]:
+            async with session.get("/health/live") as response:
+                return response.status, (await response.json())["reason"]
+
+        async def is_live() -> bool:
+            return await live() == (200, None)
+
+        async def is_not_live() -> bool:
+            return not await is_live()
+
+        assert (await post(session, {"type": "call_started"}))[0] == 202
+        assert await is_live()
+        may_go, send = asyncio.Event(), ingest._log._producer.send
+
+        async def send_later(*args, **names):
+            await may_go.wait()
+            return await send(*args, **names)
+
+        monkeypatch.setattr(ingest._log._producer, "send", send_later)
+        waiting = asyncio.ensure_future(post(session, {"type": "call_started"}))
+        await eventually(is_not_live)
+        status, reason = await live()
+        may_go.set()
+        assert (await waiting)[0] == 202
+        await eventually(is_live)
+
+    assert status == 503
+    assert reason.startswith("no progress: an event waits for the log for ")

@@ -1,0 +1,79 @@
+"""
+Says which topic was deleted, or deleted and made again, while this process runs: once, and by name.
+
+What else is heard of it are the troubles that it makes, which name no cause. What becomes of the work is not decided
+here: who works on the topic waits or ends, and no start goes on with another one (`streams.installation`).
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+
+from services.runtime.connection import connection_of
+from services.runtime.settings import Settings
+from streams.security import SecurityUnusable
+from streams.topic_ids import topic_ids
+from streams.topics import TOPICS
+
+#: Between looks, each of some 10 ms; and before a second one, where the first has found something: a broker that has
+#: just started may not know all topics yet.
+EVERY_S: Final = 20.0
+AGAIN_S: Final = 3.0
+
+DELETED: Final = "it was deleted"
+MADE_AGAIN: Final = "it was deleted and made again"
+
+log = structlog.get_logger(__name__)
+
+
+class Gone:
+    """What is known of topics by their ids. Pure."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._suspected: dict[str, str] = {}
+        self._said: dict[str, str] = {}
+
+    @property
+    def suspects(self) -> bool:
+        """Whether the last look has found something that another one has to confirm."""
+        return self._suspected != self._said
+
+    def saw(self, ids: Mapping[str, str]) -> dict[str, str]:
+        """
+        What is to be said now: what has happened to a topic, by its name, when two looks in a row have found the same.
+
+        Args:
+            ids: of those of our topics that are there; of none where the broker has no ids.
+        """
+        found = {
+            topic: DELETED if topic not in ids else MADE_AGAIN
+            for topic, first in self._first.items()
+            if ids.get(topic) != first
+        }
+        confirmed = {topic: what for topic, what in found.items() if self._suspected.get(topic) == what}
+        news = {topic: what for topic, what in confirmed.items() if self._said.get(topic) != what}
+        self._said = confirmed
+        self._suspected = found
+        self._first = {**ids, **self._first}
+        return news
+
+
+async def watch_topics(settings: Settings) -> None:
+    """Look, and say it, until cancelled."""
+    try:
+        connection = connection_of(settings)
+    except SecurityUnusable:
+        return  # whoever needs it ends by that
+    names, gone = [connection.topic(topic) for topic in TOPICS], Gone()
+    while True:
+        try:
+            ids = await asyncio.wait_for(topic_ids(connection, names), EVERY_S)
+        except Exception as error:  # noqa: BLE001 - no broker, or one that answers otherwise: others tell
+            log.debug("topics.not_looked_at", reason=repr(error))
+        else:
+            for topic, what in gone.saw(ids).items():
+                log.error("topic.gone", topic=topic, reason=what, hint="restore the brokers, or accept the loss")
+        await asyncio.sleep(AGAIN_S if gone.suspects else EVERY_S)
