@@ -129,18 +129,17 @@ async def unwell(bootstrap: str, folder: Path, say: Say, *, seconds: float = 25,
             await run.ready()
             await settle(run)
             before_mb, before_s, began = run.rss_mb(worker), run.cpu_s(worker), time.monotonic()
-            most = await most_mb(run, worker, run.at_a_pace(numbers, per_s))
+            most = await most_mb(run, worker, _send_and_wait(run, numbers, per_s, names))
             cores = (run.cpu_s(worker) - before_s) / (time.monotonic() - began)
-            with suppress(TimeoutError):
-                await run.come({each: len(_WARM) + len(numbers) for each in names}, _COMES_S)
+            grown = run.rss_mb(worker) - before_mb
             reasons = Counter(
                 each.reason
                 for _, each in await everything(run, topics.RESULTS)
                 if isinstance(each, Result) and each.integration == "int_ill"
             )
             found[name] = figures(run.latencies_ms(names, numbers)) | {
-                "grownMb": run.rss_mb(worker) - before_mb,
-                "mostMb": most - before_mb,
+                "grownMb": grown,
+                "mostMb": max(most - before_mb, grown),
                 "cores": cores,
                 "sent": len(names) * (len(_WARM) + len(numbers)),
                 "missing": missing(run.arrivals(), names, range(_WARM.start, numbers.stop)),
@@ -150,9 +149,19 @@ async def unwell(bootstrap: str, folder: Path, say: Say, *, seconds: float = 25,
             say(f"unwell, {name}: {found[name]}")
     for line in unwell_lines(found):
         say(line)
+    all_came(found)
+    return found
+
+
+def all_came(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """
+    Whether everything came to those that are well in each of these runs.
+
+    Raises:
+        Missing: it did not.
+    """
     if lost := {name: each["missing"] for name, each in found.items() if each["missing"]}:
         raise Missing(f"not everything came to those that are well: {lost}")
-    return found
 
 
 def unwell_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -174,6 +183,13 @@ def unwell_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
             f" | {each['requestsToIll']:,}: {reasons} |"
         )
     return lines
+
+
+async def _send_and_wait(run: Stage, numbers: range, per_s: float, names: list[str]) -> None:
+    """Until all has come, those that warmed up included, or half a minute is over."""
+    await run.at_a_pace(numbers, per_s)
+    with suppress(TimeoutError):
+        await run.come({each: len(_WARM) + len(numbers) for each in names}, _COMES_S)
 
 
 async def most_mb(run: Stage, worker: subprocess.Popen[bytes], meanwhile: Awaitable[None]) -> float:

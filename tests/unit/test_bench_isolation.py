@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from bench import __main__ as bench
 from bench.endpoints import FLOOD, FLOOD_BLOCK, OK, Receiver
-from bench.isolation import missing, unwell_lines
+from bench.isolation import Missing, all_came, missing, unwell_lines
 from bench.stage import Arrival
 
 BODY = b'{"payload": {"n": 7}, "attempt": 2}'
@@ -108,3 +109,24 @@ def test_the_table_of_unwell_endpoints_gives_ratios_to_the_healthy_run_and_says_
     assert second == (
         "| drip | 11 ms | 60 ms | 1.10, 1.20 | +2, +1 MB | 0.30 cores | 2 of 9,000 | 120: 100 timeout, 20 retry |"
     )
+
+
+def test_what_is_missing_in_any_run_is_an_error_and_ends_the_command_with_1(monkeypatch):
+    def measure(bootstrap, names, say, sizes):
+        assert (names, sizes["unwell"]) == (["unwell"], {"seconds": 3})
+        all_came({"healthy": {"missing": {}}, "drip": {"missing": lost}})
+        return {}
+
+    monkeypatch.setattr("bench.isolation.measure", measure)
+    monkeypatch.setattr(
+        "sys.argv", ["bench", "isolation", "--broker", "127.0.0.1:1", "--only", "unwell", "--unwell-s", "3"]
+    )
+    lost: dict[str, int] = {}
+    bench.main()
+    lost["int_3"] = 2
+
+    with pytest.raises(Missing, match=r"'drip': \{'int_3': 2\}"):
+        all_came({"drip": {"missing": lost}})
+    with pytest.raises(SystemExit, match="int_3") as ended:
+        bench.main()
+    assert isinstance(ended.value.code, str)  # which Python prints, and exits with 1
