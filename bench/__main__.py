@@ -69,8 +69,16 @@ def run_senders(options: argparse.Namespace) -> None:
 def run_isolation(options: argparse.Namespace) -> list[dict[str, object]]:
     names = options.only or list(isolation.SCENARIOS)
     with kafka(options.broker) as bootstrap:
-        sizes = {"hang": {"seconds": options.hang_s}, "behind": {"events": options.backlog}}
-        return [isolation.measure(bootstrap, names, print, sizes) for _ in range(options.rounds)]
+        sizes = {
+            "hang": {"seconds": options.hang_s},
+            "unwell": {"seconds": options.unwell_s},
+            "behind": {"events": options.backlog},
+            "slow": {"seconds": options.slow_s, "count": options.slow_count},
+        }
+        try:
+            return [isolation.measure(bootstrap, names, print, sizes) for _ in range(options.rounds)]
+        except isolation.Missing as error:
+            sys.exit(f"bench: {error}")
 
 
 def run_kills(options: argparse.Namespace) -> list[dict[str, dict[str, object]]]:
@@ -192,6 +200,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="Print every round as JSON.")
     parser.add_argument("--only", action="append", choices=isolation.SCENARIOS, help="Of isolation: this scenario.")
     parser.add_argument("--hang-s", type=float, default=60, help="Of isolation: how long the endpoint hangs.")
+    parser.add_argument("--unwell-s", type=float, default=25, help="Of isolation: how long each fault of unwell lasts.")
+    parser.add_argument("--slow-s", type=float, default=60, help="Of isolation: seconds of traffic beside the slow.")
+    parser.add_argument("--slow-count", type=int, default=1_000, help="Of isolation: how many are slow.")
     parser.add_argument("--backlog", type=int, default=20_000, help="Of isolation: events that one is behind.")
     parser.add_argument("--kills", type=int, default=6, help="Of kills: how many workers are killed.")
     parser.add_argument("--seed", type=int, default=202, help="Of kills: when, and which workers.")

@@ -2,22 +2,27 @@
 What one unwell endpoint costs the others: each scenario beside a run without it, in one round on one broker.
 
 - `hang`: one of ten endpoints hangs, once with auto-pause off and once on.
+- `unwell`: one of ten endpoints drips its answers, resets its connections, floods its answers. Fails when anything for
+  the nine is missing.
 - `behind`: one integration is thousands of events behind and catches up, in order and without.
 - `slow`: many slow integrations, each behind by its own amount, beside healthy ones.
 - `trip`: an endpoint fails until the breaker pauses it: when does the last request start?
 """
 
 import asyncio
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from bench.stage import PARTITIONS, Stage, stage
+from bench.stage import PARTITIONS, Arrival, Stage, stage
 from streams import codec, topics
 from streams.records import IntegrationState, Result
 
@@ -28,6 +33,25 @@ _P50: Final = 0.50
 _P99: Final = 0.99
 #: How long the run without a fault is at most, seconds.
 _HEALTHY_S: Final = 180
+#: How long what was sent may take to come after the last of it was sent, seconds.
+_COMES_S: Final = 30
+
+#: Numbers of the events that warm up.
+_WARM: Final = range(-300, 0)
+
+#: What the tenth endpoint of `unwell` does, one after the other. See `endpoints.py`.
+UNWELL: Final = ("drip", "reset", "flood")
+#: Requests that it has at once: it is to have the means to harm.
+_UNWELL_IN_FLIGHT: Final = 50
+
+#: The backlogs of `slow`: groups of events, how many are in each, and how many in the last.
+_GROUPS: Final = 40
+_IN_GROUP: Final = 10
+_IN_LAST_GROUP: Final = 40
+
+
+class Missing(Exception):
+    """Not everything came to the endpoints that were well."""
 
 
 def at(latencies: list[float], share: float) -> float:
@@ -39,9 +63,18 @@ def figures(latencies: list[float]) -> dict[str, float]:
     return {"p50Ms": at(latencies, _P50), "p99Ms": at(latencies, _P99), "count": len(latencies)}
 
 
+def missing(arrivals: Iterable[Arrival], names: Iterable[str], numbers: Iterable[int]) -> dict[str, int]:
+    """How many of these events have not come to each of these integrations; who has all of them is left out."""
+    wanted, came = set(numbers), defaultdict[str, set[int]](set)
+    for each in arrivals:
+        came[each.integration].add(each.number)
+    left = {name: len(wanted - came[name]) for name in names}
+    return {name: count for name, count in left.items() if count}
+
+
 async def settle(run: Stage) -> None:
     """Warm up: connections, caches, Java."""
-    await run.at_a_pace(range(-300, 0), 100, "warm")
+    await run.at_a_pace(_WARM, 100, "warm")
 
 
 async def hang(bootstrap: str, folder: Path, say: Say, *, seconds: float = 60, per_s: float = 50) -> dict[str, Any]:
@@ -71,6 +104,102 @@ async def hang(bootstrap: str, folder: Path, say: Say, *, seconds: float = 60, p
     for name in ("hangs", "paused"):
         found[name]["ratioP99"] = found[name]["p99Ms"] / found["healthy"]["p99Ms"]
     return found
+
+
+async def unwell(bootstrap: str, folder: Path, say: Say, *, seconds: float = 25, per_s: float = 50) -> dict[str, Any]:
+    """
+    Ten integrations, all healthy; then the tenth drips, then resets, then floods. It is never paused.
+
+    Raises:
+        Missing: an event had not come to each of the nine half a minute after the last one was sent. All is measured
+            and said before that.
+    """
+    found: dict[str, Any] = {}
+    names = [f"int_{number}" for number in range(9)]
+    numbers = range(int(seconds * per_s))
+    for name, behaviour in (("healthy", "fast"), *((each, each) for each in UNWELL)):
+        async with stage(bootstrap, folder / f"unwell-{name}") as run:
+            for each in names:
+                await run.integration(each, "fast")
+            await run.integration(
+                "int_ill", behaviour, ordering="none", max_in_flight=_UNWELL_IN_FLIGHT, auto_pause=False
+            )
+            worker = await run.dispatcher()
+            await run.breaker()
+            await run.ready()
+            await settle(run)
+            before_mb, before_s, began = run.rss_mb(worker), run.cpu_s(worker), time.monotonic()
+            most = await most_mb(run, worker, _send_and_wait(run, numbers, per_s, names))
+            cores = (run.cpu_s(worker) - before_s) / (time.monotonic() - began)
+            grown = run.rss_mb(worker) - before_mb
+            reasons = Counter(
+                each.reason
+                for _, each in await everything(run, topics.RESULTS)
+                if isinstance(each, Result) and each.integration == "int_ill"
+            )
+            found[name] = figures(run.latencies_ms(names, numbers)) | {
+                "grownMb": grown,
+                "mostMb": max(most - before_mb, grown),
+                "cores": cores,
+                "sent": len(names) * (len(_WARM) + len(numbers)),
+                "missing": missing(run.arrivals(), names, range(_WARM.start, numbers.stop)),
+                "requestsToIll": sum(each.integration == "int_ill" for each in run.arrivals()),
+                "reasonsOfIll": dict(reasons.most_common()),
+            }
+            say(f"unwell, {name}: {found[name]}")
+    for line in unwell_lines(found):
+        say(line)
+    all_came(found)
+    return found
+
+
+def all_came(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """
+    Whether everything came to those that are well in each of these runs.
+
+    Raises:
+        Missing: it did not.
+    """
+    if lost := {name: each["missing"] for name, each in found.items() if each["missing"]}:
+        raise Missing(f"not everything came to those that are well: {lost}")
+
+
+def unwell_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What `unwell` has found, as a table: ratios are to the healthy run."""
+    healthy = found["healthy"]
+    lines = [
+        "| the tenth | p50 of the nine | p99 | ratio of p50, p99 | memory: end, most | CPU | missing | its requests |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, each in found.items():
+        ratios = (
+            "" if each is healthy else f"{each['p50Ms'] / healthy['p50Ms']:.2f}, {each['p99Ms'] / healthy['p99Ms']:.2f}"
+        )
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in each["reasonsOfIll"].items())
+        lines.append(
+            f"| {name} | {each['p50Ms']:.0f} ms | {each['p99Ms']:.0f} ms | {ratios}"
+            f" | {each['grownMb']:+.0f}, {each['mostMb']:+.0f} MB | {each['cores']:.2f} cores"
+            f" | {sum(each['missing'].values())} of {each['sent']:,}"
+            f" | {each['requestsToIll']:,}: {reasons} |"
+        )
+    return lines
+
+
+async def _send_and_wait(run: Stage, numbers: range, per_s: float, names: list[str]) -> None:
+    """Until all has come, those that warmed up included, or half a minute is over."""
+    await run.at_a_pace(numbers, per_s)
+    with suppress(TimeoutError):
+        await run.come({each: len(_WARM) + len(numbers) for each in names}, _COMES_S)
+
+
+async def most_mb(run: Stage, worker: subprocess.Popen[bytes], meanwhile: Awaitable[None]) -> float:
+    """The most memory that the process has while this lasts, looked at twice a second."""
+    lasting, most = asyncio.ensure_future(meanwhile), run.rss_mb(worker)
+    while not lasting.done():
+        await asyncio.wait((lasting,), timeout=0.5)
+        most = max(most, run.rss_mb(worker))
+    await lasting
+    return most
 
 
 async def behind(bootstrap: str, folder: Path, say: Say, *, events: int = 20_000, per_s: float = 20) -> dict[str, Any]:
@@ -120,8 +249,15 @@ async def slow(
     """
     Slow integrations, each with a backlog of its own size, so that their cursors are spread over the log.
 
-    Events of type `g0` to `g9` make the backlogs: integration n wants those of group n % 10 and up, and is paused while
-    they are accepted, so cursors of the groups begin at different places.
+    Events of type `g0` to `g39` make the backlogs: integration n wants those of group n % 40 and up, so that cursors
+    begin at forty places, at most a few of them in one chunk of a partition.
+
+    The events are sent as fast as they go, and carry the time of that. How far cursors are apart is a matter of offsets
+    alone: a line reads again from an offset (`catch_up.py`), and has fallen behind by the worker's own clock
+    (`detaching.py`). Of times the dispatcher asks when a delivery came onto `deliveries`, which is when it was fanned
+    out, whatever its event says, and that only for what is about to fall out after 7 days; and when its event was
+    accepted for metrics, event ids that a client made, and an activation `from` a time. So the hour stands here as what
+    it leaves on the log: 235,000 deliveries to 1,000 integrations are an hour at 65 a second.
     """
     found: dict[str, Any] = {}
     for name, ill in (("healthy", 0), ("slow", count)):
@@ -130,19 +266,22 @@ async def slow(
             for each in names:
                 await run.integration(each, "fast", events=["live", "warm"])
             for number in range(ill):
-                wanted = [f"g{group}" for group in range(number % 10, 10)]
+                wanted = [f"g{group}" for group in range(number % _GROUPS, _GROUPS)]
                 await run.integration(f"int_slow_{number}", "slow-4000", events=wanted, auto_pause=False)
             worker = await run.dispatcher()
             await run.ready()
             await settle(run)
-            for group in range(10):
-                await asyncio.gather(*(run.send(1_000_000 + group * 100 + n, f"g{group}") for n in range(40)))
+            for group in range(_GROUPS):
+                sent = _IN_GROUP if group < _GROUPS - 1 else _IN_LAST_GROUP
+                await asyncio.gather(*(run.send(1_000_000 + group * 100 + n, f"g{group}") for n in range(sent)))
             await fanned_out(run)
             await asyncio.sleep(30)  # lines fall behind, and are detached
             numbers = range(int(seconds * 2))
+            before_s, began = run.cpu_s(worker), time.monotonic()
             await run.at_a_pace(numbers, 2, "live")
+            cores = (run.cpu_s(worker) - before_s) / (time.monotonic() - began)
             await run.come({each: len(numbers) + 300 for each in names}, 60)
-            found[name] = figures(run.latencies_ms(names, numbers)) | {"rssMb": run.rss_mb(worker)}
+            found[name] = figures(run.latencies_ms(names, numbers)) | {"rssMb": run.rss_mb(worker), "cores": cores}
             say(f"slow, {name}: {found[name]}")
     found["slow"]["ratioP99"] = found["slow"]["p99Ms"] / found["healthy"]["p99Ms"]
     return found
@@ -208,11 +347,16 @@ async def everything(run: Stage, topic: topics.Topic) -> list[tuple[int, Any]]:
         await reader.stop()
 
 
-SCENARIOS: Final = {"hang": hang, "behind": behind, "slow": slow, "trip": trip}
+SCENARIOS: Final = {"hang": hang, "unwell": unwell, "behind": behind, "slow": slow, "trip": trip}
 
 
 def measure(bootstrap: str, names: list[str], say: Say, sizes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Each of these scenarios once, with the sizes that are given for it."""
+    """
+    Each of these scenarios once, with the sizes that are given for it.
+
+    Raises:
+        Missing: see `unwell`.
+    """
     with tempfile.TemporaryDirectory(prefix="tenterhook-isolation-") as folder:
         return {
             name: asyncio.run(SCENARIOS[name](bootstrap, Path(folder), say, **sizes.get(name, {}))) for name in names
