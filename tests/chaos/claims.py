@@ -49,7 +49,7 @@ def one_outcome(seen: Observed) -> Iterator[str]:
             if not outcomes and not _is_paused(seen, integration):
                 yield f"{integration} {receipt.event_id} has no outcome"
             # An attempt that was repeated has two results, of which the first counts; either may be an outcome.
-            if sum(not _is_of_a_repeat(seen, each) for each in outcomes) > 1:
+            if len(outcomes) > 1 and sum(not _is_of_a_repeat(seen, each) for each in outcomes) > 1:
                 yield f"{integration} {receipt.event_id} has outcomes {[(it.outcome, it.attempt) for it in outcomes]}"
 
 
