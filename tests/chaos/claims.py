@@ -345,8 +345,10 @@ def _waiting(seen: Observed) -> Counter[str]:
 
 
 def _is_paused(seen: Observed, integration: str) -> bool:
+    """Whether it was at the end: by the breaker, or by somebody at the admin API."""
     state = seen.published.get(integration)
-    return state is not None and state.state == "paused"
+    configured = next((each.status for each in reversed(seen.configured) if each.integration == integration), None)
+    return configured == "paused" or (state is not None and state.state == "paused")
 
 
 def _is_of_a_repeat(seen: Observed, made: Ended) -> bool:

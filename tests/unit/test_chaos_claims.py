@@ -436,15 +436,15 @@ def test_a_request_without_a_result_was_in_flight_at_a_crash_soon_after_its_answ
 def test_a_delivery_that_a_paused_integration_holds_needs_no_outcome():
     seen = without_result("int_strict", 5)
     seen.requests = [each for each in seen.requests if each[:2] != ("int_strict", "e5")]
-    assert name(claims.one_outcome) in violated(seen)
+    seen.lane_rows["int_strict"] = lane_row("int_strict", 1)
+    assert violated(seen) == {name(claims.one_outcome)}
     paused = state("int_strict", state="paused")
-    seen = replace(
-        seen,
-        published={**seen.published, "int_strict": paused},
-        folded={**seen.folded, "int_strict": paused},
-        lane_rows={"int_strict": lane_row("int_strict", 1)},
-    )
-    assert violated(seen) == set()
+    by_the_breaker = {"published": {**seen.published, "int_strict": paused}, "folded": {**seen.folded, "int_strict": paused}}  # fmt: skip # noqa: E501
+    assert violated(replace(seen, **by_the_breaker)) == set()
+    by_somebody = [*seen.configured, Changed("int_strict", "paused", 2)]
+    assert violated(replace(seen, configured=by_somebody)) == set()
+    active_again = [*by_somebody, Changed("int_strict", "active", 3)]
+    assert violated(replace(seen, configured=active_again)) == {name(claims.one_outcome)}
 
 
 def test_lateness_leaves_out_the_time_in_which_deliveries_may_have_waited_for_a_fault():
