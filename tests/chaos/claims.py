@@ -286,8 +286,10 @@ def silences(seen: Observed, integrations: tuple[str, ...]) -> list[Silence]:
     """
     Of each fault that deliveries may wait for, that of the integration that waited longest, until all was ready.
 
-    Those are faults of dispatchers and nodes, and of whatever is added, taken away or replaced.
+    Those are faults of dispatchers and nodes, and of whatever is added, taken away or replaced. Who gets nothing any
+    more was silent until the last event was accepted, at least.
     """
+    last_ms = max((each.acknowledged_ms or 0.0 for each in seen.sent), default=0.0)
     arrived: dict[str, list[float]] = defaultdict(list)
     for each in seen.requests:
         arrived[each.integration].append(each.arrived_ms)
@@ -299,7 +301,8 @@ def silences(seen: Observed, integrations: tuple[str, ...]) -> list[Silence]:
         for name in integrations:
             times = [at_ms for at_ms in arrived[name] if at_ms > fault.began_ms]
             inside = [at_ms for at_ms in times if at_ms < fault.settled_ms]
-            times = [fault.began_ms, *inside, *times[len(inside) : len(inside) + 1]]
+            ends = times[len(inside) : len(inside) + 1] or [max(last_ms, fault.began_ms)]
+            times = [fault.began_ms, *inside, *ends]
             longest = max((b - a for a, b in pairwise(times)), default=0.0)
             if longest > worst.seconds * 1_000:
                 worst = Silence(fault.name, name, longest / 1_000)

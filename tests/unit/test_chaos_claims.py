@@ -465,6 +465,13 @@ def test_silence_is_the_longest_time_without_a_request_from_the_fault_until_all_
     assert (silence.fault, silence.integration, round(silence.seconds, 3)) == ("kill dispatcher-1", "int_strict", 2.0)
 
 
+def test_who_gets_nothing_any_more_after_a_fault_was_silent_as_long_as_events_came():
+    fault = Happened("kill", "dispatcher-1", T + 150, T + 151, T + 400)
+    before = [each for each in well().requests if each.integration != "int_strict" or each.arrived_ms < T + 150]
+    [silence] = silences(doctored(faults=[fault], requests=before), ("int_a", "int_strict"))
+    assert (silence.integration, round(silence.seconds, 3)) == ("int_strict", 4.85)
+
+
 def test_bounds_in_seconds_are_of_each_fault_and_its_longest_silence():
     happened = faults(("kill", 150, 151), ("stop", 150, 151))
     fewer = [each for each in well().requests if each[:2] != ("int_strict", "e1")]
