@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: run for long, or one of the presets; exits with 1 where a claim does not hold."""
+"""`python -m tests.chaos`: run for long, or one of the presets; exits with 1 where a claim or a bound does not hold."""
 
 import argparse
 import asyncio
@@ -13,6 +13,7 @@ from pathlib import Path
 from services.cli.brokers.choose import kafka_lacks
 from services.cli.brokers.kafka import KafkaBroker
 from streams.connection import Connection
+from tests.chaos.bounds import missed, told
 from tests.chaos.claims import check
 from tests.chaos.releases import NEXT, THIS, of_commit
 from tests.chaos.report import lines
@@ -74,14 +75,15 @@ async def _run(given: argparse.Namespace, folder: Path) -> int:
     if given.keep is not None:
         (folder / "observed.pickle").write_bytes(pickle.dumps(seen))
     checked = check(seen)
-    steady = tuple(each.name for each in scenario.destinations if each.is_common)
-    print("\n".join(lines(seen, checked, steady)))  # noqa: T201
+    misses = missed(scenario.bounds, seen, scenario.steady)
+    report = lines(seen, checked, scenario.steady) + told(scenario.bounds, seen, scenario.steady)
+    print("\n".join([*report, *(f"NOT {each}" for each in misses)]))  # noqa: T201
     options = f"--preset {given.preset} --seed {seed}"
     if given.preset == "mixed":
         options += f" --minutes {given.minutes:g} --nodes {given.nodes} --rate {given.rate:g}"
     options += f" --from {given.older}" if given.older else ""
     _say(f"again: python -m tests.chaos {options}")
-    return FAILED if any(each.violations for each in checked) else DONE
+    return FAILED if misses or any(each.violations for each in checked) else DONE
 
 
 if __name__ == "__main__":

@@ -48,9 +48,8 @@ def one_outcome(seen: Observed) -> Iterator[str]:
             outcomes = seen.outcomes_of.get((integration, receipt.event_id), [])
             if not outcomes and not _is_paused(seen, integration):
                 yield f"{integration} {receipt.event_id} has no outcome"
-            # The later one of a request that was repeated since its worker froze: the first one counts.
-            second = [each for each in outcomes[1:] if not _was_in_flight_at_a_crash(seen, each, outcomes[0])]
-            if second:
+            # An attempt that was repeated has two results, of which the first counts; either may be an outcome.
+            if len(outcomes) > 1 and sum(not _is_of_a_repeat(seen, each) for each in outcomes) > 1:
                 yield f"{integration} {receipt.event_id} has outcomes {[(it.outcome, it.attempt) for it in outcomes]}"
 
 
@@ -69,11 +68,9 @@ def results_are_true(seen: Observed) -> Iterator[str]:
 
 def only_what_was_in_flight_is_repeated(seen: Observed) -> Iterator[str]:
     """a request is repeated, or left without a result, only if it was in flight when a process or a node crashed"""
-    for (integration, event_id, attempt), same in seen.requests_of.items():
-        for before, after in pairwise(same):
-            if not any(seen.is_in_flight(each, crash) for crash in seen.crashes for each in (before, after)):
-                yield f"{integration} {event_id} attempt {attempt} was sent at {before.arrived_ms:.0f} and again"
-                f" {after.arrived_ms - before.arrived_ms:.0f} ms later"
+    for before, after in seen.unexcused:
+        again_ms = after.arrived_ms - before.arrived_ms
+        yield f"{_name(before)} was sent at {before.arrived_ms:.0f} and again {again_ms:.0f} ms later"
     for request in seen.requests:
         if request not in seen.result_of and not any(seen.is_in_flight(request, crash) for crash in seen.crashes):
             yield f"{_name(request)}, sent at {request.arrived_ms:.0f}, has no result"
@@ -122,9 +119,9 @@ def no_retry_is_early(seen: Observed) -> Iterator[str]:
 
 def no_retry_is_late(seen: Observed) -> Iterator[str]:
     """a retry is back on `deliveries`, or under `strict` and `key` starts, within 5 s of its time with all at work"""
-    for what, late_ms in lateness_ms(seen):
-        if late_ms > LATE_MS:
-            yield f"{what} was {late_ms:.0f} ms late"
+    for each in lateness(seen):
+        if each.late_ms > LATE_MS:
+            yield f"{each.what} was {each.late_ms:.0f} ms late"
 
 
 def the_breaker_is_a_fold(seen: Observed) -> Iterator[str]:
@@ -141,6 +138,9 @@ def tables_are_true(seen: Observed) -> Iterator[str]:
         if seen.folded_rows.get(name) != seen.rows.get(name):
             yield f"breaker {name}: row {seen.rows.get(name)}, and its results say {seen.folded_rows.get(name)}"
     waiting = _waiting(seen)
+    for name in (each.name for each in seen.destinations.values() if each.is_left_paused):
+        if not waiting[name]:
+            yield f"lane {name}: nothing waits there, so that there is nothing to compare its row with"
     for name in sorted(seen.lane_rows.keys() | waiting.keys()):
         held = seen.lane_rows[name].held if name in seen.lane_rows else 0
         if held != waiting[name]:
@@ -226,13 +226,27 @@ def repeats(seen: Observed) -> int:
 
 
 def in_flight(seen: Observed) -> int:
-    """Requests that were in flight at some crash, by the clocks alone."""
-    return sum(any(seen.is_in_flight(each, crash, TICK_MS) for crash in seen.crashes) for each in seen.requests)
+    """Requests that were in flight at some crash, by the clocks alone; repeats that nothing excuses left out."""
+    wrong = {after for _, after in seen.unexcused}
+    return sum(
+        any(seen.is_in_flight(each, crash, TICK_MS) for crash in seen.crashes)
+        for each in seen.requests
+        if each not in wrong
+    )
 
 
-def lateness_ms(seen: Observed) -> list[tuple[str, float]]:
+class Late(NamedTuple):
+    """A retry, and by how much it was late."""
+
+    what: str
+    late_ms: float
+    #: What was taken off, since deliveries may have waited for a fault then.
+    left_out_ms: float
+
+
+def lateness(seen: Observed) -> list[Late]:
     """
-    By how much each retry was late, times taken off in which some process was not ready.
+    By how much each retry was late, times taken off in which deliveries may have waited for a fault.
 
     Of retries in a topic, until they are back on `deliveries`: what then waits in line waits for what is before it.
     """
@@ -249,8 +263,14 @@ def lateness_ms(seen: Observed) -> list[tuple[str, float]]:
             at_ms = min((each.started_ms for each in later), default=None)
         if at_ms is not None:
             what = f"{made.integration} {made.event_id} attempt {attempt}"
-            found.append((what, max(0.0, at_ms - due_ms - seen.unsettled_ms(due_ms, at_ms))))
+            left_out_ms = seen.unsettled_ms(due_ms, at_ms)
+            found.append(Late(what, max(0.0, at_ms - due_ms - left_out_ms), left_out_ms))
     return found
+
+
+def judged_whole(seen: Observed) -> int:
+    """Retries whose lateness was judged with nothing taken off."""
+    return sum(not each.left_out_ms for each in lateness(seen))
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +286,10 @@ def silences(seen: Observed, integrations: tuple[str, ...]) -> list[Silence]:
     """
     Of each fault that deliveries may wait for, that of the integration that waited longest, until all was ready.
 
-    Those are faults of dispatchers and nodes, and of whatever is added, taken away or replaced.
+    Those are faults of dispatchers and nodes, and of whatever is added, taken away or replaced. Who gets nothing any
+    more was silent until the last event was accepted, at least.
     """
+    last_ms = max((each.acknowledged_ms or 0.0 for each in seen.sent), default=0.0)
     arrived: dict[str, list[float]] = defaultdict(list)
     for each in seen.requests:
         arrived[each.integration].append(each.arrived_ms)
@@ -279,7 +301,8 @@ def silences(seen: Observed, integrations: tuple[str, ...]) -> list[Silence]:
         for name in integrations:
             times = [at_ms for at_ms in arrived[name] if at_ms > fault.began_ms]
             inside = [at_ms for at_ms in times if at_ms < fault.settled_ms]
-            times = [fault.began_ms, *inside, *times[len(inside) : len(inside) + 1]]
+            ends = times[len(inside) : len(inside) + 1] or [max(last_ms, fault.began_ms)]
+            times = [fault.began_ms, *inside, *ends]
             longest = max((b - a for a, b in pairwise(times)), default=0.0)
             if longest > worst.seconds * 1_000:
                 worst = Silence(fault.name, name, longest / 1_000)
@@ -325,13 +348,21 @@ def _waiting(seen: Observed) -> Counter[str]:
 
 
 def _is_paused(seen: Observed, integration: str) -> bool:
+    """Whether it was at the end: by the breaker, or by somebody at the admin API."""
     state = seen.published.get(integration)
-    return state is not None and state.state == "paused"
+    configured = next((each.status for each in reversed(seen.configured) if each.integration == integration), None)
+    return configured == "paused" or (state is not None and state.state == "paused")
 
 
-def _was_in_flight_at_a_crash(seen: Observed, *results: Ended) -> bool:
-    request_of = {made: request for request, made in seen.result_of.items() if made in results}
-    return any(seen.is_in_flight(request, crash) for request in request_of.values() for crash in seen.crashes)
+def _is_of_a_repeat(seen: Observed, made: Ended) -> bool:
+    """
+    Whether the result is of an attempt that was sent more than once, each time with an excuse; or of a worker that
+    had begun it before a freeze, and had nothing to send any more when it woke.
+    """
+    if any(seen.spans(made, crash) for crash in seen.crashes):
+        return True
+    same = seen.requests_of.get((made.integration, made.event_id, made.attempt), [])
+    return len(same) > 1 and all(seen.is_excused(same[:number], same[number]) for number in range(1, len(same)))
 
 
 def _name(what: Request | Ended) -> str:

@@ -46,6 +46,8 @@ class Destination:
     is_paused_at_times: bool = False
     #: Changes of its configuration.
     config: dict[str, Any] = field(default_factory=dict)
+    #: Whether it is paused in the middle of the load, and left so: at the end it holds what has come since.
+    is_left_paused: bool = False
 
     @property
     def ordering(self) -> Literal["integration", "strict", "key", "none"]:
@@ -91,6 +93,7 @@ MIXED: Final = (
     ),
     Destination("int_hanging", is_common=False, hangs=0.02, config=_retried(1_000, timeout_ms=1_000)),
     Destination("int_paused_at_times", is_common=False, is_paused_at_times=True),
+    Destination("int_held", is_common=False, fails=(0.1, 0.0), is_left_paused=True, config=_retried(1_000)),
     Destination("int_dead", is_common=False, fails=(1.0,), heals=True, config=_retried(1_000)),
     Destination("int_dead_on", is_common=False, fails=(1.0,), config=_retried(1_000, auto_pause=False)),
 )

@@ -5,7 +5,7 @@ All times are milliseconds since 1970 UTC, of one machine's clock.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -18,6 +18,8 @@ from tests.chaos.destinations import Destination
 LONGEST_REQUEST_MS = 15_000
 #: Between a time that a process noted and one that another noted of the same moment: they take turns on the machine.
 SLACK_MS = 250
+#: A request that was answered so long ago has a result, unless nothing could be written since then.
+RECORDED_MS = 5_000
 #: By how much clocks in whole milliseconds differ.
 TICK_MS = 2
 
@@ -232,11 +234,85 @@ class Observed:
         until_ms = end_ms + (SLACK_MS if made is None else slack_ms)
         if not crash.began_ms - LONGEST_REQUEST_MS <= request.arrived_ms <= until_ms:
             return False
-        return made is None or made.appended_ms >= crash.began_ms - slack_ms
+        if made is None:
+            return request.ended_ms is None or request.ended_ms >= crash.began_ms - RECORDED_MS
+        return made.appended_ms >= crash.began_ms - slack_ms
+
+    def is_excused(self, before: Sequence[Request], after: Request) -> bool:
+        """
+        Whether HTTP's limit explains that a request was sent though the same attempt had been sent before.
+
+        The limit is that a sender which is gone cannot tell how far it got. It explains two things:
+
+        - **Taken over.** Who sent it took over from somebody whose request stood nowhere on the log. So a crash lies
+          between the two: the request before it was in flight when that crash began, this one came afterwards, and by
+          then no earlier one had been recorded. Where a worker was killed, the earlier one's result is not later than
+          that: whose result is, lived on.
+        - **Woken.** Its sender had begun it before a freeze, and sent it when it woke, after its successor's. That is
+          for the later one alone, and for no crash but the freeze that its own work spans.
+
+        That the later one was itself in flight at some crash explains nothing: it should not have been sent.
+
+        Args:
+            before: the same attempt's requests until then, in the order of their arrival; at least one.
+        """
+        if self.is_woken(after):
+            return True
+        # Whoever woke took over from nobody: who comes afterwards did so from the one before that.
+        last = next((each for each in reversed(before) if not self.is_woken(each)), before[-1])
+        return any(
+            crash.began_ms <= after.arrived_ms
+            and self._is_left_by(last, crash)
+            and not any(self._is_recorded_before(each, crash) for each in before)
+            for crash in self.crashes
+        )
+
+    def is_woken(self, request: Request) -> bool:
+        """Whether its sender had begun it before it froze, and sent it when it woke."""
+        made = self.result_of.get(request)
+        for crash in self.crashes:
+            if crash.kind != "freeze" or request.arrived_ms < crash.ended_ms - SLACK_MS:
+                continue
+            if made is None:
+                # Who sent it died before it wrote: then it came at once.
+                if request.arrived_ms <= crash.ended_ms + SLACK_MS:
+                    return True
+            elif self.spans(made, crash):
+                return True
+        return False
+
+    def spans(self, made: Ended, freeze: Happened) -> bool:
+        """Whether the attempt was under way from before that freeze until after it."""
+        began_before = made.started_ms <= freeze.began_ms + SLACK_MS
+        return freeze.kind == "freeze" and began_before and made.finished_ms >= freeze.ended_ms - SLACK_MS
+
+    @cached_property
+    def unexcused(self) -> list[tuple[Request, Request]]:
+        """The repeats that nothing excuses, each after the request before it."""
+        return [
+            (same[number - 1], after)
+            for same in self.requests_of.values()
+            for number, after in enumerate(same)
+            if number and not self.is_excused(same[:number], after)
+        ]
+
+    def _is_left_by(self, request: Request, crash: Happened) -> bool:
+        """Whether who died or froze in that crash may have been its sender, and left it in flight."""
+        made = self.result_of.get(request)
+        lived_on = crash.kind in {"kill", "died"} and made is not None and made.appended_ms > crash.ended_ms + SLACK_MS
+        return not lived_on and self.is_in_flight(request, crash)
+
+    def _is_recorded_before(self, request: Request, crash: Happened) -> bool:
+        made = self.result_of.get(request)
+        return made is not None and made.appended_ms < crash.began_ms - SLACK_MS
 
     def unsettled_ms(self, from_ms: float, to_ms: float) -> float:
-        """For how much of that time some process was not ready, or a fault had not been felt by all."""
-        spans = sorted((max(each.began_ms, from_ms), min(each.settled_ms, to_ms)) for each in self.faults)
+        """
+        For how much of that time deliveries may have waited for a fault: for what it took all to be ready again, and
+        to have felt it, since a dispatcher or a node was struck. Others have no part in deliveries.
+        """
+        struck = (each for each in self.faults if each.target.startswith(("dispatcher", "node")))
+        spans = sorted((max(each.began_ms, from_ms), min(each.settled_ms, to_ms)) for each in struck)
         total, until = 0.0, from_ms
         for begin, end in spans:
             if end > max(begin, until):

@@ -1,4 +1,4 @@
-"""Somebody at the admin API: pauses an integration and activates it again, all the time, and heals the dead one."""
+"""Somebody at the admin API: pauses an integration and activates it again, all the time, and one for good."""
 
 import asyncio
 from collections.abc import Callable
@@ -43,6 +43,12 @@ class Pausing:
                 for integration in integrations:
                     await self._post(http, integration, "activate")
                 await asyncio.sleep(_PAUSED_S)
+
+    async def pause(self, integrations: list[str]) -> None:
+        """Returns when the API says that all of them are paused."""
+        async with self._client() as http:
+            for integration in integrations:
+                await self._post(http, integration, "pause")
 
     async def activate(self, integrations: list[str]) -> None:
         """Returns when the API says that all of them are active."""

@@ -3,7 +3,7 @@
 from collections import Counter
 from statistics import median
 
-from tests.chaos.claims import Checked, in_flight, lateness_ms, repeats, silences
+from tests.chaos.claims import Checked, in_flight, judged_whole, lateness, repeats, silences
 from tests.chaos.observed import Observed
 
 #: Violations of one claim that are shown.
@@ -30,12 +30,12 @@ def lines(seen: Observed, checked: list[Checked], steady: tuple[str, ...]) -> li
         f"faults: {_told(faults)}",
         f"repeats: {repeats(seen)}, of {in_flight(seen)} requests in flight at {len(seen.crashes)} crashes",
     ]
-    late = sorted(late_ms for _, late_ms in lateness_ms(seen))
+    late = sorted(each.late_ms for each in lateness(seen))
     if late:
         p99 = late[min(len(late) - 1, len(late) * 99 // 100)]
         report.append(
             f"retries: {len(late)}; late by {median(late):.0f} ms in the middle, {p99:.0f} at the 99th,"
-            f" {late[-1]:.0f} at most"
+            f" {late[-1]:.0f} at most; {judged_whole(seen)} judged with nothing taken off"
         )
     quiet = silences(seen, steady)
     for kind in sorted({each.fault.partition("-")[0] for each in quiet}):

@@ -12,6 +12,7 @@ import pytest
 
 from services.cli.brokers.kafka import KafkaBroker
 from streams.connection import Connection
+from tests.chaos.bounds import missed
 from tests.chaos.claims import check, silences
 from tests.chaos.observed import Observed
 from tests.chaos.report import lines
@@ -34,11 +35,11 @@ async def observed(broker: KafkaBroker, connection: Connection, folder: Path, sc
 
 
 def assert_all_claims_hold(seen: Observed, scenario: Scenario) -> None:
-    steady = tuple(each.name for each in scenario.destinations if each.is_common)
     checked = check(seen)
-    print("\n".join(lines(seen, checked, steady)))  # noqa: T201
+    print("\n".join(lines(seen, checked, scenario.steady)))  # noqa: T201
     assert {each.number: each.violations for each in checked if each.violations} == {}
-    assert max(each.seconds for each in silences(seen, steady)) < SILENT_S
+    assert missed(scenario.bounds, seen, scenario.steady) == []
+    assert max(each.seconds for each in silences(seen, scenario.steady)) < SILENT_S
     assert {(each.kind, each.target.partition("-")[0]) for each in seen.faults} >= scenario.plan.counts.keys()
 
 

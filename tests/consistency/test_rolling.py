@@ -13,6 +13,7 @@ import pytest
 from services.cli.brokers.kafka import KafkaBroker
 from streams import topics
 from streams.connection import Connection
+from tests.chaos.bounds import missed
 from tests.chaos.claims import check, repeats, silences
 from tests.chaos.observed import Observed
 from tests.chaos.releases import NEXT
@@ -29,12 +30,12 @@ SILENT_S = 30.0
 
 
 def assert_all_claims_hold_and_nothing_is_repeated(seen: Observed, scenario: Scenario) -> None:
-    steady = tuple(each.name for each in scenario.destinations if each.is_common)
     checked = check(seen)
-    print("\n".join(lines(seen, checked, steady)))  # noqa: T201
+    print("\n".join(lines(seen, checked, scenario.steady)))  # noqa: T201
     assert {each.number: each.violations for each in checked if each.violations} == {}
+    assert missed(scenario.bounds, seen, scenario.steady) == []
     assert repeats(seen) == 0
-    assert max(each.seconds for each in silences(seen, steady)) < SILENT_S
+    assert max(each.seconds for each in silences(seen, scenario.steady)) < SILENT_S
     done = [(each.kind, each.target.partition("-")[0]) for each in seen.faults]
     assert sorted(done) == sorted((each.kind, each.target.partition("-")[0]) for each in scenario.script)
 

@@ -8,7 +8,8 @@ import pytest
 from services.cli.reconcile.proof import Finding, Report
 from streams.records import BreakerRow, IntegrationState, LaneRow
 from tests.chaos import claims
-from tests.chaos.claims import CLAIMS, check, in_flight, lateness_ms, repeats, silences
+from tests.chaos.bounds import Bounds, missed, told
+from tests.chaos.claims import CLAIMS, check, in_flight, judged_whole, lateness, repeats, silences
 from tests.chaos.destinations import COMMON, Destination
 from tests.chaos.observed import Changed, Ended, Happened, Observed, Receipt, Request, Sent, Stored, Taken
 
@@ -256,6 +257,19 @@ def holds_what_is_done() -> Observed:
     return doctored(lane_rows={"int_a": lane_row("int_a", 2)})
 
 
+def left_paused_with_nothing() -> Observed:
+    return doctored(destinations={**DESTINATIONS, "int_a": replace(DESTINATIONS["int_a"], is_left_paused=True)})
+
+
+def holds_too_few() -> Observed:
+    """Two deliveries of an integration that is left paused wait, and its row says one."""
+    seen = left_paused_with_nothing()
+    late = (EVENTS - 2, EVENTS - 1)
+    seen.results = [each for each in seen.results if each[3:5] not in {("int_a", event(number)) for number in late}]
+    seen.lane_rows["int_a"] = lane_row("int_a", 1)
+    return seen
+
+
 def stopped(code: int, took_ms: int) -> Observed:
     return doctored(faults=[Happened("stop", "admin", T, T + took_ms, T + took_ms, code)])
 
@@ -289,6 +303,8 @@ BROKEN: list[tuple[Any, Observed]] = [
     (claims.the_breaker_is_a_fold, published_otherwise()),
     (claims.tables_are_true, row_otherwise()),
     (claims.tables_are_true, holds_what_is_done()),
+    (claims.tables_are_true, left_paused_with_nothing()),
+    (claims.tables_are_true, holds_too_few()),
     (claims.nothing_is_quarantined, doctored(quarantined=["events 0@3: unreadable"])),
     (claims.changes_are_kept, doctored(configured=[])),
     (claims.changes_are_kept, doctored(configured=[Changed("int_a", "paused", 2), Changed("int_a", "active", 1)])),
@@ -307,55 +323,138 @@ def test_keys_that_go_on_beside_each_other_are_in_order():
     assert name(claims.order_is_kept) not in violated(overtaken("int_key", 2, 3))
 
 
+def faults(*what: tuple[str, int, int]) -> list[Happened]:
+    """Of these kinds, from when to when."""
+    names = {"node": "node-1", "breaker": "breaker"}
+    return [
+        Happened("kill" if kind == "breaker" else kind, names.get(kind, "dispatcher-1"), T + a, T + b, T + b + 1_000)
+        for kind, a, b in what
+    ]
+
+
 @pytest.mark.parametrize(
-    ("fault", "allowed"),
+    ("happened", "allowed"),
     [
-        (Happened("kill", "dispatcher-1", T + 3_105, T + 3_106, T + 9_000), True),
-        (Happened("node", "node-1", T + 3_105, T + 5_000, T + 9_000), True),
-        (Happened("freeze", "dispatcher-1", T + 3_105, T + 11_000, T + 12_000), True),
-        (Happened("kill", "dispatcher-1", T + 3_500, T + 3_501, T + 9_000), False),
-        (Happened("kill", "dispatcher-1", T + 2_500, T + 2_501, T + 9_000), False),
-        (Happened("stop", "dispatcher-1", T + 3_105, T + 3_106, T + 9_000, 0), False),
-        (Happened("kill", "breaker", T + 3_105, T + 3_106, T + 9_000), False),
+        # While the first, of 3,100 to 3,112, was in flight, and before the second, of 7,100.
+        (faults(("kill", 3_105, 3_106)), True),
+        (faults(("died", 3_105, 3_106)), True),
+        (faults(("node", 3_105, 5_000)), True),
+        (faults(("freeze", 3_105, 11_000)), True),
+        # Between the two, and it was recorded, or had not come.
+        (faults(("kill", 3_500, 3_501)), False),
+        (faults(("freeze", 3_500, 11_500)), False),
+        (faults(("node", 3_500, 5_000)), False),
+        (faults(("kill", 2_500, 2_501)), False),
+        # No crash of a dispatcher.
+        (faults(("stop", 3_105, 3_106)), False),
+        (faults(("breaker", 3_105, 3_106)), False),
+        # The second alone was in flight: it should not have been sent at all.
+        (faults(("kill", 7_105, 7_106)), False),
+        (faults(("freeze", 7_105, 15_000)), False),
+        (faults(("node", 7_105, 9_000)), False),
+        (faults(("kill", 2_500, 2_501), ("kill", 3_500, 3_501), ("kill", 7_105, 7_106)), False),
+        # A freeze that was over, or not yet begun, when the second was begun.
+        (faults(("freeze", 3_500, 7_099)), False),
     ],
     ids=str,
 )
-def test_a_repeat_is_allowed_where_the_first_request_was_in_flight_at_a_crash_of_a_dispatcher(fault, allowed):
-    seen = sent_again(fault)
+def test_a_repeat_is_allowed_where_the_first_request_was_in_flight_at_a_crash_between_the_two(happened, allowed):
+    seen = sent_again(*happened)
     assert (name(claims.only_what_was_in_flight_is_repeated) not in violated(seen)) == allowed
     assert repeats(seen) == 1
     # Its second result is no second outcome then, and one otherwise.
     assert (name(claims.one_outcome) not in violated(seen)) == allowed
+    # Nor does it count among those that there may be a repeat for.
+    assert allowed or in_flight(seen) == in_flight(replace(seen, requests=seen.requests[:-1]))
+
+
+def test_a_kill_excuses_nothing_whose_result_came_after_it():
+    """Whoever sent it lived on, and another one was killed."""
+    seen = sent_again(*faults(("kill", 3_105, 3_106)))
+    lived_on = [each._replace(appended_ms=T + 3_900) if each.started_ms == T + 3_099 else each for each in seen.results]
+    seen = replace(seen, results=lived_on)
+    assert {name(claims.only_what_was_in_flight_is_repeated), name(claims.one_outcome)} <= violated(seen)
+    # A broker's node that was away lets results wait.
+    seen = replace(seen, faults=faults(("node", 3_105, 5_000)))
+    assert name(claims.only_what_was_in_flight_is_repeated) not in violated(seen)
+
+
+def sent_three_times(second_ms: int, *happened: tuple[str, int, int]) -> Observed:
+    """At 3,100, where nothing was recorded of it, then, and at 7,100."""
+    seen = sent_again(*faults(*happened))
+    seen.results = [each for each in seen.results if each.started_ms != T + 3_099 or each.integration != "int_a"]
+    seen.requests.append(request("int_a", 3, T + second_ms))
+    seen.results.append(result("int_a", 3, T + second_ms))
+    seen.requests.sort(key=lambda each: each.arrived_ms)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("happened", "allowed"),
+    [
+        ([("kill", 3_105, 3_106), ("kill", 5_105, 5_106)], True),
+        # The second was recorded when the third was sent: the first one's kill does not excuse that.
+        ([("kill", 3_105, 3_106)], False),
+        ([("kill", 3_105, 3_106), ("kill", 6_000, 6_001)], False),
+    ],
+)
+def test_each_repeat_needs_a_crash_of_its_own(happened, allowed):
+    seen = sent_three_times(5_100, *happened)
+    assert repeats(seen) == 2
+    assert (name(claims.only_what_was_in_flight_is_repeated) not in violated(seen)) == allowed
 
 
 def test_what_a_frozen_worker_had_begun_and_sends_when_it_wakes_counts_as_in_flight():
     """The first came from its successor. This one was begun before the freeze: HTTP has no way to take it back."""
-    freeze = Happened("freeze", "dispatcher-1", T + 3_000, T + 11_000, T + 12_000)
-    seen = doctored(faults=[freeze])
+    seen = doctored(faults=faults(("freeze", 2_500, 11_000)))
     seen.requests.append(request("int_a", 3, T + 11_010))
-    seen.results.append(result("int_a", 3, T + 11_010, started_ms=T + 2_999))
+    seen.results.append(result("int_a", 3, T + 11_010, started_ms=T + 2_499))
     assert violated(seen) == set()
+    # Begun when its session was over, it should not have been sent; and another freeze explains nothing.
+    begun_late = [each._replace(started_ms=T + 11_005) if each.started_ms == T + 2_499 else each for each in seen.results]  # fmt: skip # noqa: E501
+    assert name(claims.only_what_was_in_flight_is_repeated) in violated(replace(seen, results=begun_late))
+    assert name(claims.one_outcome) in violated(replace(seen, results=begun_late))
+    later = replace(seen, faults=faults(("freeze", 9_000, 17_000)))
+    assert name(claims.only_what_was_in_flight_is_repeated) in violated(later)
+
+
+def test_a_frozen_worker_that_had_sent_nothing_may_leave_a_result_beside_its_successors():
+    seen = doctored(faults=faults(("freeze", 3_000, 11_000)))
+    timeout = result("int_a", 3, T + 11_010, started_ms=T + 2_999, outcome="exhausted", reason="timeout")
+    seen.results.append(timeout)
+    assert violated(seen) == set()
+    seen = replace(seen, faults=faults(("freeze", 9_000, 17_000)))
+    assert name(claims.one_outcome) in violated(seen)
+
+
+def test_a_request_without_a_result_was_in_flight_at_a_crash_soon_after_its_answer():
+    for kill_ms, allowed in ((5_105, True), (7_000, True), (11_000, False)):
+        seen = replace(unrecorded(), faults=faults(("kill", kill_ms, kill_ms + 1)))
+        assert (name(claims.only_what_was_in_flight_is_repeated) not in violated(seen)) == allowed
 
 
 def test_a_delivery_that_a_paused_integration_holds_needs_no_outcome():
     seen = without_result("int_strict", 5)
     seen.requests = [each for each in seen.requests if each[:2] != ("int_strict", "e5")]
-    assert name(claims.one_outcome) in violated(seen)
+    seen.lane_rows["int_strict"] = lane_row("int_strict", 1)
+    assert violated(seen) == {name(claims.one_outcome)}
     paused = state("int_strict", state="paused")
-    seen = replace(
-        seen,
-        published={**seen.published, "int_strict": paused},
-        folded={**seen.folded, "int_strict": paused},
-        lane_rows={"int_strict": lane_row("int_strict", 1)},
-    )
-    assert violated(seen) == set()
+    by_the_breaker = {"published": {**seen.published, "int_strict": paused}, "folded": {**seen.folded, "int_strict": paused}}  # fmt: skip # noqa: E501
+    assert violated(replace(seen, **by_the_breaker)) == set()
+    by_somebody = [*seen.configured, Changed("int_strict", "paused", 2)]
+    assert violated(replace(seen, configured=by_somebody)) == set()
+    active_again = [*by_somebody, Changed("int_strict", "active", 3)]
+    assert violated(replace(seen, configured=active_again)) == {name(claims.one_outcome)}
 
 
-def test_lateness_leaves_out_the_time_in_which_somebody_was_not_ready():
+def test_lateness_leaves_out_the_time_in_which_deliveries_may_have_waited_for_a_fault():
     due_ms = T + 2_100
-    assert [ms for _, ms in lateness_ms(doctored(faults=[]))] == [5]
+    assert [(late_ms, left_ms) for _, late_ms, left_ms in lateness(doctored(faults=[]))] == [(5, 0)]
     during = Happened("kill", "dispatcher-1", due_ms - 1_000, due_ms - 999, due_ms + 2)
-    assert [ms for _, ms in lateness_ms(doctored(faults=[during, during]))] == [3]
+    assert [(late_ms, left_ms) for _, late_ms, left_ms in lateness(doctored(faults=[during, during]))] == [(3, 2)]
+    assert [judged_whole(doctored(faults=faults)) for faults in ([], [during])] == [1, 0]
+    elsewhere = during._replace(target="ingest")
+    assert judged_whole(doctored(faults=[elsewhere])) == 1
     assert in_flight(doctored(faults=[during])) > 0
 
 
@@ -364,3 +463,32 @@ def test_silence_is_the_longest_time_without_a_request_from_the_fault_until_all_
     fewer = [each for each in well().requests if each[:2] != ("int_strict", "e2")]
     [silence] = silences(doctored(faults=[fault], requests=fewer), ("int_a", "int_strict"))
     assert (silence.fault, silence.integration, round(silence.seconds, 3)) == ("kill dispatcher-1", "int_strict", 2.0)
+
+
+def test_who_gets_nothing_any_more_after_a_fault_was_silent_as_long_as_events_came():
+    fault = Happened("kill", "dispatcher-1", T + 150, T + 151, T + 400)
+    before = [each for each in well().requests if each.integration != "int_strict" or each.arrived_ms < T + 150]
+    [silence] = silences(doctored(faults=[fault], requests=before), ("int_a", "int_strict"))
+    assert (silence.integration, round(silence.seconds, 3)) == ("int_strict", 4.85)
+
+
+def test_bounds_in_seconds_are_of_each_fault_and_its_longest_silence():
+    happened = faults(("kill", 150, 151), ("stop", 150, 151))
+    fewer = [each for each in well().requests if each[:2] != ("int_strict", "e1")]
+    seen, steady = doctored(faults=[each._replace(settled_ms=T + 3_500) for each in happened], requests=fewer), ("int_a", "int_strict")  # fmt: skip # noqa: E501
+    assert missed(Bounds(silent_s={"kill": 2.0, "stop": 2.0}), seen, steady) == []
+    [late] = missed(Bounds(silent_s={"kill": 2.0, "stop": 1.9}), seen, steady)
+    assert late == "after stop dispatcher-1 int_strict got nothing for 1.9 s, of at most 1.9"
+    assert told(Bounds(silent_s={"kill": 2.0}), seen, steady) == [
+        "ok  kill dispatcher-1: 1.9 s of at most 2 (int_strict)"
+    ]
+    # What was not measured was not kept.
+    assert missed(Bounds(silent_s={"freeze": 9.0}), seen, steady) == ["there was no freeze to measure"]
+
+
+def test_a_run_that_judged_no_retry_as_it_is_has_missed_its_least():
+    during = Happened("kill", "dispatcher-1", T + 1_000, T + 1_001, T + 9_000)
+    assert missed(Bounds(least_judged=1), doctored(faults=[]), ()) == []
+    assert missed(Bounds(least_judged=1), doctored(faults=[during]), ()) == [
+        "0 retries were judged with nothing taken off, of at least 1"
+    ]

@@ -44,6 +44,10 @@ def test_the_presets_are_what_they_are_called():
     assert kills().plan.workers == 3
     of_kinds = Counter(fault.kind for fault in schedule(1, recovery().plan))
     assert of_kinds == {"kill": 5, "stop": 5}
+    # Contract, recovery: what takes longer fails.
+    assert recovery().bounds.silent_s == {"kill": 10.0, "stop": 3.0}
+    assert recovery().steady == ("int_1", "int_2", "int_3")
+    assert [mixed(45, per_second=20).bounds.least_judged, each_once(75).bounds.least_judged] == [20, 30]
     short = Counter((f.kind, f.target.partition("-")[0]) for f in schedule(1, mixed(45).plan))
     assert {"kill", "stop", "freeze", "join", "node"} == {kind for kind, _ in short}
     assert {"dispatcher", "breaker", "ingest", "admin", "node"} == {service for _, service in short}
