@@ -27,6 +27,9 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.kafka
 
 ONE = topics.Partitions(by_app=1, by_integration=1)
+
+#: Source: contract, rebalances. Everything but the slow one goes on within that.
+OTHERS_GO_ON_S = 3.0
 SKIPPED = {"attempt": 0, "outcome": "discarded", "reason": "skipped"}
 
 
@@ -130,6 +133,11 @@ async def test_a_retry_that_was_not_written_is_written_by_the_successor_without_
 
 
 async def test_a_slow_request_is_handed_over_and_its_line_alone_waits_for_the_result(kafka_connection: Connection):
+    """
+    From the moment its partition is given up until a delivery of another line goes out elsewhere: 3 s.
+
+    Without what the group itself takes to rebalance. 0.65 s on a machine three times as busy as it can be.
+    """
     async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
         for name in ("int_slow", "int_1"):
             await log.integration(make_integration(name, events=[name]))
@@ -137,15 +145,21 @@ async def test_a_slow_request_is_handed_over_and_its_line_alone_waits_for_the_re
         old = Courier(hanging={"evt_slow": slow})
         first = await group.next_owner(old)
         await accept(first, "evt_slow", "evt_behind", type="int_slow")
-        started_s = time.monotonic()
-        await first.leave()
-        assert time.monotonic() - started_s < 3
+        await until(lambda: old.waiting == 1)
+        await log.events(make_event(event_id="evt_1", type="int_1"))
+        await first.hand_over_all(topics.EVENTS)  # it waits on the log when the partition changes hands
 
         new = Courier()
+        started_s = time.monotonic()
+        await first.leave()
+        left_s = time.monotonic()
         second = await group.next_owner(new)
         await second.hand_over_all(topics.DELIVERIES)
-        await accept(second, "evt_1", type="int_1")
-        await until(lambda: sent(new) == ["evt_1"])
+        await until(lambda: bool(new.sent))
+        took_s = time.monotonic() - started_s
+        print(f"given up in {left_s - started_s:.2f} s, others after {took_s:.2f} s")  # noqa: T201
+        assert sent(new) == ["evt_1"]
+        assert took_s < OTHERS_GO_ON_S
         slow.set()
         await everything_is_done(second)
         assert sent(old) == ["evt_slow"]
