@@ -8,18 +8,25 @@ schedules of them. Time is the test's where a case is about hours.
 import asyncio
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from services.dispatcher.lane import Pace
 from services.dispatcher.line import ATTACHED_RECORDS, MOST_OPEN
 from streams import codec, topics
 from streams.connection import Connection
 from streams.lane_rows import LaneRows
+from streams.reading import started
 from streams.records import Delivery, LaneRow
 from streams.topics import Topic
-from tests.handing import Courier, Group, Owner, group_of, until
+from tests.handing import Configured, Courier, Group, Owner, group_of, until
 from tests.logs import Log, log_of, make_event
 from tests.records import make_integration
 from tests.waiting import eventually
@@ -43,8 +50,6 @@ async def records_of(group: Group, topic: Topic, number: int = 0) -> list[Any]:
 
 
 def _partitions(group: Group, topic: Topic) -> list[Any]:
-    from aiokafka import TopicPartition
-
     count = topics.partition_count(topic, ONE)
     return [TopicPartition(group.log.connection.topic(topic), number) for number in range(count)]
 
@@ -462,6 +467,85 @@ async def test_what_waits_is_discarded_when_its_integration_is_to_discard_or_is_
         assert {(name, "discarded"): 1 for name in names} == await outcomes(log)
         await eventually(lambda: rows_are_gone(group))
         await owner.die()
+
+
+async def test_what_waits_for_one_that_was_deleted_ends_though_compaction_left_no_record_of_it(
+    kafka_connection: Connection,
+):
+    """
+    Who starts then meets neither its configuration nor that it was deleted, and offsets that hold nothing.
+
+    Held, fanned out and not handed over yet, and back from a retry topic.
+    """
+    async with compacting(kafka_connection, topics.INTEGRATION_CONFIG), log_of(kafka_connection, ONE) as log:
+        async with group_of(log) as group:
+            await log.integration(make_integration("int_1", status="paused"))
+            owner = await group.next_owner(Configured(group))
+            await accept(owner, *(f"held_{n}" for n in range(20)))
+            await until(lambda: not owner.unfinished(topics.DELIVERIES))
+            await owner.leave()
+            [row] = await rows_of(group)
+            assert (row.integration, row.held) == ("int_1", 20)
+            owner = await group.next_owner(Configured(group))
+            await log.events(*(make_event(event_id=f"late_{n}") for n in range(10)))
+            await owner.hand_over_all(topics.EVENTS)
+            await eventually(lambda: len(log.deliveries) == 30)
+            owner.commit()
+            await owner.die()
+        again = msgspec.structs.replace(
+            log.deliveries[20], delivery_id="dlv_again", event_id="again", attempt=2,
+            retry_line=topics.RETRIES[0].name, retry_partition=0, retry_generation=owner.generation,
+        )  # fmt: skip
+        await log.raw(topics.DELIVERIES, codec.encode(again), b"int_1")
+        await log.delete("int_1")
+        await eventually(lambda: is_compacted_away(log, "int_1"), 60)
+
+        async with group_of(log) as later:
+            later.goes_on_from(group)
+            assert later.integrations.changed_at("int_1") == -1
+            courier = Configured(later)
+            owner = await later.next_owner(courier)
+            await owner.work_through()
+            await until(lambda: not owner.unfinished(topics.DELIVERIES))
+            await eventually(lambda: rows_are_gone(later))
+            assert sent(courier) == []
+            waited = [*(f"held_{n}" for n in range(20)), *(f"late_{n}" for n in range(10)), "again"]
+            assert {(name, "discarded"): 1 for name in waited} == await outcomes(log)
+            assert {(each.reason, each.attempt) for each in log.results} == {("integration_deleted", 0)}
+            await owner.die()
+
+
+@asynccontextmanager
+async def compacting(connection: Connection, topic: Topic) -> AsyncIterator[None]:
+    """The topic, made so that all but its last record can be compacted; and a broker that looks all the time."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
+    await admin.start()
+    at_once = {"segment.ms": "1", "delete.retention.ms": "0", "min.cleanable.dirty.ratio": "0.001"}
+    made = NewTopic(connection.topic(topic), 1, 1, topic_configs=topics.configs(topic, 1) | at_once)
+    assert [error[1] for error in (await admin.create_topics([made])).topic_errors] == [0]
+    [node] = [str(each["node_id"]) for each in (await admin.describe_cluster())["brokers"]]
+    try:
+        looking = ConfigResource(ConfigResourceType.BROKER, node, {"log.cleaner.backoff.ms": "100"})
+        answers = await admin.alter_configs([looking])
+        assert [each[0] for answer in answers for each in answer.resources] == [0], answers
+        yield
+    finally:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, node, {})])
+        await admin.close()
+
+
+async def is_compacted_away(log: Log, integration: str) -> bool:
+    """Whether no record of its configuration is on the log, nor that it was deleted."""
+    await log.integration(make_integration("int_other"))  # what stands in the last segment stays
+    place = TopicPartition(log.connection.topic(topics.INTEGRATION_CONFIG), 0)
+    reader: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(bootstrap_servers=log.connection.bootstrap)
+    async with started(reader):
+        reader.assign([place])
+        await reader.seek_to_beginning(place)
+        end, keys = (await reader.end_offsets([place]))[place], set()
+        while await reader.position(place) < end:
+            keys |= {record.key for record in (await reader.getmany(timeout_ms=200)).get(place, [])}
+    return integration.encode() not in keys
 
 
 async def test_nothing_is_lost_where_the_ordering_changes_while_deliveries_wait(kafka_connection: Connection):
