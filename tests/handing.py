@@ -22,12 +22,12 @@ from services.dispatcher.retries import Retries
 from services.dispatcher.sender import Answer, Request
 from services.dispatcher.standing import Standing
 from services.vault.seal import Keyring
-from streams import topics
+from streams import codec, topics
 from streams.engine.processor import Assignment, Batch, Processor, ReadAt, floor_of
 from streams.follower import Follower
 from streams.ledger import Ledger
 from streams.quarantine import Quarantine
-from streams.records import Delivery, Result
+from streams.records import Delivery, Record, Result
 from streams.states import States
 from streams.topics import Topic
 from streams.views import Apps, Integrations
@@ -45,6 +45,8 @@ class MortalProducer:
         self._real = real
         #: Records that it still appends; None: all.
         self.left: int | None = None
+        #: What it holds by itself while what comes behind it goes out: a batch that found no leader.
+        self.holds: Callable[[Record], bool] | None = None
         #: What `send` raises from now on; None: nothing.
         self.dies_of: Exception | None = None
         self._appending: list[asyncio.Future[Any]] = []
@@ -53,7 +55,7 @@ class MortalProducer:
     async def send(self, *args: Any, **kwargs: Any) -> "asyncio.Future[Any]":
         if self.dies_of is not None:
             raise self.dies_of
-        if self.left == 0:
+        if self.left == 0 or (self.holds is not None and self.holds(codec.decode(args[1]))):
             future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             self._held.append((args, kwargs, future))
             return future
@@ -77,7 +79,7 @@ class MortalProducer:
 
     async def thaw(self) -> None:
         """What was held goes out, in order, and so does what comes of it."""
-        self.left = None
+        self.left = self.holds = None
         while self._held:
             args, kwargs, future = self._held.pop(0)
             appended = await self._real.send_and_wait(*args, **kwargs)
