@@ -18,6 +18,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from services.admin.compose import activated
+from services.admin.rules import SKIP
 from services.dispatcher.lane import Pace
 from services.dispatcher.line import ATTACHED_RECORDS, MOST_OPEN
 from streams import codec, topics
@@ -26,6 +28,7 @@ from streams.lane_rows import LaneRows
 from streams.reading import started
 from streams.records import Delivery, LaneRow
 from streams.topics import Topic
+from tests.dispatching import SLOW
 from tests.handing import Configured, Courier, Group, Owner, group_of, until
 from tests.logs import Log, log_of, make_event
 from tests.records import make_integration
@@ -37,7 +40,6 @@ ONE = topics.Partitions(by_app=1, by_integration=1)
 
 #: Source: contract, rebalances. Everything but the slow one goes on within that.
 OTHERS_GO_ON_S = 3.0
-SKIPPED = {"attempt": 0, "outcome": "discarded", "reason": "skipped"}
 
 
 def failed(due_at_ms: int, attempt: int = 2, slot: int | None = None) -> dict[str, Any]:
@@ -248,39 +250,52 @@ async def rows_are_gone(group: Group) -> bool:
     return not await rows_of(group)
 
 
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=SLOW)])
 async def test_what_was_held_is_skipped_and_what_comes_after_arrives_though_owners_die(
-    kafka_connection: Connection,
+    kafka_connection: Connection, count: int
 ):
+    """
+    Whoever activates has a clock 200 ms behind that of ingest: by the time it shows, what was held came after it.
+
+    And 200 ms before it what came after, for another ingest. Only what the activation was written behind counts.
+    """
     async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
-        await log.integration(make_integration())
-        held, after = [f"held_{n}" for n in range(300)], [f"after_{n}" for n in range(20)]
-        courier = Courier(standings={"int_1": "hold"}, answers=dict.fromkeys(held, SKIPPED))
+        config = make_integration(status="paused")
+        await log.integration(config)
+        activated_ms = time.time_ns() // 1_000_000
+        held, after = [f"held_{n}" for n in range(count)], [f"after_{n}" for n in range(20)]
+        courier = Configured(group)
         owner = await group.next_owner(courier)
-        await accept(owner, *held)
+        for start in range(0, count, 500):
+            await accept(owner, *held[start : start + 500], accepted_at_ms=activated_ms + 200)
         await until(lambda: not owner.unfinished(topics.DELIVERIES))
 
         async def all_is_counted() -> bool:
-            return [(row.reason, row.held, row.open) for row in await rows_of(group)] == [("paused", 300, [])]
+            return [(row.reason, row.held, row.open) for row in await rows_of(group)] == [("paused", count, [])]
 
         await eventually(all_is_counted)
         owner.commit()
         await owner.die()
 
-        courier.standings.clear()
-        for dies_after in (40, 90):
+        offset = await group.config.catch_up()
+        active = activated(config, SKIP, offset=offset, now_ms=activated_ms, who="anna")
+        assert offset == await log.integration(active)
+        await group.config.catch_up()
+        for dies_after in (count // 8, count // 3):
             owner = await group.next_owner(courier)
             owner.producer.left = dies_after
-            await until(lambda owner=owner: owner.producer.stands_still)
+            await until(lambda owner=owner: owner.producer.stands_still, 60)
             owner.commit()
             await owner.die()
         owner = await group.next_owner(courier)
-        await accept(owner, *after)
-        await everything_is_done(owner)
+        await accept(owner, *after, accepted_at_ms=activated_ms - 200)
+        await until(lambda: not owner.unfinished(topics.DELIVERIES) and not owner.lanes._lines, 120)
         ended = await outcomes(log)
         assert {(name, "discarded") for name in held} | {(name, "delivered") for name in after} == set(ended)
-        assert sent(courier)[-20:] == after
+        assert {each.reason for each in log.results if each.outcome == "discarded"} == {"skipped"}
+        assert sent(courier) == after
         # Two died, each with one in flight.
-        assert sum(ended.values()) <= 320 + 2
+        assert sum(ended.values()) <= count + 20 + 2
         await owner.die()
 
 
@@ -317,6 +332,57 @@ async def test_an_endpoint_that_hangs_falls_behind_alone_and_catches_up_in_order
         assert len(courier.sent) <= len(names) + len(more) + 1 + under_way
         await eventually(lambda: rows_are_gone(group))
         await owner.die()
+
+
+async def test_a_line_that_comes_back_is_killed_before_and_after_its_row_goes_and_loses_nothing(
+    kafka_connection: Connection,
+):
+    """Fifty that came live are in the lane each time: first behind what its row answers for, then without any row."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        hangs = {name: asyncio.Event() for name in ("old_0", "old_50", "live_0")}
+        courier = Courier(hanging=hangs)
+        owner = await group.next_owner(courier)
+        old, live = [f"old_{n}" for n in range(100)], [f"live_{n}" for n in range(50)]
+        await accept(owner, *old)
+        await until(lambda: courier.waiting == 1)
+        line = owner.lanes._lines["int_1"]
+        owner.lanes._detaching.detach(line, "behind")
+        await until(lambda: not owner.unfinished(topics.DELIVERIES))
+
+        # It comes back: those below `until` are its row's to answer for, those that come are tracked.
+        hangs["old_0"].set()
+        await eventually(lambda: is_coming_back(group))
+        await until(lambda: sent(courier)[-1] == "old_50")
+        await accept(owner, *live)
+        assert owner.unfinished(topics.DELIVERIES) == 50
+        assert await is_coming_back(group)
+        owner.commit()
+        await owner.die()
+
+        owner = await group.next_owner(courier)
+        await owner.hand_over_all(topics.DELIVERIES)
+        assert owner.unfinished(topics.DELIVERIES) == 50
+        hangs["old_50"].set()
+        await eventually(lambda: rows_are_gone(group))
+        assert owner.unfinished(topics.DELIVERIES) == 50
+        assert sent(courier)[-1] == "live_0"
+        owner.commit()
+        await owner.die()
+
+        hangs["live_0"].set()
+        owner = await group.next_owner(courier)
+        await owner.hand_over_all(topics.DELIVERIES)
+        await everything_is_done(owner)
+        assert list(dict.fromkeys(sent(courier))) == old + live
+        assert Counter(sent(courier)) == Counter([*old, *live, "old_50", "live_0"]), "but for the two in flight"
+        assert {(name, "delivered"): 1 for name in old + live} == await outcomes(log)
+        await owner.die()
+
+
+async def is_coming_back(group: Group) -> bool:
+    """Whether the row on the log says from where on it does not answer any more."""
+    return [row.until is not None for row in await rows_of(group)] == [True]
 
 
 async def test_a_key_that_fails_for_hours_stops_neither_other_keys_nor_the_bounds(kafka_connection: Connection):
