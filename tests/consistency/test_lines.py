@@ -21,8 +21,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from services.admin.compose import activated
 from services.admin.rules import SKIP
 from services.dispatcher.lane import Pace
-from services.dispatcher.line import ATTACHED_RECORDS, MOST_OPEN
-from streams import codec, topics
+from services.dispatcher.line import ATTACHED_RECORDS
+from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.lane_rows import LaneRows
 from streams.reading import started
@@ -40,6 +40,7 @@ ONE = topics.Partitions(by_app=1, by_integration=1)
 
 #: Source: contract, rebalances. Everything but the slow one goes on within that.
 OTHERS_GO_ON_S = 3.0
+HOUR_MS = 3_600_000
 
 
 def failed(due_at_ms: int, attempt: int = 2, slot: int | None = None) -> dict[str, Any]:
@@ -385,10 +386,15 @@ async def is_coming_back(group: Group) -> bool:
     return [row.until is not None for row in await rows_of(group)] == [True]
 
 
-async def test_a_key_that_fails_for_hours_stops_neither_other_keys_nor_the_bounds(kafka_connection: Connection):
+async def test_a_key_that_fails_for_hours_stops_neither_other_keys_nor_the_bounds(
+    kafka_connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """What waits behind it is bounded in memory and in its row, here to 50; above that the line waits as a whole."""
+    monkeypatch.setattr("services.dispatcher.line.MOST_OPEN", 50)
     async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
         await log.integration(make_integration())
-        courier = Courier(ordering="key", at_first={"bad_0": [failed(10**9)]})
+        now_ms = group.now_ms = time.time_ns() // 1_000_000
+        courier = Courier(ordering="key", at_first={"bad_0": [failed(now_ms + 4 * HOUR_MS)]})
         owner = await group.next_owner(courier)
         await accept(owner, "bad_0", ordering_key="bad")
         good = [f"good_{n}" for n in range(600)]
@@ -400,19 +406,49 @@ async def test_a_key_that_fails_for_hours_stops_neither_other_keys_nor_the_bound
         [line] = owner.lanes._lines.values()
         await until(lambda: sum(1 for _ in line.lane.entries()) == 7)
         assert sum(entry.delivery is not None for entry in line.lane.entries()) <= 6
-        await until(lambda: not line.is_dirty)
+
+        bad, behind = [f"bad_{n}" for n in range(107)], [f"behind_{n}" for n in range(20)]
+        await accept(owner, *bad[7:], ordering_key="bad")
+        await accept(owner, *behind, ordering_key="k0")
+        await until(lambda: not owner.unfinished(topics.DELIVERIES))
+        await until(lambda: not line.is_dirty and not line.is_busy)
+        assert sum(1 for _ in line.lane.entries()) == 50
+        [row] = await rows_of(group)
+        assert (len(row.open), row.held) == (50, 107 + 20 - 50)
+        owner.commit()
         await owner.die()
 
+        group.now_ms = now_ms + HOUR_MS
+        read = counting_results(log, monkeypatch)
+        started_s = time.monotonic()
         owner = await group.next_owner(courier)
-        [row] = await rows_of(group)
-        assert len(row.open) == 7 <= MOST_OPEN
-        await accept(owner, "good_last", ordering_key="k0")
-        await until(lambda: "good_last" in sent(courier))
-        group.now_ms = 10**9
+        took_s = time.monotonic() - started_s
+        print(f"taken over in {took_s:.2f} s, {sum(read)} of {len(log.results)} results read")  # noqa: T201
+        assert took_s < 5
+        assert sum(read) < 60
+        [line] = owner.lanes._lines.values()
+        assert sum(1 for _ in line.lane.entries()) == 50
+        assert len(courier.sent) == 601
+        group.now_ms = now_ms + 4 * HOUR_MS
         owner.lanes.wake("int_1")
         await everything_is_done(owner)
-        assert sent(courier)[602:] == [f"bad_{n}" for n in range(7)]
+        assert [name for name in sent(courier)[601:] if name in bad] == bad
+        assert [name for name in sent(courier)[601:] if name not in bad] == behind
         await owner.die()
+
+
+def counting_results(log: Log, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Filled with how many records of `delivery-results` each takeover from now on reads."""
+    counts: list[int] = []
+    read_back = takeover.read_back
+
+    async def counted(connection: Connection, spans: Any, see: Any) -> None:
+        results = log.connection.topic(topics.RESULTS)
+        counts.extend(end - start for target, (start, end) in spans.items() if target.topic == results)
+        await read_back(connection, spans, see)
+
+    monkeypatch.setattr(takeover, "read_back", counted)
+    return counts
 
 
 async def test_a_takeover_reads_nothing_of_what_is_held(kafka_connection: Connection):
