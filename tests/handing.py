@@ -14,19 +14,23 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from schemas.profiles import Ordering
+from services.dispatcher.attempt import Attempts
 from services.dispatcher.fan_out import FanOut
 from services.dispatcher.lane import Pace
 from services.dispatcher.lanes import Lanes
 from services.dispatcher.retries import Retries
+from services.dispatcher.sender import Answer, Request
 from services.dispatcher.standing import Standing
-from streams import topics
+from services.vault.seal import Keyring
+from streams import codec, topics
 from streams.engine.processor import Assignment, Batch, Processor, ReadAt, floor_of
 from streams.follower import Follower
 from streams.ledger import Ledger
 from streams.quarantine import Quarantine
-from streams.records import Delivery, Result
+from streams.records import Delivery, Record, Result
+from streams.states import States
 from streams.topics import Topic
-from streams.views import Integrations
+from streams.views import Apps, Integrations
 from tests.logs import Log
 
 
@@ -41,6 +45,8 @@ class MortalProducer:
         self._real = real
         #: Records that it still appends; None: all.
         self.left: int | None = None
+        #: What it holds by itself while what comes behind it goes out: a batch that found no leader.
+        self.holds: Callable[[Record], bool] | None = None
         #: What `send` raises from now on; None: nothing.
         self.dies_of: Exception | None = None
         self._appending: list[asyncio.Future[Any]] = []
@@ -49,7 +55,7 @@ class MortalProducer:
     async def send(self, *args: Any, **kwargs: Any) -> "asyncio.Future[Any]":
         if self.dies_of is not None:
             raise self.dies_of
-        if self.left == 0:
+        if self.left == 0 or (self.holds is not None and self.holds(codec.decode(args[1]))):
             future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             self._held.append((args, kwargs, future))
             return future
@@ -73,7 +79,7 @@ class MortalProducer:
 
     async def thaw(self) -> None:
         """What was held goes out, in order, and so does what comes of it."""
-        self.left = None
+        self.left = self.holds = None
         while self._held:
             args, kwargs, future = self._held.pop(0)
             appended = await self._real.send_and_wait(*args, **kwargs)
@@ -134,6 +140,41 @@ class Courier:
         return result_of(delivery, read_at, **self.answers.get(delivery.event_id, {}))
 
 
+class Configured(Courier):
+    """Decides as the dispatcher does, by the configuration on the log; what it sends is answered with 200 at once."""
+
+    def __init__(self, group: "Group") -> None:
+        super().__init__()
+        self._attempts = Attempts(
+            config=group.config,
+            integrations=group.integrations,
+            apps=Apps(),
+            states=States(),
+            keyring=Keyring(bytes(32)),
+            sender=self,
+            brand="X-Brand",
+            version="0",
+            now_ms=lambda: group.now_ms,
+        )
+        self.reach = self._attempts.reach  # type: ignore[method-assign]
+        self.pace = self._attempts.pace  # type: ignore[method-assign]
+        self.is_locked = self._attempts.is_locked  # type: ignore[method-assign]
+        self.standing = self._attempts.standing  # type: ignore[method-assign]
+        self.fallen_out = self._attempts.fallen_out  # type: ignore[method-assign]
+
+    async def attempt(self, delivery: Delivery, read_at: ReadAt, trace: Any = None) -> Result:
+        result = await self._attempts.attempt(delivery, read_at, trace)
+        if result.attempt:
+            self.sent.append(delivery)
+        return result
+
+    async def send(self, _request: Request) -> Answer:
+        return Answer(status=200)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
 def result_of(delivery: Delivery, read_at: ReadAt, **changes: Any) -> Result:
     fields: dict[str, Any] = {
         "delivery_id": delivery.delivery_id,
@@ -182,6 +223,10 @@ class Group:
         owner = Owner(self, courier or Courier(), self.generation)
         await owner.take_over()
         return owner
+
+    def goes_on_from(self, before: "Group") -> None:
+        """What the broker keeps of a group whose processes are gone."""
+        self.generation, self.stored = before.generation, before.stored
 
     async def end(self, partition: TopicPartition) -> int:
         return int((await self._reader.end_offsets([partition]))[partition])

@@ -73,6 +73,9 @@ class CatchUp:
         #: Where the consumer stands, by partition.
         self._at: dict[int, int] = {}
         self._singles: dict[int, dict[int, asyncio.Future[ConsumerRecord[Any, Any] | None]]] = {}
+        #: By partition and offset: what stood behind the last single record, of the same integrations; a chunk at most.
+        #: They are asked for one after the other as a rule, and each on its own costs a seek: half a second.
+        self._behind: dict[int, dict[int, ConsumerRecord[Any, Any]]] = {}
 
     def start(self) -> None:
         """Read whenever anything is wanted."""
@@ -88,6 +91,7 @@ class CatchUp:
             for future in singles.values():
                 future.cancel()
         self._singles.clear()
+        self._behind.clear()
 
     def wake(self) -> None:
         """Something may be wanted."""
@@ -95,6 +99,8 @@ class CatchUp:
 
     async def fetch(self, partition: int, offset: int) -> "ConsumerRecord[Any, Any] | None":
         """The record there; None where it has fallen out of the log."""
+        if (record := self._behind.get(partition, {}).pop(offset, None)) is not None:
+            return record
         singles = self._singles.setdefault(partition, {})
         if offset not in singles:
             singles[offset] = asyncio.get_running_loop().create_future()
@@ -140,6 +146,7 @@ class CatchUp:
                 self._direct(consumer, plan)
                 fetched = await consumer.getmany(*plan, timeout_ms=_IDLE_MS, max_records=AT_ONCE)
                 for partition, records in fetched.items():
+                    self._resolve(partition.partition, records)
                     for first in range(0, len(records), HANDED_OUT):
                         self._distribute(partition.partition, records[first : first + HANDED_OUT])
                         await asyncio.sleep(0)
@@ -206,7 +213,6 @@ class CatchUp:
         }
         for line in takers.values():
             line.served_s = now_s
-        self._resolve(partition, start, records)
         for record in records:
             if record.offset >= live:
                 break
@@ -230,14 +236,21 @@ class CatchUp:
             del takers[record.key]
             self._reading.was_fed(line)
 
-    def _resolve(self, partition: int, start: int, records: "list[ConsumerRecord[Any, Any]]") -> None:
-        singles = self._singles.get(partition)
+    def _resolve(self, partition: int, records: "list[ConsumerRecord[Any, Any]]") -> None:
+        """Single records that are among these, before anything else moves."""
+        singles, start = self._singles.get(partition), self._at[partition]
         if not singles:
             return
         by_offset = {record.offset: record for record in records}
-        for offset in [each for each in singles if start <= each < records[-1].offset + 1]:
+        wanted = [each for each in singles if start <= each < records[-1].offset + 1]
+        keys = {by_offset[offset].key for offset in wanted if offset in by_offset}
+        for offset in wanted:
             future = singles.pop(offset)
             if not future.done():
                 future.set_result(by_offset.get(offset))
+        if keys:
+            first = min(wanted)
+            near = (each for each in records if each.key in keys and each.offset > first and each.offset not in wanted)
+            self._behind[partition] = {each.offset: each for each in near}
         if not singles:
             del self._singles[partition]

@@ -24,7 +24,8 @@ from streams import topics
 from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch
 from streams.producer import MAX_REQUEST_BYTES
-from tests.handing import Courier, group_of
+from streams.records import Delivery, FanOutReceipt
+from tests.handing import Courier, group_of, until
 from tests.logs import Log, log_of, make_event
 from tests.records import make_integration
 from tests.waiting import eventually
@@ -77,6 +78,52 @@ async def test_fan_out_that_dies_between_any_two_records_is_continued_without_a_
                 got = {pair: count for pair, count in appended(log).items() if pair[0] == event.event_id}
                 assert {(event.event_id, name): 1 for name in wanted} == got, f"died after {dies_after} records"
                 assert sum(each.event_id == event.event_id for each in log.receipts) == 1
+
+
+@pytest.mark.parametrize("kind", [FanOutReceipt, Delivery])
+async def test_a_batch_that_is_appended_after_a_later_one_is_neither_lost_nor_appended_again(
+    kafka_connection: Connection, kind: type
+):
+    """
+    Events 101 to 105 find no leader, 106 goes through: the highest that was appended says nothing of those below.
+
+    They are appended never, before the owner dies, or behind its successor's marker, where they count for nobody.
+    """
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration("int_1"))
+        for fate in ("never", "in time", "late"):
+            names = [f"evt_{fate}_{number}" for number in range(100, 108)]
+            first = await group.next_owner()
+            held = set(names[1:6])
+            first.producer.holds = lambda record, held=held: isinstance(record, kind) and record.event_id in held
+            await log.events(*(make_event(event_id=name) for name in names))
+            await first.hand_over_all(topics.EVENTS)
+            of_kind = topics.FAN_OUT if kind is FanOutReceipt else topics.DELIVERIES
+            assert first.producer.held(log.connection.topic(of_kind)) == 5
+            first.commit()
+            if fate == "in time":
+                await first.producer.thaw()
+            if fate != "late":
+                await first.die()
+
+            await everything_seen(log)
+            found = [each.event_id for each in log.of(of_kind, kind) if each.event_id in names]
+            passed = [name for name in names if name not in held]
+            assert found == passed + (sorted(held) if fate == "in time" else [])
+            courier = Courier()
+            second = await group.next_owner(courier)
+            if fate == "late":
+                await first.producer.thaw()
+                await first.die()
+            await second.work_through()
+            await until(lambda second=second: not second.unfinished(topics.DELIVERIES))
+            second.commit()
+            assert Counter(each.event_id for each in courier.sent) == Counter(names)
+            await second.die()
+
+            await everything_seen(log)
+            if fate != "late":  # those count for nobody, and were not sent
+                assert {(name, "int_1"): 1 for name in names}.items() <= appended(log).items()
 
 
 async def test_lanes_that_die_do_not_send_again_what_has_its_result(kafka_connection: Connection):

@@ -15,6 +15,7 @@ from streams import codec, topics
 from streams.connection import Connection
 from streams.records import IntegrationConfig, IntegrationState
 from tests.dispatching import dispatching
+from tests.endpoints import Peer, Received, answer
 from tests.logs import Log, log_of, make_event
 from tests.receiving import Arrival, Policy, held_until, receiver
 from tests.waiting import eventually
@@ -77,6 +78,66 @@ async def test_a_failed_delivery_leaves_the_line_and_comes_back_when_it_is_due(k
         "int_1:2",
         "int_1:3",
     ]
+
+
+async def test_a_retry_meets_what_has_changed_while_it_waited(kafka_connection: Connection):
+    """Another URL, a pause by a person or by the breaker, a deletion: each comes while the second attempt waits."""
+    names = ("int_moved", "int_paused", "int_failing", "int_gone")
+    async with log_of(kafka_connection, ONE) as log, receiver() as to, dispatching(kafka_connection, ONE):
+        configs = {name: to.integration(name, **QUICK) for name in names}
+        for name, config in configs.items():
+            to.policies[name] = fails(1, 0)
+            await log.integration(config)
+        await log.events(make_event(0))
+        first = await log.results_come(4)
+        await changed(log, configs["int_moved"], url=f"{to.endpoint.url}/int_elsewhere")
+        by_person = await paused(log, configs["int_paused"], "a person")
+        by_breaker = await paused(log, configs["int_failing"], "the breaker")
+        await log.delete("int_gone")
+        assert time.time() * 1_000 < min(each.next_due_at_ms for each in first), "too late: this says nothing"
+
+        again = {(name, 2) for name in names}
+        await eventually(lambda: again <= {(each.integration, each.attempt) for each in log.deliveries})
+        await ended(log, 2)
+        await eventually(log.all_is_committed)
+        assert {name: len(to.arrivals[name]) for name in (*names, "int_elsewhere")} == {
+            **dict.fromkeys(names, 1),
+            "int_elsewhere": 1,
+        }
+        outcomes = {each.integration: (each.outcome, each.reason, each.attempt) for each in log.results if each.outcome}
+        assert outcomes == {
+            "int_moved": ("delivered", "status_200", 2),
+            "int_gone": ("discarded", "integration_deleted", 0),
+        }
+        for held in (by_person, by_breaker):
+            await changed(log, held, status="active", epoch=2)
+        await ended(log, 4)
+
+    assert {name: len(to.arrivals[name]) for name in names} == {
+        "int_moved": 1, "int_paused": 2, "int_failing": 2, "int_gone": 1
+    }  # fmt: skip
+    assert len(log.results) == 8
+
+
+async def test_an_endpoint_that_asks_to_wait_is_left_alone_for_so_long(kafka_connection: Connection):
+    """Two seconds by `Retry-After`, where the policy would come back after 0.8 to 1.2."""
+    at_s: list[float] = []
+
+    async def busy_once(received: Received, peer: Peer) -> None:
+        at_s.append(time.time())
+        await answer(200 if at_s[1:] else 503, headers=[("Retry-After", "2")])(received, peer)
+
+    async with log_of(kafka_connection, ONE) as log, receiver() as to, dispatching(kafka_connection, ONE):
+        to.behaviours["int_1"] = busy_once
+        await log.integration(to.integration("int_1", **QUICK))
+        await log.events(make_event(0))
+        await ended(log, 1)
+
+    first, second = log.results
+    assert (first.status, first.next_attempt, second.outcome, second.attempt) == (503, 2, "delivered", 2)
+    assert first.next_due_at_ms - first.finished_at_ms == 2_000
+    assert second.started_at_ms >= first.next_due_at_ms
+    assert at_s[1] - at_s[0] >= 2.0
 
 
 async def test_attempts_are_used_up_and_a_4xx_is_final(kafka_connection: Connection):
