@@ -240,10 +240,14 @@ QUEUED: Final = Asked(
     name="tenterhook_queue_deliveries", unit="deliveries", services=("dispatcher",),
     meaning="Deliveries that wait for their turn in lines that are not paused.",
 )  # fmt: skip
+QUEUED_INTEGRATIONS: Final = Asked(
+    name="tenterhook_queue_integrations", unit="integrations", services=("dispatcher",),
+    meaning="Integrations for which deliveries wait, those that are paused or failing apart.",
+)  # fmt: skip
 QUEUE_AGE: Final = Asked(
     name="tenterhook_queue_age_seconds", unit="seconds", services=("dispatcher",), labels=(PERCENTILE,),
     meaning="How long the oldest delivery of an integration has waited for its turn: percentiles over the integrations"
-    " of this process that are not paused; 0 where nothing waits.",
+    " of this process that have something to do, those that are paused or failing apart; 0 where nothing waits.",
 )  # fmt: skip
 QUEUE_DEPTH: Final = Asked(
     name="tenterhook_queue_depth_deliveries", unit="deliveries", services=("dispatcher",), labels=(PERCENTILE,),
@@ -275,7 +279,12 @@ DETACHED: Final = Asked(
 )  # fmt: skip
 BACKLOG: Final = Asked(
     name="tenterhook_detached_backlog_deliveries", unit="deliveries", services=("dispatcher",),
-    meaning="Deliveries behind the cursors of those that are not paused; scale dispatchers by it and by the lag.",
+    meaning="Deliveries behind the cursors of those that are not paused.",
+)  # fmt: skip
+SHARED_BACKLOG: Final = Asked(
+    name="tenterhook_detached_backlog_shared_deliveries", unit="deliveries", services=("dispatcher",),
+    meaning="Of those, what further dispatchers can help with: at most 1,000 of an integration, and none of one that"
+    " is failing or blocked.",
 )  # fmt: skip
 RETRIES_WAITING: Final = Asked(
     name="tenterhook_retries_waiting_deliveries", unit="deliveries", services=("dispatcher",), labels=(LINE,),
