@@ -314,32 +314,46 @@ def test_dispatchers_scale_by_what_waits_and_no_further_than_there_are_partition
 
     assert spec["maxReplicas"] == Partitions().by_integration
     assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "dispatcher"}
-    assert asked == shown == {"tenterhook_queue_age_seconds", "tenterhook_detached_backlog_deliveries"}
+    assert (
+        asked
+        == shown
+        == {
+            "tenterhook_queue_age_seconds",
+            "tenterhook_detached_backlog_shared_deliveries",
+            "tenterhook_group_lag_records",
+        }
+    )
     assert all(f'"{name}"' in declared.read_text() for name in asked)
 
 
 @needs_prometheus
 def test_the_adapter_asks_prometheus_for_what_a_pod_has_and_for_the_percentile_that_is_named(tmp_path):
-    """Its query with what the autoscaler asks for in it, over two pods of ours and one of another namespace."""
-    [rule] = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
-    age, backlog = "tenterhook_queue_age_seconds", "tenterhook_detached_backlog_deliveries"
-    among = 'namespace="tenterhook",pod=~"dispatcher-0|dispatcher-1"'
-    asked = {f'{age},{among},percentile="90"': {0: 4, 1: 9}, f"{backlog},{among}": {0: 100, 1: 20_000}}
-    values = {
-        f'{age}{{{at},percentile="{percentile}"}}': value
-        for at, found in (
-            ('namespace="tenterhook",pod="dispatcher-0"', {"50": 0, "90": 4, "99": 900}),
-            ('namespace="tenterhook",pod="dispatcher-1"', {"50": 1, "90": 9, "99": 9}),
-            ('namespace="staging",pod="dispatcher-0"', {"50": 77, "90": 77, "99": 77}),
-        )
-        for percentile, value in found.items()
+    """Its queries with what the autoscaler asks for in them, over three pods of ours and one of another namespace."""
+    rules = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    age, backlog = "tenterhook_queue_age_seconds", "tenterhook_detached_backlog_shared_deliveries"
+    integrations, lag = "tenterhook_queue_integrations", "tenterhook_group_lag_records"
+    among = 'namespace="tenterhook",pod=~"dispatcher-0|dispatcher-1|dispatcher-2"'
+    asked = {
+        # The second has two slow endpoints and nothing else to do.
+        f'{age},{among},percentile="90"': {0: 4, 1: 0, 2: 9},
+        f"{backlog},{among}": {0: 100, 1: 2_000, 2: 20_000},
+        f'{lag},{among},group="dispatcher",topic=~"events|deliveries"': {0: 7, 1: 0, 2: 30},
     }
-    values |= {
-        f'{backlog}{{namespace="tenterhook",pod="dispatcher-{n}"}}': value for n, value in ((0, 100), (1, 20_000))
-    }
+    values = {}
+    for namespace, pod, ages, waiting, behind, lags in (
+        ("tenterhook", 0, {"50": 0, "90": 4, "99": 900}, 3, 100, {"events": 7, "deliveries": 5, "retry.1s": 900}),
+        ("tenterhook", 1, {"50": 900, "90": 900, "99": 900}, 2, 2_000, {"events": 0, "deliveries": 0, "retry.1s": 1}),
+        ("tenterhook", 2, {"50": 1, "90": 9, "99": 9}, 400, 20_000, {"events": 0, "deliveries": 30, "retry.1s": 1}),
+        ("staging", 0, {"50": 77, "90": 77, "99": 77}, 77, 77, {"events": 77, "deliveries": 77, "retry.1s": 77}),
+    ):
+        of = f'namespace="{namespace}",pod="dispatcher-{pod}"'
+        values |= {f'{age}{{{of},percentile="{percentile}"}}': value for percentile, value in ages.items()}
+        values |= {f'{lag}{{{of},group="dispatcher",topic="{topic}"}}': value for topic, value in lags.items()}
+        values |= {f"{integrations}{{{of}}}": waiting, f"{backlog}{{{of}}}": behind}
 
     def query(name):
         series, _, matchers = name.partition(",")
+        [rule] = [each for each in rules if series in each["seriesQuery"]]
         filled = {"<<.Series>>": series, "<<.LabelMatchers>>": matchers, "<<.GroupBy>>": "pod"}
         return re.sub(r"<<\.\w+>>", lambda found: filled[found[0]], rule["metricsQuery"])
 
@@ -361,10 +375,11 @@ def test_the_adapter_asks_prometheus_for_what_a_pod_has_and_for_the_percentile_t
 
     assert done.returncode == 0, done.stdout + done.stderr
     # The adapter shows nothing of what has not both labels; our Prometheus gives them.
-    labels = re.findall(r'(\w+)!=""', rule["seriesQuery"])
+    [labels] = {tuple(re.findall(r'(\w+)!=""', rule["seriesQuery"])) for rule in rules}
+    assert all(labels == tuple(rule["resources"]["overrides"]) for rule in rules)
     config = yaml.safe_load(ALERTS.with_name("kubernetes.yml").read_text()) | {"rule_files": [str(ALERTS)]}
     [job] = config["scrape_configs"]
-    assert labels == list(rule["resources"]["overrides"]) == [each["target_label"] for each in job["relabel_configs"]]
+    assert labels == tuple(each["target_label"] for each in job["relabel_configs"] if "target_label" in each)
     assert job["job_name"] in re.findall(r'job="(\w+)"', ALERTS.read_text())
     # Debian's Prometheus is built without the discovery of Kubernetes; everything else of it is checked.
     [discovery] = job.pop("kubernetes_sd_configs")
