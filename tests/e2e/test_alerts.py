@@ -47,7 +47,7 @@ SHORTER: dict[str, dict[str, str]] = {
     "TenterhookManyPaused": {"[10m]": "[6s]", "> 5": "> 1"},
     "TenterhookBreakerBehind": {"10m": "1s", "> 10000": "> 40"},
     "TenterhookHistoryBehind": {"10m": "1s", "> 10000": "> 500"},
-    "TenterhookQuarantined": {"[1h]": "[6s]"},
+    "TenterhookQuarantined": {"[1h]": "[6s]", "offset 1h": "offset 6s"},
     "TenterhookHeldExpires": {"> 432000": "> 4"},
 }
 

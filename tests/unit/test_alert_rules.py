@@ -26,8 +26,8 @@ pytestmark = needs_prometheus
 RULES = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"][0]["rules"]
 NAMES = [rule["alert"] for rule in RULES if "alert" in rule]
 
-#: Of the samples below: one every 15 s for an hour.
-EVERY_S, SAMPLES = 15, 240
+#: Of the samples below: one every 15 s for two hours.
+EVERY_S, SAMPLES = 15, 480
 
 SERVICES = ("ingest", "admin", "dispatcher", "breaker")
 
@@ -101,7 +101,7 @@ def well():
         f"tenterhook_attempts_unanswered_total{at('dispatcher', reason='timeout')}": rising(100),
         f"tenterhook_held_oldest_seconds{at('dispatcher')}": always(86_400),
         f"tenterhook_integrations{at('breaker', state='active')}": always(60),
-        f"tenterhook_breaker_turned_total{at('breaker', to='paused')}": "0x100 1x100 2x140",
+        f"tenterhook_breaker_turned_total{at('breaker', to='paused')}": "0x100 1x100 2x280",
         f"tenterhook_group_lag_records{at('breaker', group='breaker', topic='delivery-results')}": always(10),
         f"tenterhook_breaker_unfinished_records{at('breaker')}": always(100),
         f"tenterhook_history_following{at('admin')}": always(1),
@@ -232,6 +232,22 @@ FAULTS = [
         {f"tenterhook_quarantined_total{at('dispatcher', code='record.fatal')}": "0x123 1x116"},
         {"code": "record.fatal"},
         fires=3,
+    ),
+    # A new process, which has put a record aside before it was first read; and one of long ago.
+    Fault(
+        "TenterhookQuarantined",
+        {f"tenterhook_quarantined_total{at('dispatcher-7', code='agent.raised')}": "_x123 1x360"},
+        {"code": "agent.raised"},
+        fires=59,
+    ),
+    *(
+        Fault(
+            None,
+            {f"tenterhook_quarantined_total{at('dispatcher-7', code='agent.raised')}": "_x123 1x100 _x30 1x230"},
+            silent=minutes,
+            fires=minutes + 1,
+        )
+        for minutes in (62, 63, 75)
     ),
     Fault(
         "TenterhookHeldExpires",
