@@ -80,6 +80,12 @@ OVERVIEW: Final = {
         Panel(
             "Attempts without an answer", "cps", {"{{reason}}": rate("tenterhook_attempts_unanswered_total", "reason")}
         ),
+        Panel(
+            "Integrations without an answer",
+            "short",
+            {"{{instance}}": "tenterhook_unanswered_integrations"},
+            "Whose newest attempt got none, within a quarter of an hour.",
+        ),
         Panel("An attempt takes", "s", quantiles("tenterhook_attempt_seconds")),
         Panel(
             "First attempt starts after", "s", quantiles("tenterhook_delivery_delay_seconds"), "What was held counts."

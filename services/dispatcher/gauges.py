@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from services.dispatcher.counted import SILENT
 from services.dispatcher.lanes import Lanes
 from services.dispatcher.queues import samples
 from services.dispatcher.replays import ReplayAgent
@@ -39,6 +40,7 @@ class Gauges:
     def __call__(self) -> Iterator[Sample]:
         records, size = self._app.unfinished
         yield metrics.IN_FLIGHT.of(self._lanes.in_flight)
+        yield metrics.UNANSWERED_INTEGRATIONS.of(SILENT.count(self._now_ms()))
         yield metrics.REPLAYS.of(self._replaying.running)
         yield metrics.DISPATCHER_RECORDS.of(records)
         yield metrics.DISPATCHER_BYTES.of(size)

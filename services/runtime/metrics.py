@@ -207,6 +207,11 @@ UNANSWERED: Final = Counter(
     name="tenterhook_attempts_unanswered_total", unit="attempts", services=("dispatcher",), labels=(FAILURE,),
     meaning="Attempts that got no complete answer.",
 )  # fmt: skip
+UNANSWERED_INTEGRATIONS: Final = Asked(
+    name="tenterhook_unanswered_integrations", unit="integrations", services=("dispatcher",),
+    meaning="Integrations whose newest attempt of the last quarter of an hour got no complete answer, refused addresses"
+    " apart.",
+)  # fmt: skip
 ATTEMPT_SECONDS: Final = Histogram(
     name="tenterhook_attempt_seconds", unit="seconds", services=("dispatcher",),
     meaning="How long an attempt took, from the name look-up to the answer's last byte.",

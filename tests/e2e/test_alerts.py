@@ -209,7 +209,7 @@ async def retries_overdue(it: Installation) -> None:
 
 async def no_answers(it: Installation) -> None:
     [nobody] = free_ports(1)
-    names = ("dead", "dead_too")
+    names = ("dead", "dead_too", "dead_three")
     await it.integrations(*names, to=f"http://127.0.0.1:{nobody}/", max_attempts=1, delays_ms=[], auto_pause=False)
     async with it.quiet():
         firing = asyncio.create_task(it.fires("TenterhookNoAnswers"))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.breaker.gauges import by_state
-from services.dispatcher.counted import count_result
+from services.dispatcher.counted import Silent, count_result
 from services.dispatcher.line import Reason
 from services.dispatcher.queues import Queue, percentile, samples
 from services.dispatcher.sender import FailureCode
@@ -243,6 +243,22 @@ def test_every_result_counts_once_in_a_series_that_was_there_before(status, reas
     assert len(metrics.ATTEMPTS._counted) <= metrics.ATTEMPTS.series
     is_unanswered = attempt > 0 and reason in metrics.FAILURE.values
     assert sum(metrics.UNANSWERED._counted.values()) == unanswered + is_unanswered
+
+
+def test_an_integration_is_without_an_answer_until_it_answers_or_is_not_asked_any_more():
+    silent = Silent()
+    for integration, reason, at_ms in (
+        ("int_dead", "timeout", 0),
+        ("int_later", "dns_failed", 500_000),
+        ("int_mended", "reset", 0),
+        ("int_mended", "status_500", 1),
+        ("int_private", "address_refused", 0),
+    ):
+        silent.take(make_result(integration=integration, reason=reason, finished_at_ms=at_ms))
+
+    assert silent.count(900_000) == 2
+    assert silent.count(900_001) == 1
+    assert silent.count(2_000_000) == 0
 
 
 def told(queues, failing=(), now_ms=1_000_000):
