@@ -380,6 +380,9 @@ def test_the_adapter_asks_prometheus_for_what_a_pod_has_and_for_the_percentile_t
     config = yaml.safe_load(ALERTS.with_name("kubernetes.yml").read_text()) | {"rule_files": [str(ALERTS)]}
     [job] = config["scrape_configs"]
     assert labels == tuple(each["target_label"] for each in job["relabel_configs"] if "target_label" in each)
+    [dropping] = [each for each in job["relabel_configs"] if each.get("action") == "drop"]
+    phases = [each for each in ("Pending", "Running", "Succeeded", "Failed") if re.fullmatch(dropping["regex"], each)]
+    assert (dropping["source_labels"], phases) == (["__meta_kubernetes_pod_phase"], ["Succeeded", "Failed"])
     assert job["job_name"] in re.findall(r'job="(\w+)"', ALERTS.read_text())
     # Debian's Prometheus is built without the discovery of Kubernetes; everything else of it is checked.
     [discovery] = job.pop("kubernetes_sd_configs")
