@@ -7,6 +7,7 @@ ones.
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -28,6 +29,8 @@ NAMES = [rule["alert"] for rule in RULES if "alert" in rule]
 
 #: Of the samples below: one every 15 s for two hours.
 EVERY_S, SAMPLES = 15, 480
+
+RUNBOOKS = "https://docs.example/"
 
 SERVICES = ("ingest", "admin", "dispatcher", "breaker")
 
@@ -300,6 +303,7 @@ FAULTS = [
 
 def annotations_of(rule, labels):
     def filled(text):
+        text = text.replace("{{ $externalLabels.runbooks }}", RUNBOOKS)
         return re.sub(r"{{ \$labels\.(\w+) }}", lambda found: labels.get(found[1], ""), text)
 
     return {name: filled(text) for name, text in rule["annotations"].items()}
@@ -324,6 +328,7 @@ def test_of(number, fault):
     return {
         "name": f"{number} {fault.alert}",
         "interval": f"{EVERY_S}s",
+        "external_labels": {"runbooks": RUNBOOKS},
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "alert_rule_test": [
             {"eval_time": f"{minutes}m", "alertname": name, "exp_alerts": found if name == fault.alert else []}
@@ -346,6 +351,27 @@ def test_the_rules_are_sound():
 
     assert code == 0, said
     assert promtool("check", "config", str(ALERTS.parent / "prometheus.yml"))[0] == 0
+
+
+def receiver_of(route, severity):
+    """Where Alertmanager sends an alert of this severity: of a route's own routes, the first that matches."""
+    for each in route.get("routes", ()):
+        if each["matchers"] == [f'severity="{severity}"']:
+            return receiver_of(each, severity)
+    return route["receiver"]
+
+
+def test_who_is_on_call_is_told_of_pages_and_of_nothing_else():
+    file = ALERTS.with_name("alertmanager.yml")
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    severities = {rule["labels"]["severity"] for rule in RULES if "alert" in rule}
+    told = {severity: receiver_of(config["route"], severity) for severity in severities}
+
+    assert told == {"page": "whoever-is-on-call", "ticket": "tickets"}
+    assert {each["name"] for each in config["receivers"]} == set(told.values())
+    if shutil.which("amtool") is not None:  # Debian: prometheus-alertmanager
+        done = subprocess.run(("amtool", "check-config", file), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_alert_has_a_fault():
