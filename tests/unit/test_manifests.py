@@ -433,7 +433,12 @@ def test_compose_starts_three_kafkas_and_every_service_with_settings_that_there_
     }
 
     assert len(kafkas) == 3
-    assert {"prometheus", "grafana"} <= set(found["services"])
+    assert {"prometheus", "alertmanager", "grafana"} <= set(found["services"])
+    # The services' is the image's own.
+    assert {name for name, each in found["services"].items() if "healthcheck" not in each} == set(SERVICES)
+    assert all("mem_limit" in each for each in found["services"].values())
+    [alerted] = prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    assert alerted == "alertmanager:9093"
     assert all(port.startswith("127.0.0.1:") for port in published)
     assert scraped == {(service, getattr(Settings(), service).port) for service in SERVICES}
 
