@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -253,10 +254,65 @@ def test_every_workload_can_do_little_is_probed_and_ends_in_order(overlay, servi
     paths = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
     assert paths == {"startup": "/health/live", "liveness": "/health/live", "readiness": "/health/ready"}
     assert workload["spec"]["minReadySeconds"] > 0
-    assert budget["maxUnavailable"] == 1
+    assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
+    spread = {each["topologyKey"]: each["labelSelector"]["matchLabels"] for each in pod["topologySpreadConstraints"]}
+    assert set(spread) == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+    assert all(matched.items() <= labels.items() for matched in spread.values())
     assert budget["selector"]["matchLabels"].items() <= labels.items()
     assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
     assert {"app.kubernetes.io/part-of": "tenterhook", "tenterhook/kafka": "client"}.items() <= labels.items()
+
+
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_update_can_apply_one_service_after_another_and_the_rest_before(overlay):
+    """By the selectors of docs/operating.md: a label that the four workloads have, and nothing beside them."""
+    named = {
+        each: manifest["metadata"]["labels"]["app.kubernetes.io/name"]
+        for each, manifest in rendered(overlay).items()
+        if "app.kubernetes.io/name" in manifest["metadata"].get("labels", {})
+    }
+    page = (ROOT / "docs" / "operating.md").read_text()
+    [order] = re.findall(r"^for service in (.*statefulset.*); do$", page, re.MULTILINE)
+
+    assert named == {(kind, service): service for service, kind in SERVICES.items()}
+    assert order.split() == [
+        f"{SERVICES[each].lower()}/{each}" for each in ("dispatcher", "breaker", "ingest", "admin")
+    ]
+
+
+@needs_kubectl
+@needs_kubeconform
+def test_what_not_everybody_wants_goes_with_an_overlay(tmp_path):
+    kubernetes = Path(os.path.relpath(ROOT / "deploy" / "kubernetes", tmp_path))
+    components = sorted(each.name for each in (ROOT / "deploy" / "kubernetes" / "components").iterdir())
+    (tmp_path / "kustomization.yaml").write_text(
+        json.dumps(
+            {
+                "namespace": "tenterhook",
+                "resources": [f"{kubernetes}/overlays/own-kafka"],
+                "components": [f"{kubernetes}/components/{each}" for each in components],
+            }
+        )
+    )
+    done = subprocess.run(("kubectl", "kustomize", tmp_path), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    documents = list(yaml.safe_load_all(done.stdout))
+    found = {(each["kind"], each["metadata"]["name"]): each for each in documents}
+    (tmp_path / "schemas").mkdir()
+
+    assert components == ["collector", "kek-previous", "schema-registry"]
+    assert conformed(documents, KUBERNETES[0], tmp_path / "schemas") == (counted(valid=len(documents)), [])
+    assert set(found) - set(rendered("own-kafka")) == {
+        ("NetworkPolicy", "tenterhook-collector"),
+        ("NetworkPolicy", "tenterhook-schema-registry"),
+    }
+    for service, kind in SERVICES.items():
+        [container] = found[kind, service]["spec"]["template"]["spec"]["containers"]
+        own = {each["name"]: each.get("value") for each in container["env"]}
+        previous = own.get("TENTERHOOK_KEK_PREVIOUS_FILE")
+        assert set(own) <= VARIABLES
+        assert previous == ("/run/secrets/kek/kek-previous" if service in ("dispatcher", "admin") else None)
 
 
 @needs_kubectl
@@ -411,6 +467,7 @@ def test_only_dispatchers_reach_out_and_only_where_the_guard_does(overlay):
     assert sorted(nothing["policyTypes"]) == ["Egress", "Ingress"]
     assert {"ingress", "egress"}.isdisjoint(nothing)
     assert reaching.pop("tenterhook-webhooks") == [str(network) for network, _ in open_blocks()]
+    assert reaching.pop("tenterhook-names") == ["169.254.20.10/32"]  # a cache of names on the same machine
     assert reaching == ({"tenterhook-brokers": ["192.0.2.0/24"]} if overlay == "own-kafka" else {})
     assert found["NetworkPolicy", "tenterhook-webhooks"]["spec"]["podSelector"] == {
         "matchLabels": {"app.kubernetes.io/name": "dispatcher"}
