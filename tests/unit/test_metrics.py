@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from services.breaker.gauges import by_state
 from services.dispatcher.counted import Silent, count_result
+from services.dispatcher.gauges import Gauges
 from services.dispatcher.line import Reason
 from services.dispatcher.queues import Queue, percentile, samples
 from services.dispatcher.sender import FailureCode
@@ -288,6 +289,17 @@ def test_queues_are_told_by_percentile_apart_from_what_is_held():
     assert found["held_oldest_seconds"] == {(): 900}
     assert found["detached_integrations"] == {("paused",): 1, ("behind",): 1, ("blocked",): 1, ("other",): 0}
     assert found["detached_backlog_deliveries"] == {(): 70_030}
+
+
+def test_an_integration_fails_when_the_breaker_says_so_of_the_epoch_that_it_is_in():
+    states = States()
+    for name, state, epoch in (("now", "failing", 2), ("before", "failing", 1), ("well", "active", 2)):
+        states._by_id[name] = SimpleNamespace(state=state, epoch=epoch)
+    configs = {name: make_integration(name, epoch=2) for name in ("now", "before", "well", "new")}
+    others = dict.fromkeys(("app", "lanes", "readers", "replaying", "now_ms"))
+    gauges = Gauges(integrations=configs, states=states, **others)
+
+    assert [name for name in (*configs, "gone") if gauges._is_failing(name)] == ["now"]
 
 
 def behind(names, waiting):
