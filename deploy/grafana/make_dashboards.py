@@ -80,6 +80,12 @@ OVERVIEW: Final = {
         Panel(
             "Attempts without an answer", "cps", {"{{reason}}": rate("tenterhook_attempts_unanswered_total", "reason")}
         ),
+        Panel(
+            "Integrations without an answer",
+            "short",
+            {"{{instance}}": "tenterhook_unanswered_integrations"},
+            "Whose newest attempt got none, within a quarter of an hour.",
+        ),
         Panel("An attempt takes", "s", quantiles("tenterhook_attempt_seconds")),
         Panel(
             "First attempt starts after", "s", quantiles("tenterhook_delivery_delay_seconds"), "What was held counts."
@@ -91,7 +97,7 @@ OVERVIEW: Final = {
             "Age of the oldest in line",
             "s",
             {"{{percentile}} %": "max by (percentile) (tenterhook_queue_age_seconds)"},
-            "Percentiles over integrations that are not paused; the worst dispatcher's.",
+            "Over integrations that have something to do, and neither fail nor are paused; the worst dispatcher's.",
         ),
         Panel("Age: the worst ten", "s", {"{{integration}}": "topk(10, tenterhook_queue_worst_age_seconds)"}),
         Panel(
@@ -103,6 +109,7 @@ OVERVIEW: Final = {
             {
                 "in line": "sum(tenterhook_queue_deliveries)",
                 "of those, behind a cursor": "sum(tenterhook_detached_backlog_deliveries)",
+                "of those, for further dispatchers": "sum(tenterhook_detached_backlog_shared_deliveries)",
                 "held": "sum(tenterhook_held_deliveries)",
             },
         ),
@@ -192,6 +199,12 @@ INSIDE: Final = {
             "Depth of line",
             "short",
             {"{{percentile}} %": "max by (percentile) (tenterhook_queue_depth_deliveries)"},
+        ),
+        Panel(
+            "Integrations in line",
+            "short",
+            {"{{instance}}": "tenterhook_queue_integrations"},
+            "Those that deliveries wait for, and that neither fail nor are paused.",
         ),
         Panel("Detached", "short", {"{{reason}}": "sum by (reason) (tenterhook_detached_integrations)"}),
         Panel(

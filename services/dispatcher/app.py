@@ -229,7 +229,6 @@ async def _start(
         replaying=replaying,
         integrations=integrations,
         states=states,
-        partitions=_partitions(settings).by_integration,
         now_ms=now_ms,
     )
     stack.enter_context(metrics.answering(gauges))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from services.dispatcher.counted import SILENT
 from services.dispatcher.lanes import Lanes
 from services.dispatcher.queues import samples
 from services.dispatcher.replays import ReplayAgent
@@ -10,7 +11,6 @@ from services.runtime import metrics
 from services.runtime.membership import membership
 from services.runtime.metric import Sample
 from streams.engine.app import SafeApp
-from streams.producer import partition_of
 from streams.states import States
 from streams.views import Integrations
 
@@ -27,25 +27,20 @@ class Gauges:
         replaying: ReplayAgent,
         integrations: Integrations,
         states: States,
-        partitions: int,
         now_ms: Callable[[], int],
     ) -> None:
-        """
-        Args:
-            partitions: of `deliveries`.
-        """
         self._app = app
         self._lanes = lanes
         self._readers = readers
         self._replaying = replaying
         self._integrations = integrations
         self._states = states
-        self._partitions = list(range(partitions))
         self._now_ms = now_ms
 
     def __call__(self) -> Iterator[Sample]:
         records, size = self._app.unfinished
         yield metrics.IN_FLIGHT.of(self._lanes.in_flight)
+        yield metrics.UNANSWERED_INTEGRATIONS.of(SILENT.count(self._now_ms()))
         yield metrics.REPLAYS.of(self._replaying.running)
         yield metrics.DISPATCHER_RECORDS.of(records)
         yield metrics.DISPATCHER_BYTES.of(size)
@@ -55,13 +50,11 @@ class Gauges:
             yield metrics.RETRY_OVERDUE.of(reader.overdue_ms / 1_000, reader.line)
             if (own := behind.get(reader.line)) is not None:
                 yield metrics.RETRIES_WAITING.of(own.not_taken + own.unfinished, reader.line)
-        yield from samples(self._lanes.queues(), self._sending(), self._now_ms())
+        yield from samples(self._lanes.queues(), self._is_failing, self._now_ms())
 
-    def _sending(self) -> int:
-        """Integrations of our partitions that are not paused."""
-        ours = self._lanes.partitions
-        return sum(
-            partition_of(config.id.encode(), self._partitions, self._partitions) in ours
-            and not self._states.is_paused(config)
-            for config in self._integrations.all()
-        )
+    def _is_failing(self, integration: str) -> bool:
+        """Whether the breaker says so, of the epoch that the integration is in."""
+        config, state = self._integrations.get(integration), self._states.get(integration)
+        if config is None or state is None:
+            return False
+        return state.state == "failing" and state.epoch == config.epoch

@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import structlog
@@ -255,11 +254,6 @@ class Lanes:
     def detached_lines(self) -> int:
         """Integrations whose deliveries wait on the log."""
         return self._detaching.count
-
-    @property
-    def partitions(self) -> AbstractSet[int]:
-        """Those that are ours."""
-        return self._detaching.live.keys() if self._is_open else frozenset()
 
     def queues(self) -> Iterator[Queue]:
         """Each line as it stands."""

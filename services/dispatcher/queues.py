@@ -1,10 +1,14 @@
 """
 What waits, over all lines: by percentile, the worst few, what is held, what is behind a cursor.
 
+Two questions are told apart. What waits for an endpoint that fails or is slow is its owner's matter, and no further
+dispatcher helps it; what waits for us is a reason to wake somebody, or to start another dispatcher. From here the
+second is seen by its breadth: many lines wait at once, of which the breaker does not say that they fail.
+
 Pure: lines in, numbers out.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import ceil
 from typing import Final, NamedTuple
 
@@ -14,6 +18,10 @@ from services.runtime.metric import Sample
 
 _PERCENTILES: Final = tuple((name, int(name)) for name in metrics.PERCENTILE.values)
 _REASONS: Final[tuple[Reason, ...]] = ("paused", "behind", "blocked", "other")
+
+#: What one line counts for, at most, where dispatchers are scaled by the backlog. A line has one partition and so one
+#: dispatcher, however many there are: only many of them are a reason for another.
+SHARED_OF_A_LINE: Final = 1_000
 
 
 class Queue(NamedTuple):
@@ -30,15 +38,17 @@ class Queue(NamedTuple):
     detached: Reason | None
 
 
-def samples(queues: Iterable[Queue], sending: int, now_ms: int) -> Iterator[Sample]:
+def samples(queues: Iterable[Queue], is_failing: Callable[[str], bool], now_ms: int) -> Iterator[Sample]:
     """
     The metrics of all lines of a worker.
 
     Args:
-        sending: integrations of this worker that are not paused, with lines or without.
+        queues: the lines that there are: integrations with something under way or waiting, or a moment ago.
+        is_failing: whether attempts of the integration fail one after another, as the breaker says.
     """
     waiting: dict[str, tuple[float, int]] = {}
-    held, oldest_s, backlog = [], 0.0, 0
+    held, oldest_s, backlog, shared = [], 0.0, 0, 0
+    ages, depths, sound = [], [], 0
     detached: dict[Reason, int] = dict.fromkeys(_REASONS, 0)
     for queue in queues:
         age_s = max(0, now_ms - queue.since_ms) / 1_000 if queue.since_ms and queue.waiting else 0.0
@@ -47,15 +57,25 @@ def samples(queues: Iterable[Queue], sending: int, now_ms: int) -> Iterator[Samp
         if queue.is_held:
             held += [queue.waiting] if queue.waiting else []
             oldest_s = max(oldest_s, age_s)
-        elif queue.waiting:
+            continue
+        if queue.waiting:
             waiting[queue.integration] = age_s, queue.waiting
             backlog += queue.waiting if queue.detached is not None else 0
-    ages = sorted(age_s for age_s, _ in waiting.values())
-    depths = sorted(float(depth) for _, depth in waiting.values())
-    yield metrics.QUEUED.of(sum(depths))
+        if is_failing(queue.integration):
+            continue
+        sound += 1
+        if queue.waiting:
+            ages.append(age_s)
+            depths.append(float(queue.waiting))
+            # Blocked: by a delivery that has failed and waits for its time.
+            shared += min(queue.waiting, SHARED_OF_A_LINE) if queue.detached in ("behind", "other") else 0
+    ages.sort()
+    depths.sort()
+    yield metrics.QUEUED.of(sum(depth for _, depth in waiting.values()))
+    yield metrics.QUEUED_INTEGRATIONS.of(len(ages))
     for name, percent in _PERCENTILES:
-        yield metrics.QUEUE_AGE.of(percentile(ages, sending, percent), name)
-        yield metrics.QUEUE_DEPTH.of(percentile(depths, sending, percent), name)
+        yield metrics.QUEUE_AGE.of(percentile(ages, sound, percent), name)
+        yield metrics.QUEUE_DEPTH.of(percentile(depths, sound, percent), name)
     for integration, (age_s, depth) in waiting.items():
         yield metrics.WORST_AGE.of(age_s, integration)
         yield metrics.WORST_DEPTH.of(depth, integration)
@@ -65,6 +85,7 @@ def samples(queues: Iterable[Queue], sending: int, now_ms: int) -> Iterator[Samp
     for reason, count in detached.items():
         yield metrics.DETACHED.of(count, reason)
     yield metrics.BACKLOG.of(backlog)
+    yield metrics.SHARED_BACKLOG.of(shared)
 
 
 def percentile(ascending: Sequence[float], of: int, percent: int) -> float:

@@ -207,6 +207,11 @@ UNANSWERED: Final = Counter(
     name="tenterhook_attempts_unanswered_total", unit="attempts", services=("dispatcher",), labels=(FAILURE,),
     meaning="Attempts that got no complete answer.",
 )  # fmt: skip
+UNANSWERED_INTEGRATIONS: Final = Asked(
+    name="tenterhook_unanswered_integrations", unit="integrations", services=("dispatcher",),
+    meaning="Integrations whose newest attempt of the last quarter of an hour got no complete answer, refused addresses"
+    " apart.",
+)  # fmt: skip
 ATTEMPT_SECONDS: Final = Histogram(
     name="tenterhook_attempt_seconds", unit="seconds", services=("dispatcher",),
     meaning="How long an attempt took, from the name look-up to the answer's last byte.",
@@ -240,10 +245,14 @@ QUEUED: Final = Asked(
     name="tenterhook_queue_deliveries", unit="deliveries", services=("dispatcher",),
     meaning="Deliveries that wait for their turn in lines that are not paused.",
 )  # fmt: skip
+QUEUED_INTEGRATIONS: Final = Asked(
+    name="tenterhook_queue_integrations", unit="integrations", services=("dispatcher",),
+    meaning="Integrations for which deliveries wait, those that are paused or failing apart.",
+)  # fmt: skip
 QUEUE_AGE: Final = Asked(
     name="tenterhook_queue_age_seconds", unit="seconds", services=("dispatcher",), labels=(PERCENTILE,),
     meaning="How long the oldest delivery of an integration has waited for its turn: percentiles over the integrations"
-    " of this process that are not paused; 0 where nothing waits.",
+    " of this process that have something to do, those that are paused or failing apart; 0 where nothing waits.",
 )  # fmt: skip
 QUEUE_DEPTH: Final = Asked(
     name="tenterhook_queue_depth_deliveries", unit="deliveries", services=("dispatcher",), labels=(PERCENTILE,),
@@ -275,7 +284,12 @@ DETACHED: Final = Asked(
 )  # fmt: skip
 BACKLOG: Final = Asked(
     name="tenterhook_detached_backlog_deliveries", unit="deliveries", services=("dispatcher",),
-    meaning="Deliveries behind the cursors of those that are not paused; scale dispatchers by it and by the lag.",
+    meaning="Deliveries behind the cursors of those that are not paused.",
+)  # fmt: skip
+SHARED_BACKLOG: Final = Asked(
+    name="tenterhook_detached_backlog_shared_deliveries", unit="deliveries", services=("dispatcher",),
+    meaning="Of those, what further dispatchers can help with: at most 1,000 of an integration, and none of one that"
+    " is failing or blocked.",
 )  # fmt: skip
 RETRIES_WAITING: Final = Asked(
     name="tenterhook_retries_waiting_deliveries", unit="deliveries", services=("dispatcher",), labels=(LINE,),

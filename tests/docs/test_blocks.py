@@ -52,6 +52,7 @@ NOT_PASTED = {
     ("docs/deploying.md", f"{NAMESPACE}kubectl apply"): CLUSTER,
     ("docs/deploying.md", f"{NAMESPACE}kubectl -n"): CLUSTER,
     ("docs/deploying.md", "kubectl -n tenterhook rollout"): CLUSTER,
+    ("docs/operating.md", "kubectl kustomize"): CLUSTER,
     ("docs/tracing.md", "docker run"): ENGINE,
 }
 

@@ -47,7 +47,7 @@ SHORTER: dict[str, dict[str, str]] = {
     "TenterhookManyPaused": {"[10m]": "[6s]", "> 5": "> 1"},
     "TenterhookBreakerBehind": {"10m": "1s", "> 10000": "> 40"},
     "TenterhookHistoryBehind": {"10m": "1s", "> 10000": "> 500"},
-    "TenterhookQuarantined": {"[1h]": "[6s]"},
+    "TenterhookQuarantined": {"[1h]": "[6s]", "offset 1h": "offset 6s"},
     "TenterhookHeldExpires": {"> 432000": "> 4"},
 }
 
@@ -209,7 +209,7 @@ async def retries_overdue(it: Installation) -> None:
 
 async def no_answers(it: Installation) -> None:
     [nobody] = free_ports(1)
-    names = ("dead", "dead_too")
+    names = ("dead", "dead_too", "dead_three")
     await it.integrations(*names, to=f"http://127.0.0.1:{nobody}/", max_attempts=1, delays_ms=[], auto_pause=False)
     async with it.quiet():
         firing = asyncio.create_task(it.fires("TenterhookNoAnswers"))

@@ -7,6 +7,7 @@ ones.
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
+from services.dispatcher.queues import Queue, samples
 from services.runtime import metrics
 from services.runtime.metric import Exposed
 from tests.prometheus import ALERTS, needs_prometheus
@@ -25,8 +27,10 @@ pytestmark = needs_prometheus
 RULES = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"][0]["rules"]
 NAMES = [rule["alert"] for rule in RULES if "alert" in rule]
 
-#: Of the samples below: one every 15 s for an hour.
-EVERY_S, SAMPLES = 15, 240
+#: Of the samples below: one every 15 s for two hours.
+EVERY_S, SAMPLES = 15, 480
+
+RUNBOOKS = "https://docs.example/"
 
 SERVICES = ("ingest", "admin", "dispatcher", "breaker")
 
@@ -40,8 +44,35 @@ def always(value):
     return f"{value}x{SAMPLES}"
 
 
+def from_half_an_hour(before, after):
+    """Values up to 30 minutes, and from then on."""
+    return f"{before}x119 {after}x{SAMPLES - 120}"
+
+
 def rising(by):
     return f"0+{by}x{SAMPLES}"
+
+
+def told_of(*lines):
+    """
+    What the dispatcher shows of its lines; of integrations that have nothing to do there are none.
+
+    Args:
+        lines: how many deliveries wait, and for how many seconds the oldest has.
+    """
+    now_ms = 10**9
+    queues = [Queue(f"int_{n}", depth, now_ms - age_s * 1_000, False, None) for n, (depth, age_s) in enumerate(lines)]
+    found = {}
+    for metric, values, value in samples(queues, lambda _: False, now_ms):
+        if metric in {metrics.QUEUE_AGE, metrics.QUEUED_INTEGRATIONS}:
+            labels = zip((each.name for each in metric.labels), values, strict=True)
+            found[f"{metric.name}{at('dispatcher', **dict(labels))}"] = value
+    return found
+
+
+def from_then_on(before, after):
+    """What a dispatcher shows of these lines for half an hour, and then of others."""
+    return {name: from_half_an_hour(told_of(*before)[name], value) for name, value in told_of(*after).items()}
 
 
 def well():
@@ -63,17 +94,18 @@ def well():
         f"tenterhook_ingest_accepted_total{at('ingest')}": rising(1_000),
         f"tenterhook_ingest_refused_total{at('ingest', code='key_missing')}": rising(500),
         f"tenterhook_ingest_refused_total{at('ingest', code='broker_unavailable')}": always(3),
-        f"tenterhook_queue_age_seconds{at('dispatcher', percentile='50')}": always(0),
-        f"tenterhook_queue_age_seconds{at('dispatcher', percentile='99')}": always(9_000),
+        # Two endpoints are slow, and of the others none has anything to do at the moment.
+        **{name: always(value) for name, value in told_of((9_000, 9_000), (20, 90)).items()},
         f"tenterhook_group_lag_records{at('dispatcher', group='dispatcher', topic='events')}": always(40),
         f"tenterhook_group_lag_records{at('dispatcher', group='dispatcher', topic='retry.20s')}": always(900_000),
         f"tenterhook_dispatcher_retry_overdue_seconds{at('dispatcher', line='retry.20s')}": always(0.01),
         f"tenterhook_attempts_total{at('dispatcher', outcome='delivered', status='2xx')}": rising(1_000),
         f"tenterhook_attempts_total{at('dispatcher', outcome='retry', status='none')}": rising(100),
         f"tenterhook_attempts_unanswered_total{at('dispatcher', reason='timeout')}": rising(100),
+        f"tenterhook_unanswered_integrations{at('dispatcher')}": always(2),
         f"tenterhook_held_oldest_seconds{at('dispatcher')}": always(86_400),
         f"tenterhook_integrations{at('breaker', state='active')}": always(60),
-        f"tenterhook_breaker_turned_total{at('breaker', to='paused')}": "0x100 1x100 2x140",
+        f"tenterhook_breaker_turned_total{at('breaker', to='paused')}": "0x100 1x100 2x280",
         f"tenterhook_group_lag_records{at('breaker', group='breaker', topic='delivery-results')}": always(10),
         f"tenterhook_breaker_unfinished_records{at('breaker')}": always(100),
         f"tenterhook_history_following{at('admin')}": always(1),
@@ -91,11 +123,6 @@ class Fault(NamedTuple):
     #: Minutes after its beginning at which the alert is silent yet, and at which it fires.
     silent: int = 0
     fires: int = 15
-
-
-def from_half_an_hour(before, after):
-    """Values up to 30 minutes, and from then on."""
-    return f"{before}x119 {after}x{SAMPLES - 120}"
 
 
 #: Requests that ingest answers with 5xx.
@@ -129,7 +156,7 @@ FAULTS = [
             **ON_HOLD,
             **{f"tenterhook_ready{at(name, service=name)}": "1x123 0x116" for name in SERVICES},
             f"tenterhook_http_requests_total{FAILED}": "0x123 0+100x116",
-            f"tenterhook_queue_age_seconds{at('dispatcher', percentile='50')}": "0x123 0+15x116",
+            **from_then_on([(1, 0)] * 3, [(40, 100)] * 3),
             f"tenterhook_dispatcher_retry_overdue_seconds{at('dispatcher', line='retry.20s')}": "0x123 0+15x116",
             f"tenterhook_history_following{at('admin')}": "1x123 0x116",
         },
@@ -154,11 +181,10 @@ FAULTS = [
         {"instance": "dispatcher", "job": "tenterhook", "service": "dispatcher"},
         silent=4,
     ),
-    Fault(
-        "TenterhookDeliveriesLate",
-        {f"tenterhook_queue_age_seconds{at('dispatcher', percentile='50')}": "0x119 0+15x120"},
-        silent=5,
-    ),
+    # A hundred integrations, of which ninety have nothing to do; the ten others get nothing.
+    Fault("TenterhookDeliveriesLate", from_then_on([(1, 0)] * 10, [(40, 61)] * 10), silent=4, fires=7),
+    # Three slow endpoints beside as many that are not: their owners' matter.
+    Fault(None, from_then_on([(0, 0)] * 6, [(9_000, 9_000)] * 3 + [(0, 0)] * 3), silent=5, fires=20),
     Fault(
         "TenterhookDeliveriesLate",
         {f"tenterhook_group_lag_records{at('dispatcher', group='dispatcher', topic='events')}": "0x119 0+5000x120"},
@@ -177,7 +203,19 @@ FAULTS = [
             f"tenterhook_attempts_total{at('dispatcher', outcome='delivered', status='2xx')}": "0+1000x119 119000x120",
             f"tenterhook_attempts_total{at('dispatcher', outcome='retry', status='none')}": "0+10x119 1190+1000x120",
             f"tenterhook_attempts_unanswered_total{at('dispatcher', reason='dns_failed')}": "0x119 0+1000x120",
+            f"tenterhook_unanswered_integrations{at('dispatcher')}": from_half_an_hour(2, 40),
             f"tenterhook_breaker_turned_total{at('breaker', to='paused')}": "0x200 20x40",
+        },
+        silent=10,
+        fires=25,
+    ),
+    # The same of one integration that has most of the events, and does not let itself be paused.
+    Fault(
+        None,
+        {
+            f"tenterhook_attempts_total{at('dispatcher', outcome='retry', status='none')}": "0+10x119 1190+9000x120",
+            f"tenterhook_attempts_unanswered_total{at('dispatcher', reason='timeout')}": "0x119 0+9000x120",
+            f"tenterhook_unanswered_integrations{at('dispatcher')}": from_half_an_hour(1, 2),
         },
         silent=10,
         fires=25,
@@ -211,6 +249,22 @@ FAULTS = [
         {"code": "record.fatal"},
         fires=3,
     ),
+    # A new process, which has put a record aside before it was first read; and one of long ago.
+    Fault(
+        "TenterhookQuarantined",
+        {f"tenterhook_quarantined_total{at('dispatcher-7', code='agent.raised')}": "_x123 1x360"},
+        {"code": "agent.raised"},
+        fires=59,
+    ),
+    *(
+        Fault(
+            None,
+            {f"tenterhook_quarantined_total{at('dispatcher-7', code='agent.raised')}": "_x123 1x100 _x30 1x230"},
+            silent=minutes,
+            fires=minutes + 1,
+        )
+        for minutes in (62, 63, 75)
+    ),
     Fault(
         "TenterhookHeldExpires",
         {f"tenterhook_held_oldest_seconds{at('dispatcher')}": "0x119 432000+15x120"},
@@ -238,6 +292,7 @@ FAULTS = [
             "107100+4000x40",
             f"tenterhook_attempts_total{at('dispatcher', outcome='retry', status='none')}": "0x119 0+1000x80 80000x40",
             f"tenterhook_attempts_unanswered_total{at('dispatcher', reason='timeout')}": "0x119 0+1000x80 80000x40",
+            f"tenterhook_unanswered_integrations{at('dispatcher')}": "2x119 40x80 0x40",
             f"tenterhook_breaker_turned_total{at('breaker', to='paused')}": "0x198 20x42",
         },
         silent=5,
@@ -248,6 +303,7 @@ FAULTS = [
 
 def annotations_of(rule, labels):
     def filled(text):
+        text = text.replace("{{ $externalLabels.runbooks }}", RUNBOOKS)
         return re.sub(r"{{ \$labels\.(\w+) }}", lambda found: labels.get(found[1], ""), text)
 
     return {name: filled(text) for name, text in rule["annotations"].items()}
@@ -272,6 +328,7 @@ def test_of(number, fault):
     return {
         "name": f"{number} {fault.alert}",
         "interval": f"{EVERY_S}s",
+        "external_labels": {"runbooks": RUNBOOKS},
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "alert_rule_test": [
             {"eval_time": f"{minutes}m", "alertname": name, "exp_alerts": found if name == fault.alert else []}
@@ -294,6 +351,27 @@ def test_the_rules_are_sound():
 
     assert code == 0, said
     assert promtool("check", "config", str(ALERTS.parent / "prometheus.yml"))[0] == 0
+
+
+def receiver_of(route, severity):
+    """Where Alertmanager sends an alert of this severity: of a route's own routes, the first that matches."""
+    for each in route.get("routes", ()):
+        if each["matchers"] == [f'severity="{severity}"']:
+            return receiver_of(each, severity)
+    return route["receiver"]
+
+
+def test_who_is_on_call_is_told_of_pages_and_of_nothing_else():
+    file = ALERTS.with_name("alertmanager.yml")
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    severities = {rule["labels"]["severity"] for rule in RULES if "alert" in rule}
+    told = {severity: receiver_of(config["route"], severity) for severity in severities}
+
+    assert told == {"page": "whoever-is-on-call", "ticket": "tickets"}
+    assert {each["name"] for each in config["receivers"]} == set(told.values())
+    if shutil.which("amtool") is not None:  # Debian: prometheus-alertmanager
+        done = subprocess.run(("amtool", "check-config", file), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_alert_has_a_fault():

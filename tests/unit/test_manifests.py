@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -253,10 +254,65 @@ def test_every_workload_can_do_little_is_probed_and_ends_in_order(overlay, servi
     paths = {probe: container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
     assert paths == {"startup": "/health/live", "liveness": "/health/live", "readiness": "/health/ready"}
     assert workload["spec"]["minReadySeconds"] > 0
-    assert budget["maxUnavailable"] == 1
+    assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
+    spread = {each["topologyKey"]: each["labelSelector"]["matchLabels"] for each in pod["topologySpreadConstraints"]}
+    assert set(spread) == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+    assert all(matched.items() <= labels.items() for matched in spread.values())
     assert budget["selector"]["matchLabels"].items() <= labels.items()
     assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
     assert {"app.kubernetes.io/part-of": "tenterhook", "tenterhook/kafka": "client"}.items() <= labels.items()
+
+
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_update_can_apply_one_service_after_another_and_the_rest_before(overlay):
+    """By the selectors of docs/operating.md: a label that the four workloads have, and nothing beside them."""
+    named = {
+        each: manifest["metadata"]["labels"]["app.kubernetes.io/name"]
+        for each, manifest in rendered(overlay).items()
+        if "app.kubernetes.io/name" in manifest["metadata"].get("labels", {})
+    }
+    page = (ROOT / "docs" / "operating.md").read_text()
+    [order] = re.findall(r"^for service in (.*statefulset.*); do$", page, re.MULTILINE)
+
+    assert named == {(kind, service): service for service, kind in SERVICES.items()}
+    assert order.split() == [
+        f"{SERVICES[each].lower()}/{each}" for each in ("dispatcher", "breaker", "ingest", "admin")
+    ]
+
+
+@needs_kubectl
+@needs_kubeconform
+def test_what_not_everybody_wants_goes_with_an_overlay(tmp_path):
+    kubernetes = Path(os.path.relpath(ROOT / "deploy" / "kubernetes", tmp_path))
+    components = sorted(each.name for each in (ROOT / "deploy" / "kubernetes" / "components").iterdir())
+    (tmp_path / "kustomization.yaml").write_text(
+        json.dumps(
+            {
+                "namespace": "tenterhook",
+                "resources": [f"{kubernetes}/overlays/own-kafka"],
+                "components": [f"{kubernetes}/components/{each}" for each in components],
+            }
+        )
+    )
+    done = subprocess.run(("kubectl", "kustomize", tmp_path), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    documents = list(yaml.safe_load_all(done.stdout))
+    found = {(each["kind"], each["metadata"]["name"]): each for each in documents}
+    (tmp_path / "schemas").mkdir()
+
+    assert components == ["collector", "kek-previous", "schema-registry"]
+    assert conformed(documents, KUBERNETES[0], tmp_path / "schemas") == (counted(valid=len(documents)), [])
+    assert set(found) - set(rendered("own-kafka")) == {
+        ("NetworkPolicy", "tenterhook-collector"),
+        ("NetworkPolicy", "tenterhook-schema-registry"),
+    }
+    for service, kind in SERVICES.items():
+        [container] = found[kind, service]["spec"]["template"]["spec"]["containers"]
+        own = {each["name"]: each.get("value") for each in container["env"]}
+        previous = own.get("TENTERHOOK_KEK_PREVIOUS_FILE")
+        assert set(own) <= VARIABLES
+        assert previous == ("/run/secrets/kek/kek-previous" if service in ("dispatcher", "admin") else None)
 
 
 @needs_kubectl
@@ -314,32 +370,46 @@ def test_dispatchers_scale_by_what_waits_and_no_further_than_there_are_partition
 
     assert spec["maxReplicas"] == Partitions().by_integration
     assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "dispatcher"}
-    assert asked == shown == {"tenterhook_queue_age_seconds", "tenterhook_detached_backlog_deliveries"}
+    assert (
+        asked
+        == shown
+        == {
+            "tenterhook_queue_age_seconds",
+            "tenterhook_detached_backlog_shared_deliveries",
+            "tenterhook_group_lag_records",
+        }
+    )
     assert all(f'"{name}"' in declared.read_text() for name in asked)
 
 
 @needs_prometheus
 def test_the_adapter_asks_prometheus_for_what_a_pod_has_and_for_the_percentile_that_is_named(tmp_path):
-    """Its query with what the autoscaler asks for in it, over two pods of ours and one of another namespace."""
-    [rule] = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
-    age, backlog = "tenterhook_queue_age_seconds", "tenterhook_detached_backlog_deliveries"
-    among = 'namespace="tenterhook",pod=~"dispatcher-0|dispatcher-1"'
-    asked = {f'{age},{among},percentile="90"': {0: 4, 1: 9}, f"{backlog},{among}": {0: 100, 1: 20_000}}
-    values = {
-        f'{age}{{{at},percentile="{percentile}"}}': value
-        for at, found in (
-            ('namespace="tenterhook",pod="dispatcher-0"', {"50": 0, "90": 4, "99": 900}),
-            ('namespace="tenterhook",pod="dispatcher-1"', {"50": 1, "90": 9, "99": 9}),
-            ('namespace="staging",pod="dispatcher-0"', {"50": 77, "90": 77, "99": 77}),
-        )
-        for percentile, value in found.items()
+    """Its queries with what the autoscaler asks for in them, over three pods of ours and one of another namespace."""
+    rules = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    age, backlog = "tenterhook_queue_age_seconds", "tenterhook_detached_backlog_shared_deliveries"
+    integrations, lag = "tenterhook_queue_integrations", "tenterhook_group_lag_records"
+    among = 'namespace="tenterhook",pod=~"dispatcher-0|dispatcher-1|dispatcher-2"'
+    asked = {
+        # The second has two slow endpoints and nothing else to do.
+        f'{age},{among},percentile="90"': {0: 4, 1: 0, 2: 9},
+        f"{backlog},{among}": {0: 100, 1: 2_000, 2: 20_000},
+        f'{lag},{among},group="dispatcher",topic=~"events|deliveries"': {0: 7, 1: 0, 2: 30},
     }
-    values |= {
-        f'{backlog}{{namespace="tenterhook",pod="dispatcher-{n}"}}': value for n, value in ((0, 100), (1, 20_000))
-    }
+    values = {}
+    for namespace, pod, ages, waiting, behind, lags in (
+        ("tenterhook", 0, {"50": 0, "90": 4, "99": 900}, 3, 100, {"events": 7, "deliveries": 5, "retry.1s": 900}),
+        ("tenterhook", 1, {"50": 900, "90": 900, "99": 900}, 2, 2_000, {"events": 0, "deliveries": 0, "retry.1s": 1}),
+        ("tenterhook", 2, {"50": 1, "90": 9, "99": 9}, 400, 20_000, {"events": 0, "deliveries": 30, "retry.1s": 1}),
+        ("staging", 0, {"50": 77, "90": 77, "99": 77}, 77, 77, {"events": 77, "deliveries": 77, "retry.1s": 77}),
+    ):
+        of = f'namespace="{namespace}",pod="dispatcher-{pod}"'
+        values |= {f'{age}{{{of},percentile="{percentile}"}}': value for percentile, value in ages.items()}
+        values |= {f'{lag}{{{of},group="dispatcher",topic="{topic}"}}': value for topic, value in lags.items()}
+        values |= {f"{integrations}{{{of}}}": waiting, f"{backlog}{{{of}}}": behind}
 
     def query(name):
         series, _, matchers = name.partition(",")
+        [rule] = [each for each in rules if series in each["seriesQuery"]]
         filled = {"<<.Series>>": series, "<<.LabelMatchers>>": matchers, "<<.GroupBy>>": "pod"}
         return re.sub(r"<<\.\w+>>", lambda found: filled[found[0]], rule["metricsQuery"])
 
@@ -361,10 +431,14 @@ def test_the_adapter_asks_prometheus_for_what_a_pod_has_and_for_the_percentile_t
 
     assert done.returncode == 0, done.stdout + done.stderr
     # The adapter shows nothing of what has not both labels; our Prometheus gives them.
-    labels = re.findall(r'(\w+)!=""', rule["seriesQuery"])
+    [labels] = {tuple(re.findall(r'(\w+)!=""', rule["seriesQuery"])) for rule in rules}
+    assert all(labels == tuple(rule["resources"]["overrides"]) for rule in rules)
     config = yaml.safe_load(ALERTS.with_name("kubernetes.yml").read_text()) | {"rule_files": [str(ALERTS)]}
     [job] = config["scrape_configs"]
-    assert labels == list(rule["resources"]["overrides"]) == [each["target_label"] for each in job["relabel_configs"]]
+    assert labels == tuple(each["target_label"] for each in job["relabel_configs"] if "target_label" in each)
+    [dropping] = [each for each in job["relabel_configs"] if each.get("action") == "drop"]
+    phases = [each for each in ("Pending", "Running", "Succeeded", "Failed") if re.fullmatch(dropping["regex"], each)]
+    assert (dropping["source_labels"], phases) == (["__meta_kubernetes_pod_phase"], ["Succeeded", "Failed"])
     assert job["job_name"] in re.findall(r'job="(\w+)"', ALERTS.read_text())
     # Debian's Prometheus is built without the discovery of Kubernetes; everything else of it is checked.
     [discovery] = job.pop("kubernetes_sd_configs")
@@ -393,6 +467,7 @@ def test_only_dispatchers_reach_out_and_only_where_the_guard_does(overlay):
     assert sorted(nothing["policyTypes"]) == ["Egress", "Ingress"]
     assert {"ingress", "egress"}.isdisjoint(nothing)
     assert reaching.pop("tenterhook-webhooks") == [str(network) for network, _ in open_blocks()]
+    assert reaching.pop("tenterhook-names") == ["169.254.20.10/32"]  # a cache of names on the same machine
     assert reaching == ({"tenterhook-brokers": ["192.0.2.0/24"]} if overlay == "own-kafka" else {})
     assert found["NetworkPolicy", "tenterhook-webhooks"]["spec"]["podSelector"] == {
         "matchLabels": {"app.kubernetes.io/name": "dispatcher"}
@@ -415,7 +490,12 @@ def test_compose_starts_three_kafkas_and_every_service_with_settings_that_there_
     }
 
     assert len(kafkas) == 3
-    assert {"prometheus", "grafana"} <= set(found["services"])
+    assert {"prometheus", "alertmanager", "grafana"} <= set(found["services"])
+    # The services' is the image's own.
+    assert {name for name, each in found["services"].items() if "healthcheck" not in each} == set(SERVICES)
+    assert all("mem_limit" in each for each in found["services"].values())
+    [alerted] = prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    assert alerted == "alertmanager:9093"
     assert all(port.startswith("127.0.0.1:") for port in published)
     assert scraped == {(service, getattr(Settings(), service).port) for service in SERVICES}
 

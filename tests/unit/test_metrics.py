@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.breaker.gauges import by_state
-from services.dispatcher.counted import count_result
+from services.dispatcher.counted import Silent, count_result
+from services.dispatcher.gauges import Gauges
 from services.dispatcher.line import Reason
 from services.dispatcher.queues import Queue, percentile, samples
 from services.dispatcher.sender import FailureCode
@@ -245,9 +246,25 @@ def test_every_result_counts_once_in_a_series_that_was_there_before(status, reas
     assert sum(metrics.UNANSWERED._counted.values()) == unanswered + is_unanswered
 
 
-def told(queues, sending, now_ms=1_000_000):
+def test_an_integration_is_without_an_answer_until_it_answers_or_is_not_asked_any_more():
+    silent = Silent()
+    for integration, reason, at_ms in (
+        ("int_dead", "timeout", 0),
+        ("int_later", "dns_failed", 500_000),
+        ("int_mended", "reset", 0),
+        ("int_mended", "status_500", 1),
+        ("int_private", "address_refused", 0),
+    ):
+        silent.take(make_result(integration=integration, reason=reason, finished_at_ms=at_ms))
+
+    assert silent.count(900_000) == 2
+    assert silent.count(900_001) == 1
+    assert silent.count(2_000_000) == 0
+
+
+def told(queues, failing=(), now_ms=1_000_000):
     found = {}
-    for metric, labels, value in samples(queues, sending, now_ms):
+    for metric, labels, value in samples(queues, lambda name: name in failing, now_ms):
         found.setdefault(metric.name.removeprefix("tenterhook_"), {})[labels] = value
     return found
 
@@ -258,18 +275,48 @@ def test_queues_are_told_by_percentile_apart_from_what_is_held():
         Queue("int_new", 2, 999_000, False, None),
         Queue("int_paused", 500, 100_000, True, "paused"),
         Queue("int_empty", 0, None, False, None),
+        Queue("int_dead", 70_000, 10_000, False, "behind"),
     ]
 
-    found = told(queues, sending=4)
+    found = told(queues, failing={"int_dead"})
 
-    assert found["queue_deliveries"] == {(): 32}
-    assert found["queue_age_seconds"] == {("50",): 0, ("90",): 60, ("99",): 60, ("100",): 60}
-    assert found["queue_depth_deliveries"] == {("50",): 0, ("90",): 30, ("99",): 30, ("100",): 30}
-    assert found["queue_worst_age_seconds"] == {("int_late",): 60, ("int_new",): 1}
+    assert found["queue_deliveries"] == {(): 70_032}
+    assert found["queue_integrations"] == {(): 2}
+    assert found["queue_age_seconds"] == {("50",): 1, ("90",): 60, ("99",): 60, ("100",): 60}
+    assert found["queue_depth_deliveries"] == {("50",): 2, ("90",): 30, ("99",): 30, ("100",): 30}
+    assert found["queue_worst_age_seconds"] == {("int_late",): 60, ("int_new",): 1, ("int_dead",): 990}
     assert (found["held_deliveries"], found["held_integrations"]) == ({(): 500}, {(): 1})
     assert found["held_oldest_seconds"] == {(): 900}
-    assert found["detached_integrations"] == {("paused",): 1, ("behind",): 0, ("blocked",): 1, ("other",): 0}
-    assert found["detached_backlog_deliveries"] == {(): 30}
+    assert found["detached_integrations"] == {("paused",): 1, ("behind",): 1, ("blocked",): 1, ("other",): 0}
+    assert found["detached_backlog_deliveries"] == {(): 70_030}
+
+
+def test_an_integration_fails_when_the_breaker_says_so_of_the_epoch_that_it_is_in():
+    states = States()
+    for name, state, epoch in (("now", "failing", 2), ("before", "failing", 1), ("well", "active", 2)):
+        states._by_id[name] = SimpleNamespace(state=state, epoch=epoch)
+    configs = {name: make_integration(name, epoch=2) for name in ("now", "before", "well", "new")}
+    others = dict.fromkeys(("app", "lanes", "readers", "replaying", "now_ms"))
+    gauges = Gauges(integrations=configs, states=states, **others)
+
+    assert [name for name in (*configs, "gone") if gauges._is_failing(name)] == ["now"]
+
+
+def behind(names, waiting):
+    return [Queue(name, waiting, 100_000, False, "behind") for name in names]
+
+
+@given(st.integers(0, 10**7), st.integers(0, 10**7), st.integers(0, 10**7))
+def test_one_integration_is_no_reason_for_further_dispatchers_and_many_are(slow, dead, blocked):
+    """A receiver that is slow, dead or in another's way, however long its line is."""
+    lines = [Queue("int_dead", dead, 1, False, "behind"), Queue("int_blocked", blocked, 1, False, "blocked")]
+
+    one = told([*behind(["int_slow"], slow), *lines], failing={"int_dead"})
+    many = told([*behind([f"int_{n}" for n in range(50)], 2_000), *lines], failing={"int_dead"})
+
+    assert one["detached_backlog_deliveries"] == {(): slow + dead + blocked}
+    assert one["detached_backlog_shared_deliveries"] == {(): min(slow, 1_000)}
+    assert many["detached_backlog_shared_deliveries"] == {(): 50_000}
 
 
 @given(st.lists(st.floats(0.001, 1e6)), st.integers(0, 200), st.sampled_from([1, 50, 90, 99, 100]))
