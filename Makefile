@@ -12,7 +12,7 @@ KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0
 # How many tests run beside each other: those of a broker wait more than they compute, and two cores serve three.
 WORKERS ?= 3
 
-.PHONY: help setup kafka npm chromium shells languages registry prometheus go strimzi up test failed fast long chaos lint types imports check lock openapi docs asyncapi dashboards manifests fuzz audit sbom bench clean
+.PHONY: help setup kafka npm chromium shells languages registry prometheus go strimzi up test failed fast long chaos lint types imports check lock openapi tables docs asyncapi dashboards manifests fuzz audit sbom bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +141,9 @@ lock: setup ## Resolve requirements/*.in again
 openapi: setup ## Write docs/openapi.json and docs/api.md: what the admin API's routes and their schemas say
 	$(BIN)/python -m services.admin.openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 	$(BIN)/python -m docs.making.api
+
+tables: setup ## Write the tables of docs/settings.md and docs/metrics.md: what the code says
+	$(BIN)/python -m docs.making.tables
 
 docs: setup ## Write the documentation's pages as a site, build/site: no network, neither for making nor for reading it
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env docs build/site

@@ -15,7 +15,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from bench import agent_cost, api, history, idle, ingest, isolation, kills, pipeline, retries, scale, sizes, tracing
+from bench import (
+    agent_cost,
+    api,
+    history,
+    idle,
+    ingest,
+    isolation,
+    kills,
+    pipeline,
+    retries,
+    scale,
+    sizes,
+    spans_off,
+    tracing,
+)
 
 
 @contextmanager
@@ -173,6 +187,13 @@ def run_tracing(options: argparse.Namespace) -> list[dict[str, dict[str, object]
     return found
 
 
+def run_spans_off(options: argparse.Namespace) -> list[float]:
+    found = spans_off.measure(options.rounds)
+    if not options.json:
+        print(f"CPU of a delivery for tracing that is off, {options.rounds} rounds: {spread(found, '.2f')} µs")
+    return found
+
+
 NAMES = {
     "scale": run_scale,
     "idle": run_idle,
@@ -187,6 +208,7 @@ NAMES = {
     "retries": run_retries,
     "history": run_history,
     "tracing": run_tracing,
+    "spans_off": run_spans_off,
 }
 
 

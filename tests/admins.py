@@ -52,7 +52,7 @@ async def put_apps(connection: Connection, *apps: AppConfig) -> None:
 
 
 def make_token(token: str, role: str, name: str | None = None) -> Token:
-    return Token(name=name or token, role=role, hash=hash_of(token), created_at_ms=0)
+    return Token(name=name or token.removeprefix("tok_"), role=role, hash=hash_of(token), created_at_ms=0)
 
 
 @asynccontextmanager

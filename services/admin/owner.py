@@ -156,6 +156,8 @@ class Owner:
         #: Ends of chains that this owner has written, and its commands, ahead of what *chains* has read.
         self._ends: dict[str, bytes] = {}
         self._made: set[str] = set()
+        #: Audit records that were sent, by command: whether they are on the log shows afterwards.
+        self._sent: dict[str, AuditRecord] = {}
 
     @property
     def is_ours(self) -> bool:
@@ -250,9 +252,23 @@ class Owner:
             judged.append(one)
         made = [each.command for each in judged if each.audit is not None]
         if made:
+            self._sent |= {each.command.id: each.audit for each in judged if each.audit is not None}
             await self._write(writers, made)
             self._ends, self._made = ends, now_made
+        self._say_made(judged)
         await self._tell(writers, judged)
+
+    def _say_made(self, judged: list[Judged]) -> None:
+        """One line a change, also where its commit was not heard and it was found on the log later. No values."""
+        for each in judged:
+            audit = self._sent.pop(each.command.id, None)
+            if audit is None or each.outcome != "done" or not audit.allowed:
+                continue
+            log.info(
+                "change.applied", kind=audit.action, app=audit.app, target=audit.target,
+                integration=_integration(each.command), version=audit.details.get("version"), who=audit.who,
+                change=audit.id,
+            )  # fmt: skip
 
     async def _write(self, writers: _Writers, commands: list[Command]) -> None:
         records = [record for each in commands for record in self._together(each)]
@@ -329,6 +345,12 @@ class Owner:
             self._closing |= late
             for task in late:
                 task.add_done_callback(self._closing.discard)
+
+
+def _integration(command: Command) -> str | None:
+    """The one that it is about; None where that is the app, or several."""
+    about = {each.key for each in command.writes if each.topic in {INTEGRATION_CONFIG.name, DELIVERIES.name}}
+    return about.pop() if len(about) == 1 else None
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:

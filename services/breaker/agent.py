@@ -325,7 +325,7 @@ class Breaker:
         for state in states:
             if state.state in metrics.TURN.values:
                 metrics.TURNED.inc(state.state)
-            log.info("integration.turned", integration=state.integration, state=state.state, epoch=state.epoch)
+            _log_turned(state)
 
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
@@ -378,6 +378,7 @@ class Breaker:
             state, known = state_of(row, config), self._known(integration)
             if has_turned(known, state):
                 await self._publish(integration, state)
+                _log_turned(state)
             elif state != known:
                 self._stale[integration] = None
 
@@ -434,6 +435,13 @@ class Breaker:
         self._taken_over_in = -1
         self._parts = {}
         self._stale.clear()
+
+
+def _log_turned(state: IntegrationState) -> None:
+    log.info(
+        "integration.turned", integration=state.integration, app=state.app, state=state.state, reason=state.reason,
+        epoch=state.epoch,
+    )  # fmt: skip
 
 
 def _encoded(rows: Iterable[BreakerRow]) -> dict[bytes, bytes | None]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -13,6 +14,7 @@ from services.breaker.gauges import Gauges
 from services.runtime import metrics
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
+from services.runtime.readiness import tell_readiness
 from services.runtime.serving import StartupError, application, serve
 from services.runtime.settings import Settings
 from services.runtime.starting import until_started
@@ -72,7 +74,10 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             if started is not None:
                 app, opened = started
                 async with opened:
-                    await _first(stop.wait, app.wait_until_stopped)
+                    telling = partial(
+                        tell_readiness, health.ready, ready="breaker.ready", not_ready="breaker.not_ready"
+                    )
+                    await _first(stop.wait, app.wait_until_stopped, telling)
                     if not stop.is_set():
                         raise StartupError(
                             "the breaker ended by the error above; what it had not finished is done again"

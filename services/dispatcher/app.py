@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from services.dispatcher.wire import WireSender
 from services.runtime import metrics
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
+from services.runtime.readiness import tell_readiness
 from services.runtime.serving import StartupError, application, serve
 from services.runtime.settings import Settings
 from services.runtime.starting import until_started
@@ -82,7 +84,10 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             if started is not None:
                 (app, lanes), opened = started
                 async with opened:
-                    await _first(stop.wait, health.ended.wait, app.wait_until_stopped)
+                    telling = partial(
+                        tell_readiness, health.ready, ready="dispatcher.ready", not_ready="dispatcher.not_ready"
+                    )
+                    await _first(stop.wait, health.ended.wait, app.wait_until_stopped, telling)
                     log.info("dispatcher.draining", in_flight=lanes.in_flight)
                     if not stop.is_set():
                         raise StartupError(

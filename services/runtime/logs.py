@@ -6,7 +6,9 @@ Nothing here sees request bodies or secrets, because nobody may put them into a 
 """
 
 import logging
+import os
 import re
+import socket
 import sys
 import time
 from io import StringIO
@@ -43,16 +45,17 @@ class OnceInAWhile(logging.Filter):
 
 
 def configure_logs(settings: Settings, service: str) -> None:
-    """Send all log lines of this process to stderr, each with the service's name."""
+    """Send all log lines of this process to stderr, each with the service's name and the worker's, libraries' too."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    bound = {"service": service, **_worker(settings, service)}
 
-    def name_service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        event.setdefault("service", service)
-        return event
+    # Not by context variables: threads begin without them, and so would what libraries say there.
+    def bind(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        return {**bound, **event}
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        name_service,
+        bind,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -73,6 +76,16 @@ def configure_logs(settings: Settings, service: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     _quieten_libraries(level)
+
+
+def _worker(settings: Settings, service: str) -> dict[str, str]:
+    """Which process of the service it is: the name it has in records, and the one that a successor keeps, if any."""
+    own = getattr(settings, service, None)
+    instance = getattr(own, "instance_id", None)
+    return {
+        "worker": getattr(own, "worker_id", None) or f"{socket.gethostname()}-{os.getpid()}",
+        **({} if instance is None else {"instance": instance}),
+    }
 
 
 def configure_command_logs() -> None:

@@ -121,13 +121,15 @@ def upgrade(times: int = 3, every_s: float = 5.0, *, is_patient: bool = True) ->
     """
     Every process is replaced under load, one after another, by the newer release, by the older one again, and so on.
 
-    What writes first is updated first, so that the other release reads as much as can be of what it does not know.
+    In the order that docs/operating.md asks for: admin last, and first on the way back.
 
     Args:
         is_patient: see `Scenario`; else one may still start when the next is stopped.
     """
-    services = ("ingest", "admin", "dispatcher-1", "breaker", "dispatcher-2")
-    steps = [("back" if number % 2 else "update", target) for number in range(times) for target in services]
+    others = ("dispatcher-1", "dispatcher-2", "breaker", "ingest")
+    update = [("update", target) for target in (*others, "admin")]
+    back = [("back", target) for target in ("admin", *others)]
+    steps = [step for number in range(times) for step in (back if number % 2 else update)]
     return _scripted(every_s, steps, workers=2, is_patient=is_patient)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from docs.making.tables import labels_table, metrics_table, with_tables
 from services.runtime import metrics
-from services.runtime.metric import Label
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -22,31 +22,8 @@ DASHBOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
 OTHERS = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 
 
-def row(metric):
-    labels = ", ".join(f"`{label.name}`" for label in metric.labels) or "none"
-    whose = "all" if metric.services == metrics.ALL else ", ".join(metric.services)
-    return f"| `{metric.name}` | {metric.kind} | {metric.unit} | {labels} | {whose} | {metric.meaning} |"
-
-
-def label_row(label):
-    values = ", ".join(f"`{value}`" for value in label.values) or f"at most {label.at_most} at a time"
-    where = ", ".join(f"`{metric.name}`" for metric in metrics.DECLARED if label in metric.labels)
-    return f"| `{label.name}` | {values} | {label.meaning} | {where} |"
-
-
-def rows_of(heading):
-    part = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    return [line for line in part.splitlines() if line.startswith("| `")]
-
-
-def test_every_metric_has_its_row():
-    assert rows_of("All metrics") == [row(metric) for metric in metrics.DECLARED]
-
-
-def test_every_label_has_its_row():
-    labels = [found for found in vars(metrics).values() if isinstance(found, Label)]
-
-    assert rows_of("Labels") == [label_row(label) for label in labels]
+def test_the_tables_are_as_made_of_every_metric_and_every_label():
+    assert with_tables(PAGE, {"labels": labels_table(), "metrics": metrics_table()}) == PAGE, "make tables"
 
 
 def asked(expression):

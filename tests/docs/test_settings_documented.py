@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.making.tables import settings_table, with_tables
 from services.cli.settings import all_settings
 from services.runtime.settings import Settings
 
@@ -14,8 +15,6 @@ ROWS = {
     for line in PAGE.splitlines()
     if line.startswith("| `") and len(cells := line.strip("|").split("|")) == 4
 }
-#: Differs from machine to machine.
-WORDED = dict.fromkeys(("dispatcher.worker_id", "breaker.worker_id"), "host name and process id")
 
 
 @pytest.fixture
@@ -25,20 +24,13 @@ def defaults(tmp_path, monkeypatch):
     return list(all_settings(Settings()))
 
 
-def test_every_setting_has_its_row_with_variable_default_and_meaning(defaults):
-    wrong = {}
-    for setting in defaults:
-        default = "none" if setting.value is None else f"`{written(setting.value)}`"
-        said = [
-            f"`{setting.name}`",
-            f"`{setting.variable}`",
-            WORDED.get(setting.name, default),
-            setting.description,
-        ]
-        if ROWS.get(setting.name) != said:
-            wrong[setting.name] = f"| {' | '.join(said)} |"
+def test_the_table_is_as_made_of_every_setting_with_variable_default_and_meaning(defaults):
+    assert with_tables(PAGE, {"settings": settings_table(defaults)}) == PAGE, "make tables"
 
-    assert wrong == {}, "docs/settings.md should have these rows"
+
+def test_a_page_without_a_place_for_a_table_is_refused():
+    with pytest.raises(ValueError, match="no place"):
+        with_tables("# A page\n", {"settings": []})
 
 
 def test_no_setting_is_made_up(defaults):
@@ -55,7 +47,3 @@ def test_every_variable_that_a_command_reads_has_its_row():
 
     assert read
     assert read == set(re.findall(r"^\| `(TENTERHOOK_[A-Z_]+)` \| `--", PAGE, re.MULTILINE))
-
-
-def written(value):
-    return str(value).lower() if isinstance(value, bool) else value

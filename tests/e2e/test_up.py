@@ -188,6 +188,45 @@ async def paste_the_curl_line(running, hook):
     await hook.wait_for(before + 1, 30)
 
 
+async def each_change_is_one_line(running):
+    """What people and the breaker change, on an integration of its own whose endpoint fails."""
+
+    def lines(event, **told):
+        found = [line for line in running.said.splitlines() if re.search(rf"\b{re.escape(event)}\b", line)]
+        return [line for line in found if all(f"{name}={value}" in line.split() for name, value in told.items())]
+
+    async with endpoint() as failing:
+        failing.behave(answer(503))
+        made = await running.run(
+            "integrations", "create", "--name", "f", "--url", failing.url, "--events", "call_started"
+        )
+        of_it = {"integration": made["id"]}
+        event = {"type": "call_started", "payload": "f"}
+        ready = running.document
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {ready['secretKey']}"}) as client:
+            for _ in range(20):
+                response = await client.post(f"{ready['ingest']}/v1/apps/{ready['app']}/events", json=event)
+                assert response.status_code == 202, response.text
+        await running.says(rf"integration\.turned.*{made['id']}.*state=paused", 30)
+        await sh(running.folder, TENTERHOOK, "integrations", "activate", made["id"], "--skip")
+        await running.says(rf"integration\.turned.*{made['id']}.*state=active", 30)
+        for change in ("pause", "delete"):
+            await sh(running.folder, TENTERHOOK, "integrations", change, made["id"])
+
+    def count():
+        kinds = ("create", "activate", "pause", "delete")
+        return {
+            **{kind: len(lines("change.applied", kind=f"integration.{kind}", **of_it)) for kind in kinds},
+            **{state: len(lines("integration.turned", state=state, **of_it)) for state in ("paused", "active")},
+            **{name: len(lines(f"{name}.ready")) for name in SERVICES},
+        }
+
+    await eventually(lambda: set(count().values()) == {1}, 10)
+    [change] = lines("change.applied", kind="integration.activate")
+    assert {f"app={ready['app']}", "version=2"} <= set(change.split()), change
+    assert re.search(r"\bwho=\S", change), change
+
+
 async def kill_every_service(running, hook):
     before = running.document["pids"]
     for name in SERVICES:
@@ -273,7 +312,7 @@ async def test_on_apache_kafka(tmp_path, tell):
     if (missing := kafka_lacks()) is not None:
         lacking(missing)
     async with endpoint() as hook:
-        async with up(tmp_path, "--broker", "kafka") as running:
+        async with up(tmp_path, "--broker", "kafka", TENTERHOOK_LOG_LEVEL="info") as running:
             keys = await running.ready()
             check_the_ready_file(running)
             assert "broker.awaited" not in running.said
@@ -281,6 +320,7 @@ async def test_on_apache_kafka(tmp_path, tell):
             integration = await first_event(running, hook)
             tell(f"kafka: ready after {ready_after_s:.1f} s, first event after {running.lived_s:.1f} s")
             await paste_the_curl_line(running, hook)
+            await each_change_is_one_line(running)
             await kill_every_service(running, hook)
             await kill_the_broker(running, hook)
 

@@ -389,7 +389,7 @@ async def test_tokens_and_roles_are_held_to(kafka_connection):
             assert problem_of(await ask(reader, "POST", json=BODY)) == (403, "role_insufficient")
             assert problem_of(await ask(reader, "DELETE", one)) == (403, "role_insufficient")
         assert (await ask("tok_other")).headers["WWW-Authenticate"] == "Bearer"
-        assert admin.config.integrations.get(created["id"]).updated_by == "tok_a"
+        assert admin.config.integrations.get(created["id"]).updated_by == "a"
 
 
 async def test_a_token_that_was_taken_away_opens_nothing_any_more(kafka_connection):

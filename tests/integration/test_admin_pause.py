@@ -242,7 +242,7 @@ async def test_an_operator_pauses_and_activates_and_a_viewer_does_not(kafka_conn
         path = f"{INTEGRATIONS}/{created.json()['id']}"
         for verb in ("pause", "activate"):
             assert problem_of(await ask("tok_viewer", f"{path}/{verb}")) == (403, "role_insufficient")
-        assert (await ask("tok_operator", f"{path}/pause")).json()["statusReason"] == "paused by tok_operator"
+        assert (await ask("tok_operator", f"{path}/pause")).json()["statusReason"] == "paused by operator"
 
 
 async def test_every_change_is_on_the_audit_log_in_one_chain(kafka_connection, api):

@@ -72,7 +72,7 @@ async def test_keys_that_nobody_kept_are_joined_by_new_ones_and_nothing_else_cha
 
     assert demo.keys[:2] == before.keys
     assert {hash_of(made.public_key), hash_of(made.secret_key)} == {key.hash for key in demo.keys[2:]}
-    assert [token.name for token in apps.get("*").tokens] == ["tok_root", "up"]
+    assert [token.name for token in apps.get("*").tokens] == ["root", "up"]
     assert (demo.tokens, demo.allow_http, demo.max_active, demo.version) == (
         before.tokens,
         False,

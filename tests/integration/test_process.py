@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -129,6 +130,7 @@ def test_lines_are_json_that_names_the_service_and_carry_what_is_bound():
     [line] = lines(stderr)
     assert code == 0
     assert line.pop("timestamp")
+    assert re.fullmatch(r".+-\d+", line.pop("worker"))
     assert line == {"event": "sample.done", "level": "info", "service": "sample", "app": "demo", "count": 3}
 
 

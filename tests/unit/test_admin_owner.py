@@ -2,13 +2,16 @@
 
 import msgspec
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from services.admin.audit import FIRST, chained, verified
+from services.admin.audit import FIRST, Chains, chained, verified
 from services.admin.changes import integration_writes
-from services.admin.owner import judge
+from services.admin.owner import Owner, judge
 from streams import codec
+from streams.connection import Connection
 from streams.records import AuditRecord, Command, Write
 from tests.records import make_integration
 
@@ -126,3 +129,60 @@ def test_a_record_that_is_changed_or_taken_out_shows(tamper):
         log[1], log[2] = log[2], log[1]
 
     assert list(verified(log))
+
+
+async def test_a_change_is_one_line_without_values_also_where_its_commit_was_not_heard(monkeypatch):
+    """The writer gave up, and the audit log shows that the change was made all the same."""
+    chains = Chains()
+    owner = Owner(Connection("127.0.0.1:9"), chains, None, now_ms=lambda: NOW_MS, may_write=lambda: True)
+    heard = iter([KafkaTimeoutError()])
+
+    async def write(*_):
+        if (error := next(heard, None)) is not None:
+            raise error
+
+    async def tell(*_):
+        pass
+
+    monkeypatch.setattr(owner, "_write", write)
+    monkeypatch.setattr(owner, "_tell", tell)
+    config = make_integration("int_1", url="https://crm.example/secret-place")
+    made = command(1, writes=integration_writes(config))
+    refused = command(2, app="other", audit=codec.encode(chained_as_refused()))
+
+    with capture_logs() as lines:
+        with pytest.raises(KafkaTimeoutError):
+            await owner._make(None, [made])
+        assert lines == []
+        chains.apply(b"demo", made.audit, 0)
+        for _ in range(2):
+            await owner._make(None, [made, refused])
+
+    [line] = lines
+    told = {name: line[name] for name in ("event", "kind", "app", "target", "integration", "who", "change")}
+    assert told == {
+        "event": "change.applied",
+        "kind": "integration.pause",
+        "app": "demo",
+        "target": "int_1",
+        "integration": "int_1",
+        "who": "ada",
+        "change": "aud_1",
+    }
+    assert "secret-place" not in str(line)
+
+
+def chained_as_refused():
+    """Of a change that was asked for and not allowed: it is recorded, and nothing has changed."""
+    return chained(
+        id="aud_2",
+        app="other",
+        at_ms=NOW_MS,
+        who="eve",
+        ip=None,
+        action="secret.reveal",
+        target="int_2",
+        allowed=False,
+        details={},
+        previous_hash=FIRST,
+    )

@@ -1,7 +1,9 @@
 """Schedules of faults: the same for the same seed, and all that was asked for."""
 
+import re
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,7 +74,15 @@ def test_scaling_joins_and_leaves_every_service_one_after_another():
 
 def test_an_upgrade_replaces_every_process_there_and_back():
     steps = [(each.kind, each.target) for each in upgrade(times=2).script]
-    all_of_it = ["admin", "breaker", "dispatcher-1", "dispatcher-2", "ingest"]
+    others = ["dispatcher-1", "dispatcher-2", "breaker", "ingest"]
 
-    assert [sorted(target for kind, target in steps if kind == what) for what in ("update", "back")] == [all_of_it] * 2
+    assert [target for _, target in steps] == [*others, "admin", "admin", *others]
     assert [kind for kind, _ in steps] == ["update"] * 5 + ["back"] * 5
+
+
+def test_an_upgrade_goes_in_the_order_of_the_documentation():
+    page = (Path(__file__).parents[2] / "docs/operating.md").read_text(encoding="utf-8")
+    [told] = re.findall(r"the next when it is ready: (.+?)\. On Kubernetes", page)
+
+    assert re.findall(r"dispatchers|breakers|ingest|admin", told) == ["dispatchers", "breakers", "ingest", "admin"]
+    assert "4. To go back: the same, the admin processes first." in page

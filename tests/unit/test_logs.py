@@ -2,12 +2,13 @@
 
 import json
 import logging
+import threading
 
 import pytest
 import structlog
 
 from services.runtime.logs import configure_command_logs, configure_logs
-from services.runtime.settings import Settings
+from services.runtime.settings import DispatcherSettings, Settings
 
 #: A forged line, colours, a cleared screen, a single-character CSI, ends of lines of other standards, turned text.
 HOSTILE = 'evt_1\n2026-01-01T00:00:00Z [info     ] all.well\r\x1b[31m\x1b[2J\x9b1m\x00\x7f\x85\u2028\u2029\u202e"\\'
@@ -51,6 +52,22 @@ def test_json_has_one_line_for_each_and_nothing_that_a_terminal_obeys(lines):
     assert (first["event"], first["delivery"], first["ids"]) == ("delivery.set_aside", HOSTILE, [HOSTILE])
     assert second["event"] == f"no topic {HOSTILE}"
     assert "RuntimeError" in third["exception"]
+
+
+def test_every_line_names_its_worker_those_of_libraries_and_threads_too(lines, capsys):
+    lines("json")
+    own = {"worker_id": "host-1", "instance_id": "dispatcher-0"}
+    configure_logs(Settings(log_format="json", dispatcher=DispatcherSettings(**own)), "dispatcher")
+    thread = threading.Thread(target=lambda: logging.getLogger("aiokafka.client").error("no node"))
+    thread.start()
+    thread.join()
+    structlog.get_logger("dispatcher.catch_up").warning("catch_up.raised", retry_s=1)
+
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"] for line in told] == ["no node", "catch_up.raised"]
+    assert [(line["service"], line["worker"], line["instance"]) for line in told] == [
+        ("dispatcher", "host-1", "dispatcher-0")
+    ] * 2
 
 
 def test_a_terminal_gets_one_line_for_each_and_nothing_that_it_obeys(lines):

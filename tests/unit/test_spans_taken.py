@@ -9,6 +9,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from pydantic import ValidationError
 
+from bench import spans_off
 from schemas.profiles import PAUSED_AFTER
 from services.breaker.fold import fold, rules_of, state_of
 from services.breaker.traced import pause_span
@@ -184,3 +185,9 @@ def test_a_receiver_hears_of_the_trace_where_the_integration_wants_it():
 def test_its_own_traceparent_and_ours_exclude_each_other():
     assert sent(own_headers={"Traceparent": "mine"})["Traceparent"] == "mine"
     assert sent(own_headers={"Traceparent": "mine"}, send_traceparent=True) == "header_unrenderable"
+
+
+def test_what_tracing_costs_where_it_is_off_can_be_measured():
+    [cost_us] = spans_off.measure(1, calls=2_000)
+
+    assert 0 < cost_us < 100

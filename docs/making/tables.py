@@ -1,0 +1,94 @@
+"""
+Writes the tables of docs/settings.md and docs/metrics.md: what the code says of settings, metrics and labels.
+
+    python -m docs.making.tables          # `make tables`
+
+Each stands between two comments, and what is around them is written by hand. Pure but for `main`;
+`tests/docs/test_settings_documented.py` and `test_metrics_documented.py` hold the pages to it.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from services.cli.settings import Shown, all_settings
+from services.runtime import metrics
+from services.runtime.metric import Label
+from services.runtime.settings import Settings
+
+DOCS: Final = Path(__file__).parents[1]
+
+#: Defaults that differ from machine to machine.
+_WORDED: Final = dict.fromkeys(("dispatcher.worker_id", "breaker.worker_id"), "host name and process id")
+
+
+def with_tables(page: str, tables: Mapping[str, Iterable[str]]) -> str:
+    """
+    The page with these tables in their places.
+
+    Raises:
+        ValueError: it has no place for one of them, or several.
+    """
+    for name, lines in tables.items():
+        begin, end = f"<!-- {name}: made by make tables -->\n", f"<!-- end of {name} -->\n"
+        parts = re.split(f"(?<={re.escape(begin)})|(?={re.escape(end)})", page)
+        if len(parts) != 3:  # noqa: PLR2004  # before, between, behind
+            raise ValueError(f"no place for the table of {name}")
+        page = parts[0] + "\n" + "".join(f"{line}\n" for line in lines) + "\n" + parts[2]
+    return page
+
+
+def settings_table(settings: Iterable[Shown]) -> Iterator[str]:
+    """*settings*: with their defaults."""
+    yield "| setting | variable | default | what it is |"
+    yield "|---|---|---|---|"
+    for each in settings:
+        default = _WORDED.get(each.name) or ("none" if each.value is None else f"`{_written(each.value)}`")
+        yield f"| `{each.name}` | `{each.variable}` | {default} | {each.description} |"
+
+
+def metrics_table() -> Iterator[str]:
+    """Every metric that a service has."""
+    yield "| metric | kind | unit | labels | shown by | meaning |"
+    yield "|---|---|---|---|---|---|"
+    for each in metrics.DECLARED:
+        labels = ", ".join(f"`{label.name}`" for label in each.labels) or "none"
+        whose = "all" if each.services == metrics.ALL else ", ".join(each.services)
+        yield f"| `{each.name}` | {each.kind} | {each.unit} | {labels} | {whose} | {each.meaning} |"
+
+
+def labels_table() -> Iterator[str]:
+    """Every label that one of them has."""
+    yield "| label | values | meaning | of |"
+    yield "|---|---|---|---|"
+    for label in (each for each in vars(metrics).values() if isinstance(each, Label)):
+        values = ", ".join(f"`{value}`" for value in label.values) or f"at most {label.at_most} at a time"
+        where = ", ".join(f"`{metric.name}`" for metric in metrics.DECLARED if label in metric.labels)
+        yield f"| `{label.name}` | {values} | {label.meaning} | {where} |"
+
+
+def main() -> None:
+    """Write both pages anew. Settings of whoever runs this are not the defaults."""
+    for name in [name for name in os.environ if name.startswith("TENTERHOOK_")]:
+        del os.environ[name]
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        defaults = list(all_settings(Settings()))
+        os.chdir(DOCS)
+    for name, tables in (
+        ("settings.md", {"settings": settings_table(defaults)}),
+        ("metrics.md", {"labels": labels_table(), "metrics": metrics_table()}),
+    ):
+        page = DOCS / name
+        page.write_text(with_tables(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
+
+
+def _written(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+if __name__ == "__main__":
+    main()
