@@ -248,38 +248,35 @@ class Observed:
           between the two: the request before it was in flight when that crash began, this one came afterwards, and by
           then no earlier one had been recorded. Where a worker was killed, the earlier one's result is not later than
           that: whose result is, lived on.
-        - **Woken.** Its sender had begun it before a freeze, and sent it when it woke, after its successor's. That is
-          for the later one alone, and for no crash but the freeze that its own work spans.
+        - **Woken.** Its sender had begun it before a freeze, when no earlier one had been recorded, and sent it when it
+          woke, after its successor's. That is for the later one alone, and for no crash but the freeze that its own
+          work spans.
 
         That the later one was itself in flight at some crash explains nothing: it should not have been sent.
 
         Args:
             before: the same attempt's requests until then, in the order of their arrival; at least one.
         """
-        if self.is_woken(after):
-            return True
         # Whoever woke took over from nobody: who comes afterwards did so from the one before that.
         last = next((each for each in reversed(before) if not self.is_woken(each)), before[-1])
         return any(
-            crash.began_ms <= after.arrived_ms
-            and self._is_left_by(last, crash)
-            and not any(self._is_recorded_before(each, crash) for each in before)
+            self._is_woken_from(after, crash) or (crash.began_ms <= after.arrived_ms and self._is_left_by(last, crash))
             for crash in self.crashes
+            if not any(self._is_recorded_before(each, crash) for each in before)
         )
 
     def is_woken(self, request: Request) -> bool:
         """Whether its sender had begun it before it froze, and sent it when it woke."""
+        return any(self._is_woken_from(request, crash) for crash in self.crashes)
+
+    def _is_woken_from(self, request: Request, crash: Happened) -> bool:
+        if crash.kind != "freeze" or request.arrived_ms < crash.ended_ms - SLACK_MS:
+            return False
         made = self.result_of.get(request)
-        for crash in self.crashes:
-            if crash.kind != "freeze" or request.arrived_ms < crash.ended_ms - SLACK_MS:
-                continue
-            if made is None:
-                # Who sent it died before it wrote: then it came at once.
-                if request.arrived_ms <= crash.ended_ms + SLACK_MS:
-                    return True
-            elif self.spans(made, crash):
-                return True
-        return False
+        if made is None:
+            # Who sent it died before it wrote: then it came at once.
+            return request.arrived_ms <= crash.ended_ms + SLACK_MS
+        return self.spans(made, crash)
 
     def spans(self, made: Ended, freeze: Happened) -> bool:
         """Whether the attempt was under way from before that freeze until after it."""

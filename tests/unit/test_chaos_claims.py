@@ -416,6 +416,9 @@ def test_what_a_frozen_worker_had_begun_and_sends_when_it_wakes_counts_as_in_fli
     assert name(claims.one_outcome) in violated(replace(seen, results=begun_late))
     later = replace(seen, faults=faults(("freeze", 9_000, 17_000)))
     assert name(claims.only_what_was_in_flight_is_repeated) in violated(later)
+    # It was begun when the first one had long been recorded, and froze before its first byte.
+    recorded = replace(seen, faults=faults(("freeze", 4_000, 11_000)))
+    assert name(claims.only_what_was_in_flight_is_repeated) in violated(recorded)
 
 
 def test_a_frozen_worker_that_had_sent_nothing_may_leave_a_result_beside_its_successors():
