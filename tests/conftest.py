@@ -171,13 +171,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=others)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """
+    Compares all that was said with all secrets, when the workers are gone: also what was said before it was noted.
+
     In CI only what needs a Docker engine may be skipped: a check that quietly does not run is no check.
 
     A part may have nothing of what was asked for: `make test ARGS=tests/unit/test_keys.py`.
     """
-    if session.config.getoption("part") and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+    if HEARD.is_worker:
+        HEARD.found()  # written down for the comparison of all
+        return
+    if found := HEARD.found_in_all():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if told := session.config.pluginmanager.get_plugin("terminalreporter"):
+            told.write_line("a log line of this session holds what it must not:\n" + "\n".join(found), red=True)
+        return
+    if session.config.getoption("part", None) and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         session.exitstatus = pytest.ExitCode.OK
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI", "").lower() not in {"1", "true"} or reporter is None:

@@ -4,7 +4,10 @@ What the code under test logs, and what must never be in it: secrets, tokens, ke
 Two hooks, in the process of the tests and in every Python process that it starts (by `sitecustomize`): one takes each
 line where it enters structlog or `logging`, and each span of a trace, whatever becomes of it later; the other takes
 note of each plain value that goes through the vault, of each token and key that is hashed, and of payloads that ingest
-accepts. So no test has to say what its secrets are. `tests/conftest.py` compares the two at the end of every test.
+accepts. So no test has to say what its secrets are. `tests/conftest.py` compares the two at the end of every test, and
+once more at the end of the session: all that was said, by every worker and its processes, with all secrets of all.
+
+What a Python process writes to stderr by itself is a line, too: a traceback that nobody caught, a warning, a refusal.
 
 Only the standard library at import: processes pay for this at their start.
 """
@@ -17,15 +20,18 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 #: Names the folder that processes write into.
 VARIABLE = "TESTS_LISTEN_IN"
+#: Names the folder of the session, to the workers that xdist starts and to nobody else.
+_SESSION = "TESTS_LISTEN_TOGETHER"
 
 #: A shorter value, or one of fewer different characters, stands in a line by coincidence.
 _MIN_CHARS = 8
@@ -33,6 +39,10 @@ _MIN_DIFFERENT = 5
 _MIN_PAYLOAD_CHARS = 16
 #: Of one process. Loads of thousands of events send the same few payloads, or are about something else.
 _MAX_PAYLOADS = 500
+#: Of what a process of tests has said, kept for the end of the session. Its children keep all.
+_MAX_KEPT_BYTES = 67_108_864
+#: Of what is found at the end, told.
+_MAX_TOLD = 20
 
 #: Whoever made them, and however short: what our own formats begin with. Of `pk_` nothing: public keys are public.
 OWN_FORMATS = re.compile(r"whsec_[A-Za-z0-9+/=_-]+|\bsk_[A-Za-z0-9_-]+|\btok_[A-Za-z0-9_-]+|Bearer [^\s\"'\]]+")
@@ -109,6 +119,23 @@ def _hear_structlog(module: Any) -> None:
         return passed_on(self, method, event, **fields)
 
     bound._proxy_to_logger = proxy
+
+
+def _hear_stderr() -> None:
+    """But for what `logging` writes there: that was heard when it came in."""
+    stream = sys.stderr
+    if stream is None:
+        return
+    write = stream.write
+
+    def hearing(text: str, /) -> int:
+        caller = sys._getframe().f_back  # none where the interpreter itself writes
+        if text.strip() and (caller is None or caller.f_code.co_filename != logging.__file__):
+            _heard(text)
+        return write(text)
+
+    # Also what the interpreter itself writes: it asks the stream for its method.
+    stream.write = hearing  # type: ignore[method-assign]
 
 
 def _hear_spans(module: Any) -> None:
@@ -226,6 +253,7 @@ def listen_as_told() -> None:
             appended("secrets", value)
 
     _listen(lambda line: appended("lines", line), on_secret)
+    _hear_stderr()
 
 
 class Heard:
@@ -233,27 +261,78 @@ class Heard:
 
     def __init__(self) -> None:
         here = Path(__file__).parent
-        self._folder = Path(tempfile.mkdtemp(prefix="overheard-"))
+        # A worker's tests may start sessions of their own, whose lines are not this one's.
+        session = os.environ.pop(_SESSION, None)
+        #: Whether another process compares at the end.
+        self.is_worker = "PYTEST_XDIST_WORKER" in os.environ and session is not None and Path(session).is_dir()
+        self._folder = Path(tempfile.mkdtemp(prefix="overheard-", dir=session if self.is_worker else None))
+        if not self.is_worker:
+            os.environ[_SESSION] = str(self._folder)
         self._read: dict[str, int] = {}
-        #: Lines that have not been looked through.
+        #: Lines that have not been looked through, and how much was kept of those that have.
         self._lines: list[str] = []
+        self._kept_bytes = 0
         #: What may be in none, by its first characters: so a line is looked through once, however much that is.
         self._secrets: dict[str, set[str]] = {}
+        #: Noted in this process, and not yet written down.
+        self._noted: list[str] = []
         os.environ[VARIABLE] = str(self._folder)
         paths = [str(here), *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-        _listen(self._lines.append, self._keep)
+        _listen(self._lines.append, self._note)
 
     def found(self) -> list[str]:
-        """Lines since the last call that hold what no line may hold."""
-        lines = self._lines + self._written("lines")
+        """Lines since the last call that hold what no line may hold, of what was noted until now."""
+        own, noted = self._lines.copy(), self._noted.copy()
+        self._lines.clear()
+        self._noted.clear()
+        lines = own + self._written("lines")
         for secret in self._written("secrets"):  # after the lines: a process notes a value before it logs it
             self._keep(secret)
-        self._lines.clear()
+        if self._kept_bytes < _MAX_KEPT_BYTES:
+            self._kept_bytes += self._write("lines", own)
+        self._write("secrets", noted)
+        return self._told(lines)
+
+    def found_in_all(self) -> list[str]:
+        """
+        All lines of the session that hold a secret of it, whoever noted that, and when; some of them, where many do.
+
+        Called at its end, by the process that no other compares for.
+        """
+        self.found()
+        for path in self._folder.rglob("*.secrets"):
+            for secret in _texts(path):
+                self._keep(secret)
+        found: list[str] = []
+        # What is said again and again is looked through once.
+        known: set[int] = set()
+        for path in self._folder.rglob("*.lines"):
+            lines = (line for line in _texts(path) if (said := hash(line)) not in known and not known.add(said))  # type: ignore[func-returns-value]
+            found += self._told(lines)
+            if len(found) >= _MAX_TOLD:
+                break
+        return found[:_MAX_TOLD]
+
+    def close(self) -> None:
+        """Take the folder away, once all have compared. A process that is still there writes into nothing."""
+        if not self.is_worker:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _told(self, lines: Iterable[str]) -> list[str]:
         return [f"{what[:200]!r} in: {line[:2_000]}" for line in lines for what in self._in(line)]
 
-    def _keep(self, secret: str) -> None:
-        self._secrets.setdefault(secret[:_MIN_CHARS], set()).add(secret)
+    def _note(self, secret: str) -> None:
+        if self._keep(secret):
+            self._noted.append(secret)
+
+    def _keep(self, secret: str) -> bool:
+        """Whether it is new."""
+        known = self._secrets.setdefault(secret[:_MIN_CHARS], set())
+        if secret in known:
+            return False
+        known.add(secret)
+        return True
 
     def _in(self, line: str) -> set[str]:
         """What it holds and must not."""
@@ -264,19 +343,23 @@ class Heard:
                     found.add(secret)
         return found
 
-    def close(self) -> None:
-        """Take the folder away. A process that is still there writes into nothing."""
-        for path in self._folder.iterdir():
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self._folder.rmdir()
+    def _write(self, kind: str, texts: list[str]) -> int:
+        """As a process of its own does, for the end of the session; how many bytes."""
+        if not texts:
+            return 0
+        blob = "".join(json.dumps(text) + "\n" for text in texts).encode()
+        name = f"{os.getpid()}.{kind}"
+        with (self._folder / name).open("ab") as file:
+            file.write(blob)
+            self._read[name] = file.tell()  # known here already
+        return len(blob)
 
     def _written(self, kind: str) -> list[str]:
         """What processes have written since it was last read; a line that is not complete waits."""
         found = []
         for entry in os.scandir(self._folder):
             position = self._read.get(entry.name, 0)
-            if not entry.name.endswith(kind) or entry.stat().st_size == position:
+            if not entry.name.endswith(f".{kind}") or entry.stat().st_size == position:
                 continue
             with open(entry.path, "rb") as file:  # noqa: PTH123
                 file.seek(position)
@@ -285,3 +368,9 @@ class Heard:
             self._read[entry.name] = position + len(complete)
             found += [json.loads(line) for line in complete.splitlines()]
         return found
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """All that a process has written there, but for a line that it has not finished."""
+    with path.open("rb") as file:
+        yield from (json.loads(line) for line in file if line.endswith(b"\n"))

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,13 @@ def test_a_secret_of_another_process():
         "logging.error('made-over-there')"
     )
 
+def test_a_process_that_dies_of_it():
+    code = "raise RuntimeError('no such place: hunter2-hunter2')"
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, check=False).returncode == 1
+
+def test_a_process_that_says_it_without_logging():
+    subprocess.run([sys.executable, "-c", "import sys; print('of hunter2-hunter2', file=sys.stderr)"], check=True)
+
 def test_a_span():
     from services.runtime.spans import UNSENT
     from services.runtime.tracing import Span
@@ -119,16 +127,43 @@ def test_whose_process_says_it_late(process):
 """
 
 
+#: The first says what the second notes, and each tells its process; nothing fails at the end of a test.
+SAYING = """
+import logging
+import os
+import pathlib
+
+def test_that_says_it():
+    logging.warning("by %s", "known-as-a-token-later")
+    pathlib.Path(__file__).with_name("said_by").write_text(str(os.getpid()))
+"""
+
+NOTING = """
+import os
+import pathlib
+
+from services.admin.tokens import hash_of
+
+def test_that_notes_it():
+    hash_of("known-as-a-token-later")
+    pathlib.Path(__file__).with_name("noted_by").write_text(str(os.getpid()))
+"""
+
+LISTENING = ("nothing_secret_is_logged", "nothing_secret_is_logged_at_the_end")
+HOOKS = ("pytest_addoption", "pytest_sessionfinish", "pytest_unconfigure")
+
+
 @pytest.fixture
 def run(tmp_path):
-    """Runs tests of these lines, under our conftest."""
+    """Runs tests of these lines, under our conftest; on so many workers, or where it is none, without any."""
 
-    def run(tests: str, *fixtures: str, **environment: str) -> str:
+    def run(*tests: str, fixtures: Sequence[str] = (), workers: int = 0, **environment: str) -> tuple[int, str]:
         (tmp_path / "conftest.py").write_text(
             "from tests.conftest import *\n"
-            + "".join(f"from tests.conftest import {name}\n" for name in (*fixtures, "pytest_unconfigure"))
+            + "".join(f"from tests.conftest import {name}\n" for name in (*fixtures, *HOOKS))
         )
-        (tmp_path / "test_made.py").write_text(tests)
+        for number, each in enumerate(tests):
+            (tmp_path / f"test_made_{number}.py").write_text(each)
         options = [
             "-c",
             str(ROOT / "pyproject.toml"),
@@ -136,23 +171,23 @@ def run(tmp_path):
             str(tmp_path),
             "-p",
             "no:randomly",
-            "-p",
-            "no:xdist",
+            *(["--numprocesses", str(workers)] if workers else ["-p", "no:xdist"]),
         ]
-        return subprocess.run(
+        ended = subprocess.run(
             [sys.executable, "-m", "pytest", *options, str(tmp_path)],
             cwd=ROOT,
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
             check=False,
-        ).stdout
+        )
+        return ended.returncode, ended.stdout
 
     return run
 
 
 def test_what_must_not_be_logged_fails_the_test_that_logs_it(run):
-    said = run(LOGGING, "nothing_secret_is_logged", "nothing_secret_is_logged_at_the_end")
+    _, said = run(LOGGING, fixtures=LISTENING)
 
     failed = re.findall(r"^ERROR \S+::(\w+)", said, re.MULTILINE)
     named = re.findall(r"^def (test_\w+)", LOGGING, re.MULTILINE)
@@ -160,8 +195,19 @@ def test_what_must_not_be_logged_fails_the_test_that_logs_it(run):
     assert f"{len(named)} passed" in said
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_known_as_a_secret_later_or_by_another_worker_fails_the_session(run, tmp_path, workers):
+    code, said = run(SAYING, NOTING, fixtures=LISTENING, workers=workers)
+
+    assert len({(tmp_path / name).read_text() for name in ("said_by", "noted_by")}) == max(workers, 1)
+    assert "2 passed" in said
+    assert "a log line of this session holds what it must not:" in said
+    assert "'known-as-a-token-later' in: root by %s" in said
+    assert code == 1
+
+
 def test_what_is_swallowed_behind_a_test_fails_it_and_settings_of_the_user_are_gone(run):
-    said = run(SWALLOWING, "nothing_is_swallowed", TENTERHOOK_KEK="a user's own")
+    _, said = run(SWALLOWING, fixtures=["nothing_is_swallowed"], TENTERHOOK_KEK="a user's own")
 
     assert said.count("nobody awaited this") >= 2
     assert "ZeroDivisionError" in said
