@@ -72,7 +72,9 @@ async def watch_topics(settings: Settings) -> None:
     names, gone = [connection.topic(topic) for topic in TOPICS], Gone()
     #: None until a broker has answered: until then, whoever starts says that it waits.
     is_there: bool | None = None
+    wait_s = AGAIN_S  # whoever starts waits for a broker by itself, and says so
     while True:
+        await asyncio.sleep(wait_s)
         try:
             ids = await asyncio.wait_for(topic_ids(connection, names), EVERY_S)
         except Exception as error:  # noqa: BLE001 - no broker, or one that answers otherwise: others tell
@@ -86,7 +88,7 @@ async def watch_topics(settings: Settings) -> None:
             is_there = True
             for topic, what in gone.saw(ids).items():
                 log.error("topic.gone", topic=topic, reason=what, hint="restore the brokers, or accept the loss")
-        await asyncio.sleep(AGAIN_S if gone.suspects else EVERY_S)
+        wait_s = AGAIN_S if gone.suspects else EVERY_S
 
 
 async def _away(connection: Connection) -> BrokerAway | None:

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from services.runtime.topics_gone import DELETED, MADE_AGAIN
+from services.runtime.topics_gone import AGAIN_S, DELETED, MADE_AGAIN
 from streams import codec, topics
 from streams.connection import Connection
 from tests.apps import make_app
@@ -126,7 +126,7 @@ async def test_running_services_name_a_topic_that_is_deleted_and_go_on_as_far_as
             await ingest.until_ready()
             assert await answered("before") == 202
             await log.results_come(1)
-            await asyncio.sleep(1)  # until both have looked at the topics once
+            await asyncio.sleep(AGAIN_S + 2)  # until both have looked at the topics once
             await delete(kafka_connection, gone)
             during = await answered("during")
             await eventually(lambda: told(dispatcher.said) and told(ingest_output.read_text()), 60)
@@ -211,6 +211,7 @@ async def test_a_broker_whose_disk_is_full_is_said_once_loses_nothing_and_work_g
             taken = await is_taken()
             return not taken and all(own(said)["broker.away"] for said in (dispatcher.said, ingest_output.read_text()))
 
+        await asyncio.sleep(AGAIN_S + 2)  # until both have heard of a broker
         for _ in range(5):
             assert await is_taken()
         for node in kafka_broker.nodes:
