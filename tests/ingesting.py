@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,20 +120,21 @@ async def ingest_process(
 ) -> AsyncIterator[IngestProcess]:
     """Started, perhaps not ready yet; killed at the end unless it has ended. *output*: for stderr; else it is piped."""
     [port] = free_ports(1)
-    process = subprocess.Popen(  # noqa: ASYNC220 - takes a millisecond
-        [sys.executable, "-c", RUN_INGEST],
-        env={
-            **os.environ,
-            "TENTERHOOK_BROKER": connection.bootstrap,
-            "TENTERHOOK_TOPIC_PREFIX": connection.prefix,
-            "TENTERHOOK_PARTITIONS__BY_APP": str(PARTITIONS.by_app),
-            "TENTERHOOK_PARTITIONS__BY_INTEGRATION": str(PARTITIONS.by_integration),
-            "TENTERHOOK_INGEST__PORT": str(port),
-            **environment,
-        },
-        stderr=subprocess.PIPE if output is None else output.open("w"),
-        text=True,
-    )
+    with nullcontext(subprocess.PIPE) if output is None else output.open("w") as stderr:
+        process = subprocess.Popen(  # noqa: ASYNC220 - takes a millisecond
+            [sys.executable, "-c", RUN_INGEST],
+            env={
+                **os.environ,
+                "TENTERHOOK_BROKER": connection.bootstrap,
+                "TENTERHOOK_TOPIC_PREFIX": connection.prefix,
+                "TENTERHOOK_PARTITIONS__BY_APP": str(PARTITIONS.by_app),
+                "TENTERHOOK_PARTITIONS__BY_INTEGRATION": str(PARTITIONS.by_integration),
+                "TENTERHOOK_INGEST__PORT": str(port),
+                **environment,
+            },
+            stderr=stderr,
+            text=True,
+        )
     try:
         yield IngestProcess(process, f"http://127.0.0.1:{port}")
     finally:

@@ -162,16 +162,20 @@ class EventLog:
             async with asyncio.timeout(within_s):
                 await producer.stop()
         except (TimeoutError, KafkaError):
-            # An idempotent producer would try for ever. Whoever still waits hears 503.
+            # An idempotent producer would try for ever. Its sender ends first: what that gives back, to send it again,
+            # must not have been given up before.
+            with suppress(TimeoutError, KafkaError):
+                async with asyncio.timeout(REOPEN_AFTER_S):
+                    await producer._sender.close()  # noqa: SLF001
+            # Whoever still waits hears 503.
             waiting = producer._message_accumulator  # noqa: SLF001
             undrained = [batch for batches in waiting._batches.values() for batch in batches]  # noqa: SLF001
+            # Those that were given back still take themselves away from there, and fail where they are not.
+            waiting._pending_batches.update(undrained)  # noqa: SLF001
             waiting.fail_all(ProducerClosed())
             for batch in undrained:
                 # That a batch was not sent is told to those who wait for room, too: perhaps nobody does any more.
                 batch._drain_waiter.exception()  # noqa: SLF001
-            with suppress(TimeoutError):
-                async with asyncio.timeout(REOPEN_AFTER_S):
-                    await producer._sender.close()  # noqa: SLF001
             await producer.client.close()
 
     async def append(self, event: Event, trace: TraceContext | None = None) -> None:

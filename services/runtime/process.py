@@ -121,4 +121,3 @@ async def _until_signalled(main: Main, settings: Settings, service: str) -> None
     finally:
         for each in watching:
             each.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)

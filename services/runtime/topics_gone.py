@@ -1,5 +1,6 @@
 """
-Says which topic was deleted, or deleted and made again, while this process runs: once, and by name.
+Says which topic was deleted, or deleted and made again, while this process runs: once, and by name. And that no broker
+answers any more: once, and when one does again.
 
 What else is heard of it are the troubles that it makes, which name no cause. What becomes of the work is not decided
 here: who works on the topic waits or ends, and no start goes on with another one (`streams.installation`).
@@ -13,6 +14,7 @@ import structlog
 
 from services.runtime.connection import connection_of
 from services.runtime.settings import Settings
+from streams.connection import BrokerAway, Connection, brokers_at
 from streams.security import SecurityUnusable
 from streams.topic_ids import topic_ids
 from streams.topics import TOPICS
@@ -68,12 +70,31 @@ async def watch_topics(settings: Settings) -> None:
     except SecurityUnusable:
         return  # whoever needs it ends by that
     names, gone = [connection.topic(topic) for topic in TOPICS], Gone()
+    #: None until a broker has answered: until then, whoever starts says that it waits.
+    is_there: bool | None = None
+    wait_s = AGAIN_S  # whoever starts waits for a broker by itself, and says so
     while True:
+        await asyncio.sleep(wait_s)
         try:
             ids = await asyncio.wait_for(topic_ids(connection, names), EVERY_S)
         except Exception as error:  # noqa: BLE001 - no broker, or one that answers otherwise: others tell
             log.debug("topics.not_looked_at", reason=repr(error))
+            if is_there and (away := await _away(connection)) is not None:
+                is_there = False
+                log.warning("broker.away", reason=str(away), hint="what is under way waits for it")
         else:
+            if is_there is False:
+                log.warning("broker.back")
+            is_there = True
             for topic, what in gone.saw(ids).items():
                 log.error("topic.gone", topic=topic, reason=what, hint="restore the brokers, or accept the loss")
-        await asyncio.sleep(AGAIN_S if gone.suspects else EVERY_S)
+        wait_s = AGAIN_S if gone.suspects else EVERY_S
+
+
+async def _away(connection: Connection) -> BrokerAway | None:
+    """Why no broker answers; None where one does."""
+    try:
+        await brokers_at(connection)
+    except BrokerAway as away:
+        return away
+    return None

@@ -191,6 +191,32 @@ async def test_a_producer_that_gets_nothing_acknowledged_is_replaced(kafka_broke
     assert "afterwards" in [event.event_id for _, event in await events_on(kafka_connection)]
 
 
+@pytest.mark.alone
+async def test_a_producer_that_is_replaced_while_it_tries_again_ends_nothing(
+    kafka_broker, kafka_connection, monkeypatch
+):
+    """aiokafka waits before it sends a batch again; what it does then met a batch that had been given up."""
+    monkeypatch.setattr(append, "DEADLINE_S", 0.2)
+    monkeypatch.setattr(append, "STUCK_AFTER_S", 0.5)
+    async with ingesting(kafka_connection) as ingest, aiohttp.ClientSession(ingest.served.url) as client:
+        first = ingest._log._producer
+        first._sender._retry_backoff = 0.6
+        kafka_broker.kill()
+        try:
+            refused = []
+            while ingest._log._producer is first:
+                refused.append((await send(client, f"meanwhile-{len(refused)}"))[0])
+            await eventually(first._sender.sender_task.done)
+        finally:
+            await kafka_broker.start()
+        await until_ready(ingest)
+        status, _, _ = await send(client, "afterwards")
+        assert not ingest.work.done()
+
+    assert set(refused) == {503}
+    assert status == 202
+
+
 async def test_each_event_of_a_batch_that_is_not_confirmed_has_503_and_can_be_repeated(
     kafka_broker, kafka_connection, monkeypatch
 ):
