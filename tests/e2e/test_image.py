@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from services.cli.brokers.ports import free_ports
-from tests.brokers import NO_DOCKER
+from tests.brokers import NO_DOCKER, lacking
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +93,20 @@ def image():
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Image(Path(folder))
+
+
+def test_it_is_tried_as_it_runs(image):
+    """What the other tests here leave out on this machine; in CI they may leave out nothing."""
+    [version] = re.findall(r"^ARG PYTHON_IMAGE=python:(\S+)-slim$", DOCKERFILE, re.MULTILINE)
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+    assert f"--python-version {version} " in (ROOT / "Makefile").read_text()
+    if not image.drops:
+        lacking("the image runs as whoever runs the tests: choosing another wants root and setpriv")
+    if not image.is_read_only:
+        lacking("the image runs on a root that can be written to: this machine does not let unshare make another")
+    if here != version:
+        lacking(f"the image is tried with Python {here} and has {version}")
 
 
 _LIST = "from importlib.metadata import distributions as found; print(*(f'{d.name}=={d.version}' for d in found()))"

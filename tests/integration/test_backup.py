@@ -1,19 +1,29 @@
-"""The configuration of one installation, from a backup, is that of another: on Apache Kafka, between services."""
+"""
+The configuration of one installation, from a backup, is that of another: on Apache Kafka, between services.
+
+The other is on a cluster of its own, which has never heard of the first, and delivers.
+"""
 
 import asyncio
 import json
-import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from services.cli.audit import verify_
 from services.cli.backup import backup, restore
+from services.cli.brokers.kafka import KafkaBroker
 from services.cli.errors import Failed
 from services.cli.log_access import LogOptions
+from services.ingest.app import running as ingesting
 from streams.connection import Connection
-from tests.admins import PARTITIONS, admin_at, client_of, furnish
+from tests.admins import KNOWN, PARTITIONS, admin_at, admin_settings, client_of, furnish
+from tests.dispatching import dispatching
+from tests.receiving import Receiver, receiver
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -22,59 +32,88 @@ def _partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENTERHOOK_PARTITIONS__BY_INTEGRATION", str(PARTITIONS.by_integration))
 
 
+@pytest.fixture
+async def elsewhere(kafka_broker: KafkaBroker, tmp_path: Path) -> AsyncIterator[Connection]:
+    """A node of Apache Kafka that nothing is on yet. The first one is there still, for other tests."""
+    new = KafkaBroker(tmp_path / "elsewhere", nodes=1)
+    await new.start()
+    try:
+        assert new.bootstrap != kafka_broker.bootstrap
+        yield Connection(new.bootstrap)
+    finally:
+        new.kill()
+
+
 def log_at(connection: Connection) -> LogOptions:
     return LogOptions(broker=connection.bootstrap, topic_prefix=connection.prefix)
 
 
-async def test_a_restored_installation_is_the_one_that_was_backed_up(
-    kafka_connection: Connection, tmp_path: Path, capsys: Any
+async def test_a_restored_installation_is_the_one_that_was_backed_up_and_delivers(
+    kafka_connection: Connection, elsewhere: Connection, tmp_path: Path, capsys: Any
 ) -> None:
     await furnish(kafka_connection)
-    new = {
-        "name": "CRM",
-        "url": "https://crm.example/hooks/{secret.path}",
-        "events": ["call_ended"],
-        "headers": {"Authorization": "Bearer literal"},
-        "secrets": {"path": "the-secret-path"},
-        "signing": True,
-    }
-    async with admin_at(kafka_connection) as admin, client_of(admin) as client:
-        answer = await client.post("/v1/apps/demo/integrations", json=new)
-        assert answer.status_code == 201, answer.text
-        made = answer.json()
-        path = f"/v1/apps/demo/integrations/{made['id']}"
-        put = await client.put(f"{path}/secrets/path", json={"value": "another-path"})
-        assert put.status_code < 300, put.text
-        changed = await client.patch(path, json={"name": "CRM, new"})
-        assert changed.status_code == 200, changed.text
-        history = (await client.get(f"{path}/history")).json()
-        integration = (await client.get(path)).json()
+    async with receiver() as crm:
+        new = {
+            "name": "CRM",
+            "url": f"{crm.endpoint.url}/{{secret.path}}",
+            "events": ["call_ended"],
+            "headers": {"Authorization": "Bearer literal"},
+            "secrets": {"path": "the-secret-path"},
+            "signing": True,
+        }
+        async with admin_at(kafka_connection) as admin, client_of(admin) as client:
+            answer = await client.post("/v1/apps/demo/integrations", json=new)
+            assert answer.status_code == 201, answer.text
+            made = answer.json()
+            path = f"/v1/apps/demo/integrations/{made['id']}"
+            put = await client.put(f"{path}/secrets/path", json={"value": "another-path"})
+            assert put.status_code < 300, put.text
+            changed = await client.patch(path, json={"name": "CRM, new"})
+            assert changed.status_code == 200, changed.text
+            history = (await client.get(f"{path}/history")).json()
+            integration = (await client.get(path)).json()
 
-    file = tmp_path / "tenterhook.backup"
-    await asyncio.to_thread(backup, file, log=log_at(kafka_connection), as_json=True)
-    counts = json.loads(capsys.readouterr().out.splitlines()[-1])["records"]
-    assert counts["integration-config"] >= 3
-    assert counts["config-history"] >= 3
-    assert counts["audit"] >= 3
+        file = tmp_path / "tenterhook.backup"
+        await asyncio.to_thread(backup, file, log=log_at(kafka_connection), as_json=True)
+        counts = json.loads(capsys.readouterr().out.splitlines()[-1])["records"]
+        assert counts["integration-config"] >= 3
+        assert counts["config-history"] >= 3
+        assert counts["audit"] >= 3
 
-    # Another cluster, as far as anything on it can tell.
-    other = Connection(kafka_connection.bootstrap, f"{kafka_connection.prefix}{uuid.uuid4().hex[:6]}.")
-    await asyncio.to_thread(restore, file, log=log_at(other), as_json=True)
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["records"] == counts
+        await asyncio.to_thread(restore, file, log=log_at(elsewhere), as_json=True)
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["records"] == counts
 
-    async with admin_at(other) as admin, client_of(admin) as client:
-        assert (await client.get(path)).json() == integration
-        assert (await client.get(f"{path}/history")).json() == history
-        revealed = await client.post(f"{path}/secrets/path/reveal")
-        assert revealed.json()["value"] == "another-path"
-        again = await client.patch(path, json={"name": "CRM, restored"})
-        assert again.status_code == 200, again.text
-        assert again.json()["version"] > integration["version"]
-    assert await asyncio.to_thread(verify_, log=log_at(other), as_json=True) == 0
+        async with admin_at(elsewhere) as admin, client_of(admin) as client:
+            assert (await client.get(path)).json() == integration
+            assert (await client.get(f"{path}/history")).json() == history
+            revealed = await client.post(f"{path}/secrets/path/reveal")
+            assert revealed.json()["value"] == "another-path"
+            again = await client.patch(path, json={"name": "CRM, restored"})
+            assert again.status_code == 200, again.text
+            assert again.json()["version"] > integration["version"]
+            await deliver_one(elsewhere, crm)
+    assert await asyncio.to_thread(verify_, log=log_at(elsewhere), as_json=True) == 0
     capsys.readouterr()
 
     with pytest.raises(Failed, match="there are records on"):
-        await asyncio.to_thread(restore, file, log=log_at(other))
+        await asyncio.to_thread(restore, file, log=log_at(elsewhere))
+
+
+async def deliver_one(connection: Connection, crm: Receiver) -> None:
+    """With the app's key and the integration's secrets, which came out of the backup."""
+    settings = admin_settings(connection, ingest={"port": 0})
+    async with ingesting(settings) as ingest, dispatching(connection, PARTITIONS), httpx.AsyncClient() as http:
+        await eventually(lambda: ingest.trouble() is None, 30)
+        event = {"id": "call-7", "type": "call_ended", "payload": {"n": 7}}
+        headers = {"Authorization": f"Bearer {KNOWN.secret_key}"}
+        answer = await http.post(f"{ingest.served.url}/v1/apps/demo/events", json=event, headers=headers)
+        assert answer.status_code == 202, answer.text
+        await crm.wait_for("another-path", 1)
+    [arrival] = crm.arrivals["another-path"]
+    assert (arrival.event_id, arrival.number) == ("call-7", 7)
+    assert arrival.request.header("authorization") == "Bearer literal"
+    assert arrival.request.header("webhook-signature") is not None
+    assert set(crm.arrivals) == {"another-path"}
 
 
 def test_what_is_no_backup_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
