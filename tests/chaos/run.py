@@ -34,6 +34,9 @@ PARTITIONS: Final = Partitions(by_app=2, by_integration=6)
 QUIET_S: Final = 4.0
 #: How long that may take after the last fault; at least half as long as the faults: they leave a backlog.
 QUIESCENCE_S: Final = 180.0
+#: How long all processes are of one release before they are replaced again: admin writes configuration each 2 s, and is
+#: the last that becomes newer and the first that becomes older.
+_WHOLE_S: Final = 12.0
 
 Say = Callable[[str], None]
 
@@ -114,7 +117,7 @@ def scale() -> Scenario:
     joins = ("dispatcher", "ingest", "breaker", "admin", "dispatcher")
     leaves = ("dispatcher-1", "ingest", "breaker", "admin", "dispatcher-2")
     steps = [*(("join", target) for target in joins), *(("leave", target) for target in leaves)]
-    return _scripted(5.0, steps, workers=1, is_patient=True)
+    return _scripted(5.0, [steps], workers=1, is_patient=True)
 
 
 def upgrade(times: int = 3, every_s: float = 5.0, *, is_patient: bool = True) -> Scenario:
@@ -129,15 +132,20 @@ def upgrade(times: int = 3, every_s: float = 5.0, *, is_patient: bool = True) ->
     others = ("dispatcher-1", "dispatcher-2", "breaker", "ingest")
     update = [("update", target) for target in (*others, "admin")]
     back = [("back", target) for target in ("admin", *others)]
-    steps = [step for number in range(times) for step in (back if number % 2 else update)]
-    return _scripted(every_s, steps, workers=2, is_patient=is_patient)
+    turns = [back if number % 2 else update for number in range(times)]
+    return _scripted(every_s, turns, workers=2, is_patient=is_patient)
 
 
-def _scripted(every_s: float, steps: list[tuple[Any, str]], *, workers: int, is_patient: bool) -> Scenario:
-    """One step after another, on every kind of endpoint."""
-    script = tuple(Fault(CALM_S + every_s * number, kind, target) for number, (kind, target) in enumerate(steps))
-    plan = Plan(2 * CALM_S + every_s * len(script), {}, workers=workers, nodes=1)
-    return Scenario(MIXED, plan, 30.0, script, is_patient)
+def _scripted(every_s: float, turns: list[list[tuple[Any, str]]], *, workers: int, is_patient: bool) -> Scenario:
+    """One step after another, on every kind of endpoint; `_WHOLE_S` between turns."""
+    script, at_s = [], CALM_S
+    for turn in turns:
+        for kind, target in turn:
+            script.append(Fault(at_s, kind, target))
+            at_s += every_s
+        at_s += _WHOLE_S
+    plan = Plan(at_s - _WHOLE_S + CALM_S, {}, workers=workers, nodes=1)
+    return Scenario(MIXED, plan, 30.0, tuple(script), is_patient)
 
 
 class Run:
