@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CommitFailedError, UnknownMemberIdError
 
 from streams import reading, takeover
 from streams.connection import Connection
@@ -73,23 +73,22 @@ async def lost_partitions(connection: Connection, groups: Iterable[str]) -> list
     Raises:
         KafkaError: the broker does not answer, or refuses.
     """
-    own = {connection.topic(topic) for topic in TOPICS}
     found: list[Lost] = []
-    admin = AIOKafkaAdminClient(**connection.client_options)
-    await admin.start()
-    try:
-        for group in groups:
-            name = f"{connection.prefix}{group}"
-            told = await admin.list_consumer_group_offsets(name)
-            stored = {each: at for each, at in told.items() if each.topic in own and at.offset >= 0}
-            async with _reader(connection) as reader:
-                beginnings, ends = await reader.beginning_offsets(stored), await reader.end_offsets(stored)
-            found += [
-                Lost(each, name, stored[each], beginnings[each], ends[each])
-                for each in sorted(shortened(stored, beginnings, ends))
-            ]
-    finally:
-        await admin.close()
+    for group in groups:
+        full_name = f"{connection.prefix}{group}"
+        async with _reader(connection, group_id=full_name) as reader:
+            topics = await reader._client.fetch_all_metadata()  # noqa: SLF001
+            names = map(connection.topic, TOPICS)
+            own = [TopicPartition(name, at) for name in names for at in topics.partitions_for_topic(name) or ()]
+            reading.look_at(reader, own)
+            # aiokafka's admin client takes a group that is being loaded for one that has committed nothing.
+            told = await reader._coordinator.fetch_committed_offsets(own)  # noqa: SLF001
+            stored = {each: at for each, at in told.items() if at.offset >= 0}
+            beginnings, ends = await reader.beginning_offsets(stored), await reader.end_offsets(stored)
+        found += [
+            Lost(each, full_name, stored[each], beginnings[each], ends[each])
+            for each in sorted(shortened(stored, beginnings, ends))
+        ]
     return found
 
 
@@ -123,21 +122,14 @@ async def mend(connection: Connection, lost: Lost, say: Say = lambda _: None) ->
 
 async def _note(connection: Connection, lost: Lost) -> None:
     """That the partition is not whole: from here on it may be longer than what was committed."""
-    consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-        **connection.client_options, group_id=lost.group, enable_auto_commit=False
-    )
-    await consumer.start()
-    try:
-        consumer.assign([lost.partition])
-        noted = noted_short(lost.committed.metadata, lost.moved_to)
-        await consumer.commit({lost.partition: OffsetAndMetadata(lost.committed.offset, noted)})
-    except KafkaError as error:
-        if error.retriable:
-            raise
-        # Kafka takes it of nobody but members while there are any.
-        raise StillRead(f"group {lost.group} has members: stop all services first") from error
-    finally:
-        await reading.stop(consumer)
+    noted = OffsetAndMetadata(lost.committed.offset, noted_short(lost.committed.metadata, lost.moved_to))
+    async with _reader(connection, group_id=lost.group) as member_of_none:
+        member_of_none.assign([lost.partition])
+        try:
+            await member_of_none.commit({lost.partition: noted})
+        except (CommitFailedError, UnknownMemberIdError) as error:
+            # Kafka takes it of nobody but members while there are any.
+            raise StillRead(f"group {lost.group} has members: stop all services first") from error
 
 
 async def _fill(producer: AIOKafkaProducer, lost: Lost, say: Say) -> None:
@@ -212,8 +204,10 @@ async def _read(
 
 
 @asynccontextmanager
-async def _reader(connection: Connection) -> AsyncIterator["AIOKafkaConsumer[Any, Any]"]:
-    consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(**connection.client_options, enable_auto_commit=False)
+async def _reader(connection: Connection, **options: Any) -> AsyncIterator["AIOKafkaConsumer[Any, Any]"]:
+    consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
+        **connection.client_options, enable_auto_commit=False, **options
+    )
     await consumer.start()
     try:
         yield consumer
