@@ -14,6 +14,7 @@ import structlog
 
 from services.dispatcher.catch_up import CatchUp
 from services.dispatcher.line import Line, Reason, share_of
+from services.dispatcher.owners import Before
 from services.dispatcher.recorded import Recorded
 from services.dispatcher.runs import Deliverer, Runs
 from services.dispatcher.saving import Saving
@@ -133,7 +134,8 @@ class Detaching:
     def detach(self, line: Line, reason: Reason) -> None:
         """Its deliveries are passed over from now on, and read again from where it is."""
         line.detach(reason, self.live[line.partition])
-        line.marked = self._recorded.marked(line.partition, line.frontier())
+        frontier = line.frontier()
+        line.before = Before(frontier, self._recorded.marked(line.partition, frontier))
         self.detached[line.partition][line.integration.encode()] = line
         log.info("line.detached", integration=line.integration, reason=reason, held=line.held, open=line.lane.opened)
         self._saving.soon(line, busy=True)

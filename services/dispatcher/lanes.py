@@ -24,7 +24,7 @@ from services.dispatcher.detaching import BLOCKED_MS, Detaching
 from services.dispatcher.handed import HandedOver
 from services.dispatcher.lane import ONE_AT_A_TIME, Entry, Found, key_of
 from services.dispatcher.line import Line
-from services.dispatcher.owners import Owners
+from services.dispatcher.owners import Before
 from services.dispatcher.pacing import Pacing
 from services.dispatcher.queues import Queue
 from services.dispatcher.recorded import Recorded, ResultsEnd
@@ -144,6 +144,7 @@ class Lanes:
                 assignment.generation,
                 {target.partition: at for target, at in lately.items()},
                 {target.partition: at for target, at in marked.items()},
+                assignment.starts,
             )
             spans = {self._results[p]: (start, marked[self._results[p]]) for p, start in starts.items()}
             await takeover.read_back(
@@ -353,7 +354,7 @@ class Lanes:
         delivery: Delivery,
         record: "ConsumerRecord[Any, Any]",
         batch: Batch | None,
-        before: Owners | None,
+        before: Before | None,
     ) -> bool:
         """Into its line, unless there is nothing to do with it. *before*: see `Recorded.is_late`."""
         partition, offset = line.partition, record.offset
@@ -437,7 +438,7 @@ class Lanes:
         except codec.Unreadable:
             line.feed(Entry(record.offset, record.timestamp))  # its run reads it again, and puts it aside
             return
-        self._put(line, delivery, record, None, line.marked)
+        self._put(line, delivery, record, None, line.before)
         line.fed(record.offset, record.timestamp)
 
     def was_fed(self, line: Line) -> None:

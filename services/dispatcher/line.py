@@ -9,7 +9,7 @@ a lane row: everything below its *frontier* is finished, but for those it lists 
 from typing import Final, Literal
 
 from services.dispatcher.lane import ENDED, Entry, Found, Handed, Lane
-from services.dispatcher.owners import Owners
+from services.dispatcher.owners import Before, Owners
 from streams.engine.alarm import Alarm
 from streams.engine.processor import Batch
 from streams.records import LaneRow, OpenDelivery
@@ -79,7 +79,7 @@ class Line:
         #: What came onto the log before this time is about to fall out of it, and is discarded; 0: nothing.
         self.expires_before_ms = 0
         #: Owners below where it began to be read: see `Recorded.is_late`.
-        self.marked = Owners()
+        self.before = Before()
 
     @classmethod
     def of_row(cls, row: LaneRow, partition: int, generation: int) -> "Line":
@@ -89,7 +89,7 @@ class Line:
         line.reason = row.reason
         line.read_from, line.until = row.frontier, row.until
         line.held, line.held_to, line.held_since_ms = row.held, row.held_to, row.oldest_at_ms
-        line.marked = Owners.read(row.marked, row.marked_retries, row.marked_newer)
+        line.before = Before(row.frontier, Owners.read(row.marked, row.marked_retries, row.marked_newer))
         return line
 
     def reopen(self, opened: OpenDelivery, found: Found | None, handed: Handed | None) -> None:

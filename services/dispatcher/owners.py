@@ -53,3 +53,10 @@ class Owners(NamedTuple):
     def retry_owner(self, name: str) -> int:
         """Of that slot of a retry topic, or of replays."""
         return self.newer.get(name, self.retries)
+
+
+class Before(NamedTuple):
+    """Where a reading of `deliveries` begins, and the owners whose markers stand below: all others are read."""
+
+    offset: int = 0
+    owners: Owners = Owners()

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from aiokafka import ConsumerRecord
 
 from services.dispatcher.lane import ENDED, Found, Handed
-from services.dispatcher.owners import Owners
+from services.dispatcher.owners import Before, Owners
 from streams import codec
 from streams.records import Delivery, HandOver, LaneRow, Marker, Result
 from streams.takeover import Held
@@ -109,11 +109,18 @@ class _Marked:
         elif (offset, generation) not in marks:
             insort(marks, (offset, generation))
 
-    def before(self, source: Source, offset: int, otherwise: int) -> int:
-        """Generation of the newest one below the offset: in log order, as a group that was deleted counts anew."""
+    def before(self, source: Source, offset: int, since: int, otherwise: int) -> int:
+        """
+        Generation of the newest one below the offset: in log order, as a group that was deleted counts anew.
+
+        Args:
+            since: from where on all were seen; what is known from further back, of a line that is read there, is older
+                than *otherwise*.
+            otherwise: generation of the newest one below *since*.
+        """
         marks = self._marks.get(source)
         at = bisect_left(marks, (offset, -1)) if marks else 0
-        return marks[at - 1][1] if marks and at else otherwise
+        return marks[at - 1][1] if marks and at and marks[at - 1][0] >= since else otherwise
 
 
 class Recorded:
@@ -155,7 +162,8 @@ class Recorded:
         self._held = Held()
         self._rows: dict[str, _Row] = {}
         self._marked: dict[int, _Marked] = {}
-        self._marked_before: dict[int, Owners] = {}
+        #: By partition: the first delivery that this assignment reads, and the owners below it.
+        self._marked_before: dict[int, Before] = {}
 
     # -- at a takeover ---------------------------------------------------------------------------------------
 
@@ -166,6 +174,7 @@ class Recorded:
         generation: int,
         lately: Mapping[int, int] | None = None,
         marked: Mapping[int, int] | None = None,
+        reads_from: Mapping[int, int] | None = None,
     ) -> dict[int, int]:
         """
         Forget what was; by partition, the offset from which its results have to be seen.
@@ -174,6 +183,7 @@ class Recorded:
             generation: of this assignment.
             lately: by partition, where the results of the last while begin, for `retried`.
             marked: by partition, where our own marker stands on its results.
+            reads_from: by partition, the first delivery that will be read again.
         """
         for memory in (self._found, self._handed, self._left, self._owners, self.retried, self._marked):
             memory.clear()
@@ -182,7 +192,9 @@ class Recorded:
         self._generation = generation
         self._own_marks = dict(marked or {})
         parsed = {partition: _Floor.parse(floor) for partition, floor in floors.items()}
-        self._marked_before = {partition: floor.owners for partition, floor in parsed.items()}
+        self._marked_before = {
+            partition: Before((reads_from or {}).get(partition, 0), floor.owners) for partition, floor in parsed.items()
+        }
         starts = {
             partition: min(floor.results.end, (lately or {}).get(partition, floor.results.end))
             for partition, floor in parsed.items()
@@ -315,7 +327,7 @@ class Recorded:
         """
         return str(_Floor(ends, self.marked(partition, committable)))
 
-    def marked(self, partition: int, offset: int | None = None, before: Owners | None = None) -> Owners:
+    def marked(self, partition: int, offset: int | None = None, before: Before | None = None) -> Owners:
         """
         The owners whose markers stand below this offset; the owner of replays counts among those of retry topics.
 
@@ -323,15 +335,15 @@ class Recorded:
             offset: None: all that were seen.
             before: as in `is_late`.
         """
-        before = self._marked_before.get(partition, Owners()) if before is None else before
+        since, owners = self._marked_before.get(partition, Before()) if before is None else before
         marks = self._marked.get(partition)
         if marks is None:
-            return before
+            return owners
         below = 2**63 if offset is None else offset
         named = self._names
         return Owners.of(
-            {named[each]: marks.before(each, below, before.event_owner(named[each])) for each in self._events},
-            {named[each]: marks.before(each, below, before.retry_owner(named[each])) for each in self._retries},
+            {named[each]: marks.before(each, below, since, owners.event_owner(named[each])) for each in self._events},
+            {named[each]: marks.before(each, below, since, owners.retry_owner(named[each])) for each in self._retries},
         )
 
     def passed(self, partition: int, offset: int) -> None:
@@ -364,17 +376,17 @@ class Recorded:
         """The request for the delivery read there that a predecessor still makes. Asked once."""
         return self._handed.pop((partition, offset), None)
 
-    def is_late(self, partition: int, offset: int, delivery: Delivery, before: Owners | None = None) -> bool:
+    def is_late(self, partition: int, offset: int, delivery: Delivery, before: Before | None = None) -> bool:
         """
         Whether an owner appended it that had been replaced; its successor appends it too.
 
         Args:
-            before: owners whose markers stand below where this reading began; None: where this assignment's began.
+            before: where this reading began, and the owners below; None: where this assignment's began.
         """
         is_replay = delivery.cause == "replay"
         if delivery.cause != "live" and delivery.retry_line is None and not is_replay:
             return False  # a person asked for it
-        earlier = self._marked_before.get(partition, Owners()) if before is None else before
+        since, earlier = self._marked_before.get(partition, Before()) if before is None else before
         source: Source
         if is_replay:
             source, generation = self._replays, delivery.source_generation
@@ -387,7 +399,7 @@ class Recorded:
             source, generation = (self._events[0][0], delivery.source_partition), delivery.source_generation
             otherwise = earlier.event_owner(f"e{delivery.source_partition}")
         marks = self._marked.get(partition)
-        newest = marks.before(source, offset, otherwise) if marks else otherwise
+        newest = marks.before(source, offset, since, otherwise) if marks else otherwise
         return generation < newest
 
 

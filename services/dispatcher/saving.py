@@ -54,7 +54,7 @@ class Saving:
 
     def row(self, line: Line, *, busy: bool) -> LaneRow:
         """As it stands; *busy*: it says where results of what may be in flight begin."""
-        marked = self._recorded.marked(line.partition, line.frontier(), line.marked)
+        marked = self._recorded.marked(line.partition, line.frontier(), line.before)
         floors = [floor for floor in (self.floor(line),) if floor is not None]
         if busy:
             floors.append(self._ends.of(self._results[line.partition]))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.dispatcher.line import Line
-from services.dispatcher.owners import Owners
+from services.dispatcher.owners import Before, Owners
 from services.dispatcher.recorded import Recorded, ResultsEnd
 from streams.records import Marker
 from tests.records import make_delivery
@@ -75,8 +75,31 @@ def test_a_row_says_the_same_to_the_line_s_next_owner():
 
     taken = Line.of_row(line.row(recorded.marked(0, 15), None), 0, 263)
     late = make_delivery(retry_line="5s", retry_partition=3, retry_generation=261, attempt=2)
-    assert recorded.is_late(0, 16, late, taken.marked)
-    assert not recorded.is_late(0, 16, make_delivery(source_generation=261), taken.marked)
+    assert recorded.is_late(0, 16, late, taken.before)
+    assert not recorded.is_late(0, 16, make_delivery(source_generation=261), taken.before)
+
+
+def test_markers_that_a_line_far_behind_reads_say_nothing_of_what_is_read_ahead_of_it():
+    """Between the two places nobody of this assignment has read."""
+    recorded = Recorded((EVENTS, 2), {"5s": RETRIES})
+    recorded.begin({0: "0;262;262;262"}, {}, 263, reads_from={0: 1_000})
+    far_behind = Line("int_1", 0, "demo", 263)
+    far_behind.before = Before(10, Owners(250, 250))
+    ahead = Line("int_2", 0, "demo", 263)
+    ahead.before = Before(500, Owners(261, 261))
+    marked(recorded, 20, EVENTS, 0, 251)  # read for the first
+
+    def is_late(offset, generation, before):
+        return recorded.is_late(0, offset, make_delivery(source_partition=0, source_generation=generation), before)
+
+    assert is_late(30, 250, far_behind.before)
+    assert not is_late(30, 251, far_behind.before)
+    assert is_late(510, 260, ahead.before)
+    assert not is_late(510, 261, ahead.before)
+    assert is_late(1_010, 261, None)
+    assert not is_late(1_010, 262, None)
+    assert recorded.marked(0, 510, ahead.before).event_owner("e0") == 261
+    assert recorded.marked(0).event_owner("e0") == 262
 
 
 def test_a_floor_of_an_older_release_is_read_as_it_was_meant():

@@ -3,7 +3,7 @@
 import msgspec
 from aiokafka import ConsumerRecord
 
-from services.dispatcher.owners import Owners
+from services.dispatcher.owners import Before, Owners
 from services.dispatcher.recorded import Recorded
 from services.dispatcher.replay_log import ReadBack
 from streams import codec
@@ -113,5 +113,5 @@ def test_the_lanes_set_the_same_aside():
     assert recorded.is_late(0, 11, of_first)
     assert not recorded.is_late(0, 11, of_second)
     assert not recorded.is_late(0, 11, by_hand)
-    assert recorded.is_late(0, 0, of_first, before=Owners(0, 2))
+    assert recorded.is_late(0, 0, of_first, before=Before(0, Owners(0, 2)))
     assert recorded.marked(0) == Owners(0, 2)
