@@ -135,7 +135,7 @@ class Detaching:
         """Its deliveries are passed over from now on, and read again from where it is."""
         line.detach(reason, self.live[line.partition])
         frontier = line.frontier()
-        line.before = Before(frontier, self._recorded.marked(line.partition, frontier))
+        line.before = Before(frontier, self._recorded.marked(line.partition, frontier, line.before))
         self.detached[line.partition][line.integration.encode()] = line
         log.info("line.detached", integration=line.integration, reason=reason, held=line.held, open=line.lane.opened)
         self._saving.soon(line, busy=True)

@@ -335,16 +335,22 @@ class Recorded:
             offset: None: all that were seen.
             before: as in `is_late`.
         """
-        since, owners = self._marked_before.get(partition, Before()) if before is None else before
+        below = 2**63 if offset is None else offset
+        since, owners = self._known(partition, below, before)
         marks = self._marked.get(partition)
         if marks is None:
             return owners
-        below = 2**63 if offset is None else offset
         named = self._names
         return Owners.of(
             {named[each]: marks.before(each, below, since, owners.event_owner(named[each])) for each in self._events},
             {named[each]: marks.before(each, below, since, owners.retry_owner(named[each])) for each in self._retries},
         )
+
+    def _known(self, partition: int, offset: int, before: Before | None) -> Before:
+        """What was stored for the nearest place that is not behind the offset; nothing is known where there is none."""
+        own = self._marked_before.get(partition, Before())
+        stored = [each for each in (own if before is None else before, own) if each.offset <= offset]
+        return max(stored, key=lambda each: each.offset, default=Before())
 
     def passed(self, partition: int, offset: int) -> None:
         """Deliveries up to this offset are taken."""
@@ -386,7 +392,7 @@ class Recorded:
         is_replay = delivery.cause == "replay"
         if delivery.cause != "live" and delivery.retry_line is None and not is_replay:
             return False  # a person asked for it
-        since, earlier = self._marked_before.get(partition, Before()) if before is None else before
+        since, earlier = self._known(partition, offset, before)
         source: Source
         if is_replay:
             source, generation = self._replays, delivery.source_generation

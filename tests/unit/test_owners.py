@@ -100,6 +100,11 @@ def test_markers_that_a_line_far_behind_reads_say_nothing_of_what_is_read_ahead_
     assert not is_late(1_010, 262, None)
     assert recorded.marked(0, 510, ahead.before).event_owner("e0") == 261
     assert recorded.marked(0).event_owner("e0") == 262
+    # Of a line that came with its row nothing is late for what is stored behind it.
+    assert not is_late(505, 261, ahead.before)
+    assert recorded.marked(0, 505, ahead.before).event_owner("e0") == 261
+    # Nor where nobody knows more than what was read further back.
+    assert not is_late(400, 251, ahead.before)
 
 
 def test_a_floor_of_an_older_release_is_read_as_it_was_meant():
