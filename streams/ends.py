@@ -30,6 +30,9 @@ class _Asker:
         self._partitions = list(partitions)
         self._with_open = with_open
         self._consumer: AIOKafkaConsumer | None = None
+        #: Where the last batch began when it was read, and where it ended: what is there stays as it is, and is not
+        #: read again for each question of a quiet log.
+        self._batches: dict[TopicPartition, tuple[int, int]] = {}
         #: The question that is on its way: too old for whoever comes now.
         self._asked: asyncio.Task[dict[TopicPartition, int]] | None = None
         #: The one that will be sent when that is answered: whoever comes now shares it.
@@ -76,6 +79,9 @@ class _Asker:
 
     async def _after_the_batch_at(self, consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> int:
         """Offset after the last batch, which starts at *offset*, by reading it. See `Features.exact_ends`."""
+        began, ended = self._batches.get(partition, (-1, -1))
+        if began == offset:
+            return ended
         consumer.assign([partition])
         consumer.seek(partition, offset)
         async with asyncio.timeout(_ANSWER_MS / 1000):
@@ -83,6 +89,7 @@ class _Asker:
         await consumer.getmany()
         end: int = await consumer.position(partition)
         consumer.unsubscribe()  # or it would go on fetching, and the next question wait behind that
+        self._batches[partition] = offset, end
         return end
 
     async def _opened(self) -> AIOKafkaConsumer:
@@ -110,6 +117,7 @@ class _Asker:
 
     async def _close(self) -> None:
         consumer, self._consumer = self._consumer, None
+        self._batches.clear()  # who answers next may have another log
         if consumer is not None:
             await stop(consumer)
 

@@ -47,6 +47,8 @@ class Features:
     #: Whether the end offset that it tells is right. The embedded broker tells the first offset of the last batch, and
     #: one: too little by the records that came with the first in that batch. `streams.ends` corrects it.
     exact_ends: bool
+    #: Whether topics have ids, which tell one that was deleted and made again from the one before.
+    topic_ids: bool
     #: Whether several records can be written together or not at all, by one writer whose forerunner is shut out.
     transactions: bool
 
@@ -62,6 +64,7 @@ APACHE_KAFKA: Final = Features(
     silent_fetch_wait_ms=None,
     fetch_bytes=LARGE_FETCH_BYTES,
     exact_ends=True,
+    topic_ids=True,
     transactions=True,
 )
 EMBEDDED: Final = Features(
@@ -70,6 +73,7 @@ EMBEDDED: Final = Features(
     silent_fetch_wait_ms=SILENT_FETCH_MS,
     fetch_bytes=SMALL_FETCH_BYTES,
     exact_ends=False,
+    topic_ids=False,
     transactions=False,
 )
 

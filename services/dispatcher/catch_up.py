@@ -73,6 +73,8 @@ class CatchUp:
         #: Where the consumer stands, by partition.
         self._at: dict[int, int] = {}
         self._singles: dict[int, dict[int, asyncio.Future[ConsumerRecord[Any, Any] | None]]] = {}
+        #: Partitions of which single records were read last: a line is next, if one wants anything.
+        self._had_singles: set[int] = set()
         #: By partition and offset: what stood behind the last single record, of the same integrations; a chunk at most.
         #: They are asked for one after the other as a rule, and each on its own costs a seek: half a second.
         self._behind: dict[int, dict[int, ConsumerRecord[Any, Any]]] = {}
@@ -91,6 +93,7 @@ class CatchUp:
             for future in singles.values():
                 future.cancel()
         self._singles.clear()
+        self._had_singles.clear()
         self._behind.clear()
 
     def wake(self) -> None:
@@ -180,6 +183,10 @@ class CatchUp:
             if self._at.get(partition.partition) != position:
                 consumer.seek(partition, position)
                 self._at[partition.partition] = position
+            if position in self._singles.get(partition.partition, ()):
+                self._had_singles.add(partition.partition)
+            else:
+                self._had_singles.discard(partition.partition)
             consumer.resume(partition)
 
     def _plan(self) -> dict[TopicPartition, int]:
@@ -191,12 +198,13 @@ class CatchUp:
         return plan
 
     def _next_position(self, partition: int) -> int | None:
-        """Single records first: a request waits for each; then whoever was served longest ago."""
-        if singles := self._singles.get(partition):
+        """Single records and lines take turns: a request waits for each of the first. Of lines, who waited longest."""
+        singles = self._singles.get(partition)
+        if singles and partition not in self._had_singles:
             return min(singles)
         lines = [line for line in self._reading.detached.get(partition, {}).values() if self._reading.wants(line)]
         if not lines:
-            return None
+            return min(singles) if singles else None
         return min(lines, key=lambda line: (line.served_s, line.read_from)).read_from
 
     # -- handing out -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ and attached again when it has caught up with what comes. Looked at whenever som
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -31,6 +32,10 @@ SAVE_EVERY_OPEN_S: Final = 0.001
 SAVE_FEW_S: Final = 10.0
 FEW: Final = 100
 
+#: What was passed over is finished when a row counts it, and has its place in the room of its partition until then.
+#: Of a line alone, or of all those of a partition, it takes no more than half of that (`streams.engine.app.Bounds`).
+MOST_PASSING: Final = 1_000
+
 #: Lines that are looked at in one go: a thousand, with the rows that they write, held everybody else up for 40 ms.
 LOOKED_AT: Final = 20
 
@@ -42,6 +47,9 @@ BLOCKED_MS: Final = 2_000
 
 #: Nor does one that has waited for its turn for so long.
 BEHIND_S: Final = 10.0
+
+#: Nor does one that has run for so long, which takes far longer than a request may: it waits for a key, as a rule.
+RUNS_S: Final = 30.0
 
 #: How often a line is looked through for what is about to fall out of the log: `RETENTION_MARGIN_MS` is far longer.
 EXPIRE_EVERY_S: Final = 5.0
@@ -78,6 +86,8 @@ class Detaching:
         self.live: dict[int, int] = {}
         #: Partitions of which a batch is in hand; their lines stay as they are, detached or not.
         self.processing: set[int] = set()
+        #: Partitions with so much that was passed over and is counted by no row that their lines write theirs now.
+        self._full: set[int] = set()
 
     def begin(self, starts: Mapping[int, int], lines: Iterable[Line]) -> None:
         """Partitions are taken over, with these lines, which have rows; *starts*: where each is read from."""
@@ -94,6 +104,10 @@ class Detaching:
     async def review(self, within_s: float) -> None:
         """Look at every line, a few at a time, spread over so long."""
         lines, share = list(self._lines.values()), share_of(self.count)
+        passing: Counter[int] = Counter()
+        for line in lines:
+            passing[line.partition] += len(line.passing)
+        self._full = {partition for partition, records in passing.items() if records >= MOST_PASSING}
         parts = len(lines) // LOOKED_AT + 1
         for part in range(parts):
             await asyncio.sleep(within_s / parts)
@@ -118,6 +132,11 @@ class Detaching:
             self.detach(line, "blocked")
         elif line.is_over_bound:
             self.detach(line, "behind")
+
+    def save_if_full(self, line: Line) -> None:
+        """Write its row now where too much waits for that."""
+        if len(line.passing) >= MOST_PASSING and not self._saving.is_writing(line):
+            self._saving.soon(line, busy=line.is_busy)
 
     def hold(self, line: Line) -> None:
         """It is paused: what it has in line goes back to the log."""
@@ -167,7 +186,8 @@ class Detaching:
             line.attach(live)
             self._saving.soon(line, busy=True)
         elif line.is_dirty:
-            if now_s - line.saved_s >= _saves_every_s(line):
+            is_full = bool(line.passing) and line.partition in self._full
+            if is_full or now_s - line.saved_s >= _saves_every_s(line):
                 self._saving.soon(line, busy=line.is_busy)
         elif line.is_busy and self._saving.floor(line) is None and now_s - line.active_s > IDLE_S:
             self._saving.soon(line, busy=False)
@@ -177,8 +197,12 @@ class Detaching:
         since_s = line.lane.waits_since_s()
         if line.lane.is_empty:
             self._lines.pop(line.integration, None)
-        elif since_s is not None and now_s - since_s > BEHIND_S and line.partition not in self.processing:
+        elif line.partition in self.processing:
+            return
+        elif since_s is not None and now_s - since_s > BEHIND_S:
             self.detach(line, "behind")
+        elif (runs_s := line.lane.runs_since_s()) is not None and now_s - runs_s > RUNS_S:
+            self.detach(line, "blocked")
 
     def _is_behind_again(self, line: Line, now_s: float) -> bool:
         """
@@ -225,5 +249,5 @@ class Detaching:
 
 def _saves_every_s(line: Line) -> float:
     """How often its row is written. What a paused one holds is asked for: an activation says what becomes of it."""
-    has_few = line.reason != "paused" and line.ended_since_saved < FEW
+    has_few = line.reason != "paused" and line.ended_since_saved + len(line.passing) < FEW
     return max(SAVE_FEW_S if has_few else SAVE_EVERY_S, SAVE_EVERY_OPEN_S * line.lane.opened)

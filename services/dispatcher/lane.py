@@ -138,6 +138,8 @@ class Lane:
         #: Keys of what runs or keeps its place, and how many of each.
         self._taken_keys: dict[int, int] = {}
         self.running: dict[int, Entry] = {}
+        #: How many of those queued are reopened; they stand first.
+        self._reopened = 0
         #: Bytes of what is queued, and of what is parked.
         self.queued_bytes = 0
         self._parked_bytes = 0
@@ -147,6 +149,7 @@ class Lane:
     def add(self, entry: Entry) -> None:
         """Put it at the end of the line."""
         self._queue.append(entry)
+        self._reopened += entry.is_reopened
         self.queued_bytes += entry.size
 
     def keep(self, entry: Entry, attempt: int, due_at_ms: int) -> None:
@@ -165,6 +168,7 @@ class Lane:
 
         By a worker before us, whose requests were beside each other, and of whom some have a result.
         """
+        self._reopened = len(self._queue)
         for entry in reversed(self._queue):
             if entry.is_reopened:
                 return
@@ -177,6 +181,7 @@ class Lane:
         for entry in self.reopened():
             if entry.is_known:
                 self._queue.remove(entry)
+                self._reopened -= 1
                 self.queued_bytes -= entry.size
                 self._take_key(entry)
                 self.running[entry.offset] = entry
@@ -235,6 +240,11 @@ class Lane:
         return len(self._queue)
 
     @property
+    def ahead(self) -> int:
+        """How many of those were read ahead: no row lists them as open."""
+        return len(self._queue) - self._reopened
+
+    @property
     def opened(self) -> int:
         """How many stand below the frontier, unfinished: running, kept, parked."""
         return len(self.running) + len(self._kept) + self.parked
@@ -276,6 +286,10 @@ class Lane:
         if self._queue:
             firsts.append(self._queue[0].taken_s)
         return min(firsts, default=None)
+
+    def runs_since_s(self) -> float | None:
+        """When the first of those came into this lane that run and hold the committed position back."""
+        return min((entry.taken_s for entry in self.running.values() if entry.batch is not None), default=None)
 
     def tracked_since_s(self) -> float | None:
         """As above, of those alone that hold the committed position back."""
@@ -347,6 +361,7 @@ class Lane:
         if not self._queue:
             return None
         entry = self._queue.popleft()
+        self._reopened -= entry.is_reopened
         self.queued_bytes -= entry.size
         return entry
 

@@ -181,7 +181,7 @@ class Lanes:
         self._ticking = asyncio.create_task(self._tick(), name="look at lines")
         self._catch_up.start()
         for line in lines:
-            self._runs.start(line)
+            self._detaching.look_at(line)
 
     def _marker(self, partition: int) -> Marker:
         return Marker(
@@ -308,14 +308,15 @@ class Lanes:
         touched: dict[str, Line] = {}
         lines = self._lines
         # In the order of the log: what was passed over counts what it holds by offsets.
+        bare = batch.of([])  # passing over keeps no payload in memory
         for record, line in passed:
-            self._pass_over(line, batch, record)
+            self._pass_over(line, bare, record)
         for record, delivery in due:
             line = lines.get(delivery.integration) or Line(
                 delivery.integration, batch.partition, delivery.app, self._generation
             )
             if line.passes(record.offset):  # detached meanwhile
-                self._pass_over(line, batch, record)
+                self._pass_over(line, bare, record)
             elif self._put(line, delivery, record, batch.alone(record), None):
                 lines[line.integration] = touched[line.integration] = line
             else:
@@ -327,11 +328,11 @@ class Lanes:
             self._catch_up.wake()
 
     def _pass_over(self, line: Line, batch: Batch, record: "ConsumerRecord[Any, Any]") -> None:
-        line.pass_over(record.offset, record.timestamp)
-        if line.is_durable:
-            batch.finish(record.offset)
+        if line.pass_over(record.offset, record.timestamp):
+            line.passing.append((batch, record.offset))
+            self._detaching.save_if_full(line)
         else:
-            line.passing.append((batch.alone(record), record.offset))
+            batch.finish(record.offset)
 
     async def _delivery(self, batch: Batch, record: "ConsumerRecord[Any, Any]") -> Delivery | None:
         """The delivery that this record is."""
@@ -391,6 +392,7 @@ class Lanes:
     def _has_saved(self, line: Line) -> None:
         """Its row is on the broker, or gone from there."""
         if self._lines.get(line.integration) is line:
+            self._detaching.save_if_full(line)
             self._runs.start(line)
             self._catch_up.wake()
 
@@ -443,6 +445,8 @@ class Lanes:
 
     def was_fed(self, line: Line) -> None:
         """It got all that a chunk had for it."""
+        if self._deliverer.standing(line.integration) == "hold" and self.may_feed(line):
+            line.make_room()
         self._runs.start(line)
 
     # -- what runs ask: see `runs.Owner` ---------------------------------------------------------------------

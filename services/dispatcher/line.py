@@ -60,7 +60,7 @@ class Line:
         self.held = 0
         self.held_to = 0
         self.held_since_ms: int | None = None
-        #: Passed over before the row was on the log.
+        #: Passed over, and counted by no row on the log yet: not finished before one does.
         self.passing: list[tuple[Batch, int]] = []
         #: Whether the row on the log says where results of what is in flight are to be found.
         self.is_busy = False
@@ -130,14 +130,17 @@ class Line:
         """Whether the record at this offset is passed over, since it will be read again."""
         return self.is_detached and (self.until is None or offset < self.until)
 
-    def pass_over(self, offset: int, at_ms: int) -> None:
-        """Count it among those that wait on the log."""
-        if offset >= self.held_to:
+    def pass_over(self, offset: int, at_ms: int) -> bool:
+        """Count it among those that wait on the log; whether the next row has to be there before it is finished."""
+        is_counted = offset >= self.held_to
+        if is_counted:
             self.held += 1
             self.held_to = offset + 1
-            self.is_dirty = True
             if self.held_since_ms is None:
                 self.held_since_ms = at_ms
+        waits = is_counted or not self.is_durable
+        self.is_dirty |= waits
+        return waits
 
     # -- detaching and attaching -----------------------------------------------------------------------------
 
@@ -210,7 +213,7 @@ class Line:
     def has_room(self) -> bool:
         """Whether one more may be read."""
         return (
-            self.lane.queued < AHEAD_RECORDS
+            self.lane.ahead < AHEAD_RECORDS
             and self.lane.queued_bytes < self.ahead_bytes
             and self.lane.opened + self.lane.queued < MOST_OPEN
         )
@@ -220,10 +223,17 @@ class Line:
         end = live if self.until is None else self.until
         return (
             self.read_from < end
-            and self.lane.queued <= LOW_RECORDS
+            and self.lane.ahead <= LOW_RECORDS
             and self.lane.queued_bytes <= self.ahead_bytes // 4
             and self.has_room()
         )
+
+    def make_room(self) -> None:
+        """Nothing of it may start, and more is to be read: what was read so far is open, and needs no payload here."""
+        if self.lane.ahead > LOW_RECORDS:
+            self.lane.open_queued()
+            self.lane.unload(0)
+            self.is_dirty = True
 
     def feed(self, entry: Entry) -> None:
         """The next of its records, read again."""

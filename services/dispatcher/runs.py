@@ -38,8 +38,9 @@ log = structlog.get_logger("dispatcher.runs")
 #: How often a worker that was frozen, or has lost its broker, looks whether it may go on.
 CONFIRMED_POLL_S: Final = 0.05
 #: How often a delivery looks whether the key that its integration's secrets want is there: milliseconds after the
-#: configuration, as a rule.
+#: configuration, as a rule. More and more seldom where it does not come.
 UNLOCKED_POLL_S: Final = 0.05
+UNLOCKED_POLL_MOST_S: Final = 2.0
 
 #: The result of a request that took long is written together with others: it waits for them for at most this share of
 #: what the request took, and at most so long. Shorter waits find nobody.
@@ -331,11 +332,13 @@ class Runs:
         # one that is yet to come.
         await self._deliverer.reach(delivery.config_offset)
         await self._owner.make_busy(line)
+        poll_s = UNLOCKED_POLL_S
         while self._is_locked(line, entry) or not self._may_start():
             if not await self._is_confirmed():
                 return None
             if self._is_locked(line, entry):
-                await asyncio.sleep(UNLOCKED_POLL_S)
+                await asyncio.sleep(poll_s)
+                poll_s = min(poll_s * 1.5, UNLOCKED_POLL_MOST_S)
         if not self._is_open:
             return None
         is_expiring = line.is_expiring(entry)

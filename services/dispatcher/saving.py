@@ -1,7 +1,8 @@
 """
 The rows of detached lines, written as the lines move: of each line one after another, and none that says too much.
 
-What was passed over before a row was written is finished when that row is on the broker.
+What was passed over before a row was written is finished when that row is on the broker: so what it counts as held is
+exact after any death, since who takes the line over counts on from there.
 """
 
 import asyncio

@@ -39,6 +39,8 @@ _SMALL: Final = 200
 _LINGER_S: Final = 0.1
 #: Between looks at where the log ends and which one it is.
 _CHECK_S: Final = 5.0
+#: The same by the topic's id, which costs a connection: what a shorter log does not tell already.
+_ID_CHECK_S: Final = 60.0
 _PAUSES_S: Final = (0.1, 5.0)
 #: A new leader may say less than it has for a moment.
 _ASK_AGAIN_S: Final = 1.0
@@ -77,6 +79,7 @@ class ResultsFollower:
         self._must_start_over = False
         self._positions: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
+        self._id_checked_s = 0.0
         #: Set once everything is in the store that was on the log when reading began.
         self.has_caught_up = asyncio.Event()
         #: Why nothing goes into the store now, for people; None while something does.
@@ -200,7 +203,7 @@ class ResultsFollower:
     async def _begin(self, consumer: "AIOKafkaConsumer[Any, Any]", features: Features) -> None:
         """Seek to where the store is; to the beginning, with an empty store, where it holds another log."""
         self._ends = await consumer.end_offsets(self._partitions)
-        topic_id = await self._topic_id()
+        topic_id = await self._topic_id(features)
         held = await self._on_thread(_topic_id_of, self._store)
         if self._must_start_over or held != topic_id or (topic_id is None and not self._has_begun):
             self.has_caught_up.clear()
@@ -211,8 +214,9 @@ class ResultsFollower:
         await self._seek(consumer)
         await self._must_be_there(consumer, features)
 
-    async def _topic_id(self) -> str | None:
-        return (await topic_ids(self._connection, [self._topic])).get(self._topic)
+    async def _topic_id(self, features: Features) -> str | None:
+        self._id_checked_s = time.monotonic()
+        return (await topic_ids(self._connection, [self._topic])).get(self._topic) if features.topic_ids else None
 
     async def _seek(self, consumer: "AIOKafkaConsumer[Any, Any]") -> None:
         beginnings: dict[TopicPartition, int] = await consumer.beginning_offsets(self._partitions)
@@ -253,7 +257,9 @@ class ResultsFollower:
         if self._must_start_over:
             raise _AnotherLog("the history's file is broken")
         await self._must_be_there(consumer, features)
-        topic_id = await self._topic_id()
+        if time.monotonic() - self._id_checked_s < _ID_CHECK_S:
+            return
+        topic_id = await self._topic_id(features)
         if topic_id is not None and topic_id != await self._on_thread(_topic_id_of, self._store):
             raise _AnotherLog("the topic was deleted and made again")
 

@@ -14,7 +14,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 #: Between two looks. What is over sooner is no state that anybody could act on; rebalances have lines of their own.
-LOOK_S: Final = 0.25
+LOOK_S: Final = 1.0
 
 
 async def tell_readiness(

@@ -20,6 +20,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from services.admin.compose import activated
 from services.admin.rules import SKIP
+from services.dispatcher import detaching
 from services.dispatcher.lane import Pace
 from services.dispatcher.line import ATTACHED_RECORDS
 from streams import codec, takeover, topics
@@ -297,6 +298,56 @@ async def test_what_was_held_is_skipped_and_what_comes_after_arrives_though_owne
         assert sent(courier) == after
         # Two died, each with one in flight.
         assert sum(ended.values()) <= count + 20 + 2
+        await owner.die()
+
+
+async def test_what_a_row_counts_is_exact_though_owners_die_before_they_wrote_one(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        courier = Courier(hanging={"evt_0": asyncio.Event()})
+        owner = await group.next_owner(courier)
+        count = ATTACHED_RECORDS + 300
+        await log.events(*(make_event(event_id=f"evt_{n}") for n in range(count)))
+        for _ in range(2):
+            await owner.hand_over_all(topics.EVENTS)
+            await owner.hand_over_all(topics.DELIVERIES)
+        await until(lambda: owner.lanes.detached_lines == 1 and owner.lanes._lines["int_1"].is_durable)
+        for death in range(2):
+            await accept(owner, *(f"evt_{death}_{n}" for n in range(20)))
+            count += 20
+            owner.commit()
+            await owner.die()
+            owner = await group.next_owner(courier)
+        # The last one finds it paused, and nobody tells it so: a row says that, too.
+        await owner.die()
+        courier.standings["int_1"] = "hold"
+        owner = await group.next_owner(courier)
+        await owner.hand_over_all(topics.DELIVERIES)
+
+        async def all_is_counted() -> bool:
+            return [(row.reason, row.held + len(row.open)) for row in await rows_of(group)] == [("paused", count)]
+
+        await eventually(all_is_counted)
+        await owner.die()
+
+
+async def test_one_that_waits_for_its_key_alone_does_not_hold_its_partition_back(
+    kafka_connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(detaching, "RUNS_S", 0.2)
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        for name in ("int_locked", "int_1"):
+            await log.integration(make_integration(name, events=[name]))
+        courier = Courier()
+        monkeypatch.setattr(courier, "is_locked", lambda integration: integration == "int_locked")
+        owner = await group.next_owner(courier)
+        await accept(owner, "waits", type="int_locked")
+        await accept(owner, "evt_1", type="int_1")
+        await until(lambda: not owner.unfinished(topics.DELIVERIES))
+        assert sent(courier) == ["evt_1"]
+        monkeypatch.setattr(courier, "is_locked", lambda _: False)
+        await everything_is_done(owner)
+        assert sent(courier) == ["evt_1", "waits"]
         await owner.die()
 
 

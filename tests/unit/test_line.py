@@ -84,3 +84,20 @@ def test_what_was_found_leads_to_its_result_until_it_is_asked_for():
     assert recorded.find(0, 12) == ENDED
     assert recorded.handed(0, 12) is None
     assert recorded.left_floor("int_1") is None
+
+
+def test_a_line_that_reopened_many_reads_on_while_nothing_of_it_may_start():
+    opened = [OpenDelivery(offset=offset, attempt=0, key=1) for offset in range(80)]
+    line = line_of(*opened, frontier=100)
+    for each in opened:
+        line.reopen(each, None, None)
+    assert line.wants(1_000)
+    for offset in range(100, 200):
+        line.feed(Entry(offset, 1, size=100))
+    assert not line.wants(1_000)
+    line.make_room()
+    assert line.wants(1_000)
+    assert (line.lane.queued, line.lane.queued_bytes, len(line.row(Owners(), None).open)) == (180, 0, 180)
+    assert line.lane.start(KEY, 0) is not None
+    line.feed(Entry(200, 1))
+    assert (line.lane.queued, line.lane.ahead) == (180, 1)
