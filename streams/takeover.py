@@ -20,6 +20,8 @@ from streams.records import Marker
 
 #: Bytes of one partition in one fetch while reading back: large, nothing else waits for this loop.
 _READ_BACK_BYTES: Final = 4_194_304
+#: Less than any batch, which comes whole: one of each partition.
+_ONE_BATCH_BYTES: Final = 1
 
 
 class Ends:
@@ -129,9 +131,47 @@ async def mark(
     return last
 
 
-async def since(connection: Connection, partitions: Iterable[TopicPartition], at_ms: int) -> dict[TopicPartition, int]:
+async def came_at(connection: Connection, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
     """
-    Where what came since that time begins: milliseconds since 1970 UTC.
+    When the first record from there on came onto the log, of each partition: milliseconds since 1970 UTC.
+
+    Markers do not count. Nothing of partitions that have no record there, and nothing on the embedded broker, which
+    cannot look up times either.
+
+    Raises:
+        KafkaError: the broker does not answer.
+    """
+    came: dict[TopicPartition, int] = {}
+    if not (await features_of(connection)).exact_ends:
+        return came
+    reader: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
+        **connection.client_options,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=_ONE_BATCH_BYTES,
+        fetch_max_wait_ms=50,
+    )
+    async with started(reader):
+        ends = await reader.end_offsets(list(starts))
+        reader.assign(list(starts))
+        for partition, start in starts.items():
+            reader.seek(partition, start)
+        wanted = {partition for partition, start in starts.items() if start < ends[partition]}
+        while wanted:
+            for partition, records in (await reader.getmany(*wanted, timeout_ms=200)).items():
+                first = next((record for record in records if record.key is not None), None)
+                if first is not None:
+                    came[partition] = first.timestamp
+            behind = {
+                partition for partition in wanted - came.keys() if await reader.position(partition) < ends[partition]
+            }
+            wanted = behind
+    return came
+
+
+async def since(connection: Connection, times: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """
+    Where what came to each partition since its time begins: milliseconds since 1970 UTC.
 
     Nothing of partitions to which nothing came, and nothing on the embedded broker, which cannot look up times.
 
@@ -142,7 +182,7 @@ async def since(connection: Connection, partitions: Iterable[TopicPartition], at
         return {}
     consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(**connection.client_options, enable_auto_commit=False)
     async with started(consumer):
-        found = await consumer.offsets_for_times(dict.fromkeys(partitions, max(at_ms, 0)))
+        found = await consumer.offsets_for_times({partition: max(at_ms, 0) for partition, at_ms in times.items()})
     return {partition: first.offset for partition, first in found.items() if first is not None}
 
 

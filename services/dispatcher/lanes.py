@@ -137,7 +137,7 @@ class Lanes:
             rows = await self._rows.take_over(markers)
             targets = {self._results[p]: [marker] for p, marker in markers.items()}
             marked = await takeover.mark(self._producer, targets, self._ends)
-            lately = await takeover.since(self._connection, targets, self._now_ms() - self._look_back_ms)
+            lately = await takeover.since(self._connection, await self._look_back_to(assignment.starts))
             starts = self._recorded.begin(
                 assignment.floors,
                 rows,
@@ -182,6 +182,19 @@ class Lanes:
         self._catch_up.start()
         for line in lines:
             self._detaching.look_at(line)
+
+    async def _look_back_to(self, starts: Mapping[int, int]) -> dict[TopicPartition, int]:
+        """
+        Since when results may be of a copy whose second one is still to be read: see COMES_AGAIN_MS.
+
+        From when that one may have come onto the log, not from now: it may have waited for as long as nobody worked.
+        """
+        came = await takeover.came_at(
+            self._connection, {TopicPartition(self._deliveries, p): at for p, at in starts.items()}
+        )
+        now_ms = self._now_ms()
+        first_ms = {partition.partition: at_ms for partition, at_ms in came.items()}
+        return {self._results[p]: min(first_ms.get(p, now_ms), now_ms) - self._look_back_ms for p in starts}
 
     def _marker(self, partition: int) -> Marker:
         return Marker(

@@ -15,19 +15,20 @@ owner gets what was committed, with its floor, and the log. Claims, for every pl
 
 import asyncio
 import gc
+import time
 from collections import Counter
 
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
-from streams import topics
+from streams import codec, topics
 from streams.connection import Connection
 from streams.engine.processor import Assignment, Batch
 from streams.producer import MAX_REQUEST_BYTES
 from streams.records import Delivery, FanOutReceipt
 from tests.handing import Courier, group_of, until
 from tests.logs import Log, log_of, make_event
-from tests.records import make_integration
+from tests.records import make_delivery, make_integration
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.kafka
@@ -406,3 +407,33 @@ async def test_a_takeover_with_a_producer_that_has_ended_ends_the_worker(kafka_c
         with pytest.raises(OutOfOrderSequenceNumber):
             await owner.lanes.take_over(Assignment(2, {0: ""}, {0: 0}))
         assert owner.fatal == 2 * [owner.producer.dies_of]
+
+
+async def test_a_retry_that_came_back_twice_is_sent_once_however_long_nobody_worked(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        group.now_ms = time.time_ns() // 1_000_000
+        courier = Courier()
+        owner = await group.next_owner(courier)
+        deliveries = owner.partitions(topics.DELIVERIES)[0]
+        # A reader of retries died between appending it to the next line and committing: it comes back twice.
+        copy = make_delivery(attempt=2, due_at_ms=group.now_ms, source_generation=99)
+
+        async def comes_back() -> None:
+            await log.producer.send_and_wait(
+                deliveries.topic, codec.encode(copy), key=copy.integration.encode(), partition=deliveries.partition
+            )
+
+        await comes_back()
+        await owner.hand_over_all(topics.DELIVERIES)
+        await until(lambda: len(courier.sent) == 1 and not owner.unfinished(topics.DELIVERIES))
+        owner.commit()
+        await owner.die()
+        await comes_back()
+
+        group.now_ms += 600_000
+        owner = await group.next_owner(courier)
+        await owner.hand_over_all(topics.DELIVERIES)
+        await until(lambda: not owner.unfinished(topics.DELIVERIES))
+        assert [(each.delivery_id, each.attempt) for each in courier.sent] == [(copy.delivery_id, 2)]
+        await owner.die()
