@@ -10,14 +10,14 @@ from typing import Final
 #: Requests a second of a line that catches up, while no other line of the worker has anything to send.
 ALONE_PER_S: Final = 2_000
 #: The same beside others, for a line with one request at a time (each result is a write of its own) and with several.
-SINGLE_PER_S: Final = 400
+SINGLE_PER_S: Final = 360
 SEVERAL_PER_S: Final = 1_200
 
 #: Others are there when one of them has started a request so lately.
 BESIDE_S: Final = 1.0
 
 #: A line that could not start in time makes good for at most so much.
-CREDIT_S: Final = 0.02
+CREDIT_S: Final = 0.008
 
 
 class Pacing:

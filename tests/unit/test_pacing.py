@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.dispatcher.pacing import ALONE_PER_S, BESIDE_S, SEVERAL_PER_S, SINGLE_PER_S, Pacing
+from services.dispatcher.pacing import ALONE_PER_S, BESIDE_S, CREDIT_S, SEVERAL_PER_S, SINGLE_PER_S, Pacing
 
 
 def started_in_a_second(pacing: Pacing, *, is_single: bool, live_every_s: float | None, takes_s: float = 0.0) -> int:
@@ -44,4 +44,4 @@ def test_what_an_endpoint_was_slow_for_is_not_made_up_in_a_burst() -> None:
     while next_s <= 100.0:
         next_s = pacing.next_start_s(next_s, 100.0, is_single=False)
         at_once += 1
-    assert at_once <= SEVERAL_PER_S * 0.02 + 1
+    assert at_once <= SEVERAL_PER_S * CREDIT_S + 1
