@@ -31,7 +31,7 @@ class _Asker:
         self._partitions = list(partitions)
         self._with_open = with_open
         self._consumer: AIOKafkaConsumer | None = None
-        self._trouble = Trouble(log)
+        self._trouble = Trouble(log, topic=self._partitions[0].topic)
         #: The question that is on its way: too old for whoever comes now.
         self._asked: asyncio.Task[dict[TopicPartition, int]] | None = None
         #: The one that will be sent when that is answered: whoever comes now shares it.
@@ -66,7 +66,7 @@ class _Asker:
                         if end > 0:
                             ends[partition] = await self._after_the_batch_at(consumer, partition, end - 1)
             except (KafkaError, OSError) as error:
-                self._trouble.met("end_offset.failed", error, topic=self._partitions[0].topic, hint="asking again")
+                self._trouble.met("end_offset.failed", error, hint="asking again")
                 await self._close()
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, longest_s)

@@ -73,7 +73,7 @@ class Follower:
         self._reading = asyncio.Event()
         self._has_read = False
         self._opened_s = 0.0
-        self._trouble = Trouble(log)
+        self._trouble = Trouble(log, topic=self.partition.topic)
         self._following: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._waiting: dict[asyncio.Future[None], int] = {}
@@ -139,7 +139,7 @@ class Follower:
             try:
                 await self._read_on_a_connection()
             except Exception as error:  # noqa: BLE001 - a broker away, a bug in the client: read on all the same
-                self._trouble.met("follower.interrupted", _cause(error), topic=self.partition.topic)
+                self._trouble.met("follower.interrupted", _cause(error))
             pause_s = _PAUSES_S[0] if time.monotonic() - opened_s > longest_s else min(2 * pause_s, longest_s)
             await asyncio.sleep(pause_s)
 

@@ -53,7 +53,7 @@ class PartitionsFollower:
         self._positions: dict[TopicPartition, int] = {}
         self._following: asyncio.Task[None] | None = None
         self._has_begun = asyncio.Event()
-        self._trouble = Trouble(log)
+        self._trouble = Trouble(log, topic=self._partitions[0].topic)
 
     async def start(self) -> None:
         """Begin to follow; returns when all that was there is applied. Waits while the broker is away."""
@@ -77,7 +77,7 @@ class PartitionsFollower:
             try:
                 await self._read_on_a_connection()
             except Exception as error:  # noqa: BLE001 - a broker away, a bug in the client: read on all the same
-                self._trouble.met("follower.interrupted", error, topic=self._partitions[0].topic)
+                self._trouble.met("follower.interrupted", error)
             pause_s = _PAUSES_S[0] if time.monotonic() - opened_s > longest_s else min(2 * pause_s, longest_s)
             await asyncio.sleep(pause_s)
 

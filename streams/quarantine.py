@@ -44,7 +44,7 @@ class Quarantine:
         self._topic = connection.topic(QUARANTINE)
         self._agent = agent
         self._clock_ms = clock_ms
-        self._trouble = Trouble(log)
+        self._trouble = Trouble(log, agent=agent)
         #: Records put aside by this process.
         self.count = 0
 
@@ -88,7 +88,7 @@ class Quarantine:
             except KafkaError as error:
                 if not error.retriable:
                     raise
-                self._trouble.met("quarantine.retried", error, agent=self._agent)
+                self._trouble.met("quarantine.retried", error)
                 await asyncio.sleep(_PAUSE_S)
             else:
                 self._trouble.over()

@@ -117,7 +117,7 @@ class Asker:
         self._topic = topic
         self._read = read
         self._clock_s = clock_s
-        self._trouble = Trouble(log, now_s=clock_s)
+        self._trouble = Trouble(log, now_s=clock_s, topic=topic)
         #: Until when an id is not asked for again.
         self._unknown: dict[int, float] = {}
         #: Until when nothing is asked.
@@ -138,7 +138,7 @@ class Asker:
         try:
             there = self._read()
         except (KafkaError, OSError, TimeoutError) as error:
-            self._trouble.met("schemas.not_read", error, topic=self._topic, schema_id=number)
+            self._trouble.met("schemas.not_read", error, schema_id=number)
             self._away_until_s = self._clock_s() + _ASK_AGAIN_S
             raise LookupError(f"the topic {self._topic} cannot be read ({type(error).__name__})") from error
         self._trouble.over()

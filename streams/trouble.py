@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError
 from structlog.typing import FilteringBoundLogger
 
 #: As long as it lasts, it is said again so often.
@@ -22,6 +23,9 @@ QUIET_S: Final = 30.0
 #: An error of another kind is said at once; of so many kinds at most, since a message may differ each time.
 MOST_KINDS: Final = 5
 
+#: Who asks a broker that is away meets these one after the other. It is one thing that has happened all the same.
+_AWAY: Final = (ConnectionError, TimeoutError, KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError)
+
 _NUMBERS: Final = re.compile(r"\d+")
 
 
@@ -29,20 +33,28 @@ class Trouble:
     """
     What one loop meets, or every request of a kind, for as long as it lasts.
 
-    Errors are of one kind that have their event, type and message in common, but for numbers in it. A kind that was met
-    before is counted and said at level debug. The first line of `raised` has the traceback, and no other one.
+    Errors are of one kind that have their event, type and message in common, but for numbers in it, or that say that
+    there is no answer. A kind that was met before is counted and said at level debug. The first line of `raised` has
+    the traceback, and no other one.
     """
 
     def __init__(
-        self, log: FilteringBoundLogger, *, over: str = "trouble.over", now_s: Callable[[], float] = time.monotonic
+        self,
+        log: FilteringBoundLogger,
+        *,
+        over: str = "trouble.over",
+        now_s: Callable[[], float] = time.monotonic,
+        **about: Any,
     ) -> None:
         """
         Args:
             log: of whoever meets it.
             over: the event that tells that it is over; `of` says what was.
             now_s: seconds on a clock that never goes back.
+            about: what each line says, the end's too: which topic, which agent.
         """
         self._log = log
+        self._about = about
         self._over = over
         self._now_s = now_s
         #: When it began, was met last, and was said last; the first is None while there is none.
@@ -85,7 +97,7 @@ class Trouble:
         if self._is_back and now_s - self._met_s < QUIET_S:
             return
         of = ", ".join(sorted({event for event, _, _ in self._kinds}))
-        self._log.warning(self._over, of=of, **self._lasted(self._began_s))
+        self._log.warning(self._over, of=of, **self._about, **self._lasted(self._began_s))
         self._began_s, self._ended_s = None, now_s
 
     def _meet(
@@ -99,7 +111,7 @@ class Trouble:
             self._kinds.clear()
         self._times += 1
         self._met_s = now_s
-        told |= {"reason": error if isinstance(error, str) else repr(error)}
+        told |= self._about | {"reason": error if isinstance(error, str) else repr(error)}
         if self._times > 1:
             told |= self._lasted(self._began_s)
         if not self._is_news(event, error) and now_s - self._said_s < REMIND_S:
@@ -112,7 +124,8 @@ class Trouble:
         getattr(self._log, level)(event, **told)
 
     def _is_news(self, event: str, error: BaseException | str) -> bool:
-        kind = (event, type(error), _NUMBERS.sub("", str(error)))
+        message = _NUMBERS.sub("", str(error))
+        kind = (event, TimeoutError, "") if isinstance(error, _AWAY) else (event, type(error), message)
         if kind in self._kinds or len(self._kinds) == MOST_KINDS:
             return False
         self._kinds.add(kind)

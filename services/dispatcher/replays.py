@@ -265,7 +265,7 @@ class ReplayAgent:
 
     async def _run(self, replay: str, generation: int) -> None:
         """Until it has ended, or is given up; turn by turn, begun again where something interrupts it."""
-        wake, trouble = asyncio.Event(), Trouble(log)
+        wake, trouble = asyncio.Event(), Trouble(log, replay=replay)
         self._wakes[replay] = wake
         try:
             while self._owns(generation):
@@ -301,9 +301,9 @@ class ReplayAgent:
                 log.exception("replay.unrecordable", replay=replay)
                 self._on_fatal(error)
                 return True
-            trouble.met("replay.interrupted", error, replay=replay, retry_s=AGAIN_S)
+            trouble.met("replay.interrupted", error, retry_s=AGAIN_S)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
-            trouble.raised("replay.raised", error, replay=replay, retry_s=AGAIN_S)
+            trouble.raised("replay.raised", error, retry_s=AGAIN_S)
         else:
             trouble.over()
             return has_ended

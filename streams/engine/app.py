@@ -277,7 +277,7 @@ class _Lines:
         self._processor = processor
         self._name = name
         self._put_aside = put_aside
-        self._aside = Trouble(log)
+        self._aside = Trouble(log, agent=name)
         #: Whether its records wait by nature: see `Waits`.
         self.waits = isinstance(processor, Waits) and processor.waits
         # Not bounded here: the ledger bounds what a partition has unfinished, waiting batches included.
@@ -385,7 +385,7 @@ class _Lines:
             try:
                 await self._put_aside(record, "agent.raised", reason)
             except Exception as failed:  # noqa: BLE001  # whatever it is, it is tried again
-                self._aside.raised("quarantine.failed", failed, agent=self._name, retry_s=ASIDE_RETRY_S)
+                self._aside.raised("quarantine.failed", failed, retry_s=ASIDE_RETRY_S)
                 await asyncio.sleep(ASIDE_RETRY_S)
             else:
                 self._aside.over()

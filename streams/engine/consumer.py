@@ -401,7 +401,7 @@ class LedgerConsumer(Consumer):
             for task in going_on:
                 task.cancel()
             await asyncio.wait(going_on, timeout=CANCEL_AGAIN_S)
-        trouble = self._taking_over.setdefault(topic, Trouble(log))
+        trouble = self._taking_over.setdefault(topic, Trouble(log, topic=topic))
         while self.generation == generation and not self.should_stop:
             try:
                 await self._take_over(topic, tps, generation)
@@ -414,7 +414,7 @@ class LedgerConsumer(Consumer):
                     self._room.set()
                 await asyncio.sleep(LOOK_AGAIN_S)
             except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
-                trouble.raised("takeover.failed", error, topic=topic, partitions=len(tps), retry_s=TAKEOVER_RETRY_S)
+                trouble.raised("takeover.failed", error, partitions=len(tps), retry_s=TAKEOVER_RETRY_S)
                 await asyncio.sleep(TAKEOVER_RETRY_S)
             else:
                 trouble.over()

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import structlog
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, TopicAuthorizationFailedError
 from structlog.testing import capture_logs
 
 from streams.trouble import MOST_KINDS, QUIET_S, REMIND_S, Trouble
@@ -22,7 +23,7 @@ def lines():
 
 @pytest.fixture
 def trouble(clock, lines):
-    return Trouble(structlog.get_logger("test"), now_s=lambda: clock.now_s)
+    return Trouble(structlog.get_logger("test"), now_s=lambda: clock.now_s, topic="events")
 
 
 def said(lines):
@@ -39,7 +40,7 @@ def away(number=0):
 def test_ten_failures_are_a_line_with_a_traceback_and_their_end_is_one_with_how_many(trouble, clock, lines):
     errors = [away(number) for number in range(10)]
     for error in errors:
-        trouble.raised("fetch.failed", error, topic="events")
+        trouble.raised("fetch.failed", error, retry_s=1)
         clock.now_s += 1
     assert [line["event"] for line in lines] == ["fetch.failed"] * 10
     assert said(lines) == [
@@ -47,6 +48,7 @@ def test_ten_failures_are_a_line_with_a_traceback_and_their_end_is_one_with_how_
             "event": "fetch.failed",
             "log_level": "error",
             "topic": "events",
+            "retry_s": 1,
             "reason": repr(away()),
             "exc_info": errors[0],
         }
@@ -55,8 +57,28 @@ def test_ten_failures_are_a_line_with_a_traceback_and_their_end_is_one_with_how_
     trouble.over()
     trouble.over()
     assert said(lines) == [
-        {"event": "trouble.over", "log_level": "warning", "of": "fetch.failed", "times": 10, "for_s": 9.0}
+        {
+            "event": "trouble.over",
+            "log_level": "warning",
+            "of": "fetch.failed",
+            "topic": "events",
+            "times": 10,
+            "for_s": 9.0,
+        }
     ]
+
+
+def test_a_broker_that_is_away_is_one_trouble_however_it_shows(trouble, lines):
+    for error in (
+        KafkaTimeoutError("not within 10000 ms"),
+        KafkaConnectionError("no bootstrap"),
+        TimeoutError(),
+        away(),
+    ):
+        trouble.met("ends.unknown", error)
+    assert [line["reason"] for line in said(lines)] == ["KafkaTimeoutError('not within 10000 ms')"]
+    trouble.met("ends.unknown", TopicAuthorizationFailedError("events"))
+    assert [line["times"] for line in said(lines)] == [5]
 
 
 def test_where_there_was_none_nothing_is_over(trouble, lines):
