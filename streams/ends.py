@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from streams.connection import Connection
 from streams.features import features_of
 from streams.reading import stop
+from streams.trouble import Trouble
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +34,7 @@ class _Asker:
         #: Where the last batch began when it was read, and where it ended: what is there stays as it is, and is not
         #: read again for each question of a quiet log.
         self._batches: dict[TopicPartition, tuple[int, int]] = {}
+        self._trouble = Trouble(log, topic=self._partitions[0].topic)
         #: The question that is on its way: too old for whoever comes now.
         self._asked: asyncio.Task[dict[TopicPartition, int]] | None = None
         #: The one that will be sent when that is answered: whoever comes now shares it.
@@ -67,14 +69,12 @@ class _Asker:
                         if end > 0:
                             ends[partition] = await self._after_the_batch_at(consumer, partition, end - 1)
             except (KafkaError, OSError) as error:
-                if pause_s == _PAUSES_S[0]:
-                    log.warning(
-                        "end_offset.failed", topic=self._partitions[0].topic, reason=repr(error), hint="asking again"
-                    )
+                self._trouble.met("end_offset.failed", error, hint="asking again")
                 await self._close()
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, longest_s)
             else:
+                self._trouble.over()
                 return ends
 
     async def _after_the_batch_at(self, consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> int:

@@ -21,6 +21,7 @@ from streams.ends import EndOffset
 from streams.features import features_of
 from streams.silence import FetchWaits
 from streams.topics import Topic
+from streams.trouble import Trouble
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,7 @@ class Follower:
         self._reading = asyncio.Event()
         self._has_read = False
         self._opened_s = 0.0
+        self._trouble = Trouble(log, topic=self.partition.topic)
         self._following: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._waiting: dict[asyncio.Future[None], int] = {}
@@ -137,8 +139,7 @@ class Follower:
             try:
                 await self._read_on_a_connection()
             except Exception as error:  # noqa: BLE001 - a broker away, a bug in the client: read on all the same
-                if pause_s == _PAUSES_S[0]:
-                    log.warning("follower.interrupted", topic=self.partition.topic, reason=_reason(error))
+                self._trouble.met("follower.interrupted", _cause(error))
             pause_s = _PAUSES_S[0] if time.monotonic() - opened_s > longest_s else min(2 * pause_s, longest_s)
             await asyncio.sleep(pause_s)
 
@@ -184,6 +185,8 @@ class Follower:
                 await self._seek(consumer)
                 continue
             waits.saw(has_records=bool(batch))
+            if consumer.last_poll_timestamp(self.partition):  # looking returns without an answer, too
+                self._trouble.over()
             for record in batch.get(self.partition, ()):
                 self._apply_one(record.key, record.value, record.offset)
             self._move(await consumer.position(self.partition))
@@ -249,8 +252,8 @@ class Follower:
                 self._move(max(self.position, await self._consumer.position(self.partition)))
 
 
-def _reason(error: BaseException) -> str:
-    """The cause, out of the task group that it ended."""
+def _cause(error: BaseException) -> BaseException:
+    """Out of the task group that it ended."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return repr(error)
+    return error

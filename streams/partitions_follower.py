@@ -18,6 +18,7 @@ from streams.connection import Connection
 from streams.features import features_of
 from streams.silence import FetchWaits
 from streams.topics import Topic
+from streams.trouble import Trouble
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,7 @@ class PartitionsFollower:
         self._positions: dict[TopicPartition, int] = {}
         self._following: asyncio.Task[None] | None = None
         self._has_begun = asyncio.Event()
+        self._trouble = Trouble(log, topic=self._partitions[0].topic)
 
     async def start(self) -> None:
         """Begin to follow; returns when all that was there is applied. Waits while the broker is away."""
@@ -75,8 +77,7 @@ class PartitionsFollower:
             try:
                 await self._read_on_a_connection()
             except Exception as error:  # noqa: BLE001 - a broker away, a bug in the client: read on all the same
-                if pause_s == _PAUSES_S[0]:
-                    log.warning("follower.interrupted", topic=self._partitions[0].topic, reason=repr(error))
+                self._trouble.met("follower.interrupted", error)
             pause_s = _PAUSES_S[0] if time.monotonic() - opened_s > longest_s else min(2 * pause_s, longest_s)
             await asyncio.sleep(pause_s)
 
@@ -106,6 +107,7 @@ class PartitionsFollower:
                         self._forget(partition)
                     checked_s, batches = 0.0, {}
                 waits.saw(has_records=bool(batches))
+                self._trouble.over()
                 for partition, records in batches.items():
                     for record in records:
                         self._apply_one(partition.partition, record.key, record.value, record.offset)

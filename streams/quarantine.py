@@ -13,6 +13,7 @@ from streams import codec
 from streams.connection import Connection
 from streams.records import Header, Quarantined
 from streams.topics import PUT_BACK_HEADER, QUARANTINE
+from streams.trouble import Trouble
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class Quarantine:
         self._topic = connection.topic(QUARANTINE)
         self._agent = agent
         self._clock_ms = clock_ms
+        self._trouble = Trouble(log, agent=agent)
         #: Records put aside by this process.
         self.count = 0
 
@@ -86,9 +88,10 @@ class Quarantine:
             except KafkaError as error:
                 if not error.retriable:
                     raise
-                log.warning("quarantine.retried", agent=self._agent, reason=repr(error))
+                self._trouble.met("quarantine.retried", error)
                 await asyncio.sleep(_PAUSE_S)
             else:
+                self._trouble.over()
                 return
 
     def _quarantined(

@@ -22,6 +22,7 @@ from streams import codec, takeover
 from streams.connection import Connection
 from streams.ends import EndOffset
 from streams.records import SharedSchema
+from streams.trouble import Trouble
 
 log = structlog.get_logger(__name__)
 
@@ -116,6 +117,7 @@ class Asker:
         self._topic = topic
         self._read = read
         self._clock_s = clock_s
+        self._trouble = Trouble(log, now_s=clock_s, topic=topic)
         #: Until when an id is not asked for again.
         self._unknown: dict[int, float] = {}
         #: Until when nothing is asked.
@@ -136,9 +138,10 @@ class Asker:
         try:
             there = self._read()
         except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("schemas.not_read", topic=self._topic, schema_id=number, reason=repr(error))
+            self._trouble.met("schemas.not_read", error, schema_id=number)
             self._away_until_s = self._clock_s() + _ASK_AGAIN_S
             raise LookupError(f"the topic {self._topic} cannot be read ({type(error).__name__})") from error
+        self._trouble.over()
         for other, texts in there.items():  # a release brings several
             codec.learn(other, texts[0])
         if number not in there:

@@ -38,6 +38,7 @@ from streams.topics import (
     Partitions,
     ensure,
 )
+from streams.trouble import Trouble
 from streams.views import Apps, Integrations
 
 #: How long a request waits for the broker before it is answered with 503. A healthy one needs milliseconds; the
@@ -85,6 +86,7 @@ class ConfigLog:
         self._ends_with_open = EndOffsets(connection, followed, with_open=True)
         self._rows: PartitionsFollower | None = None
         self._is_read = False
+        self._making, self._meeting = Trouble(log), Trouble(log)
 
     @property
     def trouble(self) -> str | None:
@@ -113,9 +115,10 @@ class ConfigLog:
             except DENIED as error:
                 raise denied("admin", self._connection, error) from error
             except (KafkaError, OSError) as error:
-                log.warning("topics.not_ensured", error=repr(error))
+                self._making.met("topics.not_ensured", error)
                 await asyncio.sleep(AGAIN_AFTER_S)
             else:
+                self._making.over()
                 break
         self._rows = PartitionsFollower(
             self._connection, LANE_ROWS, partitions.by_integration, self.rows.apply, clear=self.rows.clear
@@ -182,8 +185,9 @@ class ConfigLog:
                 else:  # each end costs a fetch there, and there is nothing open
                     await asyncio.gather(*(follower.catch_up() for follower in self._followers))
         except (TimeoutError, KafkaError, OSError) as error:
-            log.warning("config.not_met", error=type(error).__name__)
+            self._meeting.met("config.not_met", error)
             raise unavailable("The broker does not answer, so nothing was done. Repeat the request.") from None
+        self._meeting.over()
 
 
 def unavailable(detail: str) -> Problem:

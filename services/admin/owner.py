@@ -41,6 +41,7 @@ from streams.topics import (
     REPLAYS,
     Topic,
 )
+from streams.trouble import Trouble
 
 log = structlog.get_logger("admin.owner")
 
@@ -149,6 +150,7 @@ class Owner:
         self._is_ours = False
         #: How often the configuration was given up.
         self._settled = 0
+        self._trouble = Trouble(log)
         self._lock = asyncio.Lock()
         self._writers: _Writers | None = None
         #: Writers that were given up and have not ended yet: their broker is away.
@@ -216,7 +218,6 @@ class Owner:
 
     async def _made_until_done(self, commands: list[Command]) -> bool:
         """Make them, again and again until they are made; False when they are not ours any more."""
-        has_warned = False
         while self._is_ours:
             if not self._may_write():
                 await asyncio.sleep(AGAIN_AFTER_S)
@@ -225,13 +226,12 @@ class Owner:
                 async with asyncio.timeout(TRANSACTION_MS / 1_000):
                     await self._make(self._writers or await self._open(), commands)
             except (KafkaError, OSError, TimeoutError) as error:
-                if not has_warned:
-                    log.warning("owner.not_written", reason=repr(error), hint="tried again until it is")
-                has_warned = True
+                self._trouble.met("owner.not_written", error, hint="tried again until it is")
                 # Whether it was committed is not known. Another writer ends the transaction, and the audit log tells.
                 await self._close()
                 await asyncio.sleep(AGAIN_AFTER_S)
             else:
+                self._trouble.over()
                 return True
         return False
 

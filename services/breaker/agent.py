@@ -36,6 +36,7 @@ from streams.producer import partition_of
 from streams.records import BreakerRow, HandOver, IntegrationState, Marker, Result
 from streams.states import States
 from streams.topics import Partitions
+from streams.trouble import Trouble
 from streams.views import Integrations
 
 log = structlog.get_logger("breaker.agent")
@@ -50,6 +51,9 @@ _MAX_AT_ONCE: Final = 100
 #: Between two looks at whether the group has confirmed us, and after a write that failed.
 _PAUSE_S: Final = 0.05
 _RETRY_S: Final = 0.5
+
+_NOT_WRITTEN: Final = "breaker.not_written"
+_HINT: Final = "tried again until it is; nothing is lost"
 
 
 @dataclass(slots=True)
@@ -109,7 +113,7 @@ class Breaker:
         self._touched: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._housekeeping: asyncio.Task[None] | None = None
-        self._has_warned = False
+        self._writing, self._keeping_house = Trouble(log), Trouble(log)
         #: Results folded, and records that no code could read, of this process.
         self.folded = 0
         self.unreadable = 0
@@ -288,10 +292,10 @@ class Breaker:
                 await self._tell(batch, before, after)
                 await self._table.write(batch.partition, _encoded(after.values()))
             except (KafkaError, OSError) as error:
-                self._warn(error)
+                self._writing.met(_NOT_WRITTEN, error, hint=_HINT)
                 await asyncio.sleep(_RETRY_S)
                 continue
-            self._has_warned = False
+            self._writing.over()
             part.rows |= after
             self._stale.update(dict.fromkeys(after))
             return True
@@ -327,11 +331,6 @@ class Breaker:
                 metrics.TURNED.inc(state.state)
             _log_turned(state)
 
-    def _warn(self, error: Exception) -> None:
-        if not self._has_warned:
-            log.warning("breaker.not_written", reason=repr(error), hint="tried again until it is; nothing is lost")
-        self._has_warned = True
-
     # -- what results do not tell ----------------------------------------------------------------------------
 
     async def _keep_house(self) -> None:
@@ -340,7 +339,10 @@ class Breaker:
                 await self._look_after(list(self._touched))
                 await self._publish_numbers()
             except Exception as error:  # noqa: BLE001  # whatever it is, the next round tries again
-                self._warn(error)
+                self._keeping_house.met(_NOT_WRITTEN, error, hint=_HINT)
+            else:
+                if self._may_write() and not self._is_lost():  # else nothing was tried
+                    self._keeping_house.over()
             self._wake.clear()
             try:
                 await asyncio.wait_for(self._wake.wait(), STATISTICS_S)

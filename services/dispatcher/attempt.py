@@ -28,6 +28,7 @@ from streams.follower import Follower
 from streams.records import AppConfig, Delivery, IntegrationConfig, Result
 from streams.states import States
 from streams.trace_context import TraceContext
+from streams.trouble import Trouble
 from streams.views import Apps, Integrations
 
 log = structlog.get_logger("dispatcher.attempt")
@@ -98,6 +99,7 @@ class Attempts:
         self._version = version
         self._now_ms = now_ms
         self._ready: dict[str, _Ready] = {}
+        self._behind, self._resources = Trouble(log), Trouble(log)
         #: Integrations whose secrets cannot be opened yet: since when, and whether it was said.
         self._locked: dict[str, tuple[int, bool]] = {}
 
@@ -108,14 +110,17 @@ class Attempts:
         try:
             async with asyncio.timeout(self._behind_alarm_s):
                 await self._config.reach(config_offset)
-        except TimeoutError:
-            log.error(  # noqa: TRY400  # the trace says nothing
+        except TimeoutError as late:
+            self._behind.met(
                 "config.behind",
+                late,
+                level="error",
                 position=self._config.position,
                 wanted=config_offset,
                 hint="its deliveries wait; is the topic integration-config there, and the one they were made under?",
             )
             await self._config.reach(config_offset)
+        self._behind.over()
 
     def pace(self, integration: str) -> Pace:
         """Ordering and how many requests at once; one that is deleted is only discarded, at any pace."""
@@ -224,11 +229,14 @@ class Attempts:
         request = Request(url=planned.url, headers=planned.headers, body=planned.body, timeout_ms=timeout_ms)
         while True:
             try:
-                return await self._sender.send(request)
+                answer = await self._sender.send(request)
             except NoResources as error:
                 # Nothing was sent, and it is no endpoint's fault: the delivery keeps its place.
-                log.warning("sender.out_of_resources", reason=str(error), retry_s=NO_RESOURCES_RETRY_S)
+                self._resources.met("sender.out_of_resources", error, retry_s=NO_RESOURCES_RETRY_S)
                 await asyncio.sleep(NO_RESOURCES_RETRY_S)
+            else:
+                self._resources.over()
+                return answer
 
     def _result(
         self,

@@ -19,6 +19,7 @@ from services.dispatcher.line import Line
 from streams.connection import Connection
 from streams.features import features_of
 from streams.reading import started
+from streams.trouble import Trouble
 
 log = structlog.get_logger("dispatcher.catch_up")
 
@@ -69,6 +70,7 @@ class CatchUp:
         self._topic = topic
         self._reading = reading
         self._wake = asyncio.Event()
+        self._trouble = Trouble(log)
         self._task: asyncio.Task[None] | None = None
         #: Where the consumer stands, by partition.
         self._at: dict[int, int] = {}
@@ -118,10 +120,10 @@ class CatchUp:
             try:
                 await self._read()
             except KafkaError as error:
-                log.warning("catch_up.interrupted", reason=repr(error), retry_s=_RETRY_S)
-            except Exception:
+                self._trouble.met("catch_up.interrupted", error, retry_s=_RETRY_S)
+            except Exception as error:  # noqa: BLE001
                 # A bug must not leave every detached line without deliveries.
-                log.exception("catch_up.raised", retry_s=_RETRY_S)
+                self._trouble.raised("catch_up.raised", error, retry_s=_RETRY_S)
             await asyncio.sleep(_RETRY_S)
 
     async def _wanted(self) -> dict[TopicPartition, int]:
@@ -156,6 +158,7 @@ class CatchUp:
                 if not fetched:
                     await self._pass_gaps(consumer, plan)
                     await asyncio.sleep(0)
+                self._trouble.over()
 
     async def _pass_gaps(self, consumer: "AIOKafkaConsumer[Any, Any]", plan: Iterable[TopicPartition]) -> None:
         """Where there is nothing any more from where we stand: it has fallen out of the log."""

@@ -35,6 +35,7 @@ from streams.records import Delivery, Event, FanOutReceipt, Marker, Record, WonI
 from streams.takeover import Ends, Held
 from streams.topics import Partitions
 from streams.trace_context import RecordHeaders, TraceContext
+from streams.trouble import Trouble
 from streams.views import Integrations
 
 log = structlog.get_logger("dispatcher.fan_out")
@@ -67,6 +68,7 @@ class FanOut:
         self._on_fatal = on_fatal
         self._ask_ends = ask_ends
         self._refreshing: asyncio.Task[None] | None = None
+        self._asking = Trouble(log)
         self._connection = connection
         self._producer = producer
         self._config = config
@@ -186,8 +188,9 @@ class FanOut:
             try:
                 ends = await self._ask_ends(self._deliveries)
             except KafkaError as error:
-                log.warning("ends.unknown", reason=repr(error), hint="a takeover will read more; asking again")
+                self._asking.met("ends.unknown", error, hint="a takeover will read more; asking again")
             else:
+                self._asking.over()
                 self._ends.reach(ends)
 
     # -- work ------------------------------------------------------------------------------------------------

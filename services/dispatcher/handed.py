@@ -18,6 +18,7 @@ from streams.connection import Connection
 from streams.features import features_of
 from streams.reading import started
 from streams.records import Result
+from streams.trouble import Trouble
 
 log = structlog.get_logger("dispatcher.handed")
 
@@ -38,6 +39,7 @@ class HandedOver:
         self._waits: dict[Place, asyncio.Future[Result]] = {}
         self._makers: Mapping[Place, int] = {}
         self._reading: asyncio.Task[None] | None = None
+        self._trouble = Trouble(log)
 
     def start(self, places: Mapping[Place, int], positions: Mapping[TopicPartition, int]) -> None:
         """
@@ -77,7 +79,7 @@ class HandedOver:
             try:
                 await self._read_on_a_connection(positions)
             except KafkaError as error:
-                log.warning("results.unreadable", reason=repr(error), retry_s=_RETRY_S)
+                self._trouble.met("results.unreadable", error, retry_s=_RETRY_S)
                 await asyncio.sleep(_RETRY_S)
 
     async def _read_on_a_connection(self, positions: dict[TopicPartition, int]) -> None:
@@ -96,6 +98,7 @@ class HandedOver:
                     for record in records:
                         self._see(record.value)
                     positions[partition] = records[-1].offset + 1
+                self._trouble.over()
 
     def _see(self, value: bytes | None) -> None:
         try:

@@ -47,6 +47,7 @@ from streams.replays import RUNNING, Replays, row_key
 from streams.states import States
 from streams.takeover import Ends
 from streams.topics import Partitions
+from streams.trouble import Trouble
 from streams.views import Integrations
 
 log = structlog.get_logger("dispatcher.replays")
@@ -264,11 +265,12 @@ class ReplayAgent:
 
     async def _run(self, replay: str, generation: int) -> None:
         """Until it has ended, or is given up; turn by turn, begun again where something interrupts it."""
-        wake = self._wakes[replay] = asyncio.Event()
+        wake, trouble = asyncio.Event(), Trouble(log, replay=replay)
+        self._wakes[replay] = wake
         try:
             while self._owns(generation):
                 async with self._turn():
-                    if not self._owns(generation) or await self._has_ended_in_turn(replay, generation):
+                    if not self._owns(generation) or await self._has_ended_in_turn(replay, generation, trouble):
                         return
                 await _set_within(wake, AGAIN_S)
                 while self._owns(generation) and self._waits(replay):
@@ -291,17 +293,20 @@ class ReplayAgent:
         finally:
             slots.release()
 
-    async def _has_ended_in_turn(self, replay: str, generation: int) -> bool:
+    async def _has_ended_in_turn(self, replay: str, generation: int, trouble: Trouble) -> bool:
         try:
-            return await self._carry_out(replay, generation)
+            has_ended = await self._carry_out(replay, generation)
         except KafkaError as error:
             if not error.retriable:
                 log.exception("replay.unrecordable", replay=replay)
                 self._on_fatal(error)
                 return True
-            log.warning("replay.interrupted", replay=replay, reason=repr(error), retry_s=AGAIN_S)
-        except Exception:
-            log.exception("replay.raised", replay=replay, retry_s=AGAIN_S)
+            trouble.met("replay.interrupted", error, retry_s=AGAIN_S)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
+            trouble.raised("replay.raised", error, retry_s=AGAIN_S)
+        else:
+            trouble.over()
+            return has_ended
         return False
 
     def _waits(self, replay: str) -> bool:

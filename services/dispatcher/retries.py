@@ -22,6 +22,7 @@ from streams.records import Delivery
 from streams.takeover import Ends
 from streams.topics import Partitions
 from streams.trace_context import TraceContext
+from streams.trouble import Trouble
 
 log = structlog.get_logger("dispatcher.retries")
 
@@ -124,6 +125,7 @@ class DeliveryEnds:
         self.ask: Final = ask_ends
         self._users: set[Hashable] = set()
         self._refreshing: asyncio.Task[None] | None = None
+        self._trouble = Trouble(log)
 
     def known(self) -> tuple[int, ...]:
         """The end of each partition; true ends are never lower."""
@@ -147,5 +149,7 @@ class DeliveryEnds:
             try:
                 self.ends.reach(await self.ask(self.targets))
             except KafkaError as error:
-                log.warning("ends.unknown", reason=repr(error), hint="a takeover will read more; asking again")
+                self._trouble.met("ends.unknown", error, hint="a takeover will read more; asking again")
+            else:
+                self._trouble.over()
             await asyncio.sleep(ENDS_REFRESH_S)

@@ -27,6 +27,7 @@ from services.runtime.metric import Sample
 from services.runtime.problems import Problem
 from services.runtime.settings import HistorySettings
 from streams.connection import Connection
+from streams.trouble import Trouble
 
 T = TypeVar("T")
 
@@ -153,19 +154,17 @@ class History:
         return await asyncio.get_running_loop().run_in_executor(self._writer, function, *arguments)
 
     async def _sweep(self) -> None:
-        """Delete what is out of retention, a little at a time. Says once why it cannot."""
-        said: str | None = None
+        """Delete what is out of retention, a little at a time."""
+        trouble = Trouble(log)
         while True:
             after: int | None = -1
             while after is not None:
                 try:
                     after = await self._written(self._store.sweep, self._now_ms() - self._keep_ms, after)
                 except sqlite3.Error as error:
-                    if str(error) != said:
-                        log.warning("history.not_swept", reason=str(error))
-                    said = str(error)
+                    trouble.met("history.not_swept", error)
                     break
-                said = None
+                trouble.over()
                 await asyncio.sleep(_BETWEEN_SLICES_S)
             await asyncio.sleep(_SWEEP_EVERY_S)
 
@@ -183,6 +182,7 @@ class _Readers:
     def __init__(self, store: Store, *, found_broken: Callable[[], None]) -> None:
         self._store = store
         self._found_broken = found_broken
+        self._trouble = Trouble(log)
         self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="history-reader")
         self._own = threading.local()
         self._all: list[sqlite3.Connection] = []
@@ -202,9 +202,9 @@ class _Readers:
                 return question(self._file(anew=True), *arguments, **named)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, asked)
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, asked)
         except sqlite3.Error as error:
-            log.warning("history.not_asked", reason=str(error))
+            self._trouble.met("history.not_asked", error)
             if getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _BROKEN:
                 self._found_broken()
             raise Problem(
@@ -214,6 +214,8 @@ class _Readers:
                 "The delivery history cannot be read now. Repeat the request.",
                 headers={"Retry-After": "5"},
             ) from None
+        self._trouble.over()
+        return answer
 
     def close(self) -> None:
         self._threads.shutdown()

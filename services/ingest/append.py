@@ -24,6 +24,7 @@ from streams.connection import Connection, wait_for_broker
 from streams.producer import open_producer
 from streams.records import Event
 from streams.trace_context import RecordHeaders, TraceContext
+from streams.trouble import Trouble
 
 #: How long a sender waits for the broker's word. Longer than the election of a new leader (some 3 s on three
 #: brokers), because a beacon is never sent again; shorter than the 10 s after which clients give up by themselves.
@@ -70,6 +71,7 @@ class EventLog:
         self._begun = 0
         #: How the topics are not as they must be any more.
         self._changed: str | None = None
+        self._opening = Trouble(log)
         #: How often it was begun to open a producer.
         self.tries = 0
         #: On the loop's clock: when the first event came in that was not acknowledged, with none acknowledged since.
@@ -114,6 +116,7 @@ class EventLog:
                 await wait_for_broker(self._connection, say=lambda line: log.warning("broker.awaited", state=line))
                 try:
                     await self._open()
+                    self._opening.over()
                     await self._broken.wait()
                 except topics.TopicMismatch as mismatch:
                     if not self.opened.is_set():
@@ -125,7 +128,7 @@ class EventLog:
                 except (KafkaError, OSError) as error:
                     if isinstance(error, DENIED) and not self.opened.is_set():
                         raise denied("ingest", self._connection, error) from error
-                    log.warning("producer.not_opened", error=repr(error))
+                    self._opening.met("producer.not_opened", error)
                 await self.close(within_s=REOPEN_AFTER_S)
                 await asyncio.sleep(REOPEN_AFTER_S)
         finally:

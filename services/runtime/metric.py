@@ -20,6 +20,8 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import REGISTRY, Collector
 from prometheus_client.utils import floatToGoString
 
+from streams.trouble import Trouble
+
 Service = Literal["ingest", "dispatcher", "breaker", "admin"]
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -202,6 +204,7 @@ class Exposed(Collector):
         self._declared = tuple(declared)
         self._services: set[Service] = set()
         self._sources: list[Source] = []
+        self._trouble = Trouble(log)
 
     def begin(self, service: Service) -> None:
         """Show the service's metrics from now on: this process runs it."""
@@ -229,13 +232,17 @@ class Exposed(Collector):
 
     def collect(self) -> Iterable[Family]:
         answers: dict[str, dict[tuple[str, ...], float]] = {}
+        has_raised = False
         for source in list(self._sources):
             try:
                 for asked, labels, value in source():
                     answers.setdefault(asked.name, {})[labels] = value
-            except Exception:
+            except Exception as error:  # noqa: BLE001
                 # A bug in one must not hide all the others.
-                log.exception("metrics.source_raised")
+                self._trouble.raised("metrics.source_raised", error)
+                has_raised = True
+        if not has_raised:
+            self._trouble.over()
         for metric in self._declared:
             if self._services.isdisjoint(metric.services):
                 continue

@@ -8,6 +8,7 @@ import structlog
 
 from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
+from streams.trouble import Trouble
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +29,7 @@ def use_schema_registry(settings: Settings, *, patience_s: float = 0.0) -> None:
     # Not at the top: a client that most installations have no use for.
     module = import_module("streams.registry")
     registry = module.SchemaRegistry(settings.schema_registry_url, _credentials(settings))
-    until = time.monotonic() + patience_s
+    until, trouble = time.monotonic() + patience_s, Trouble(log)
     while True:
         try:
             registry.use()
@@ -40,9 +41,10 @@ def use_schema_registry(settings: Settings, *, patience_s: float = 0.0) -> None:
                     f"{away}. Start it, or correct TENTERHOOK_SCHEMA_REGISTRY_URL; records that were written with its "
                     "ids cannot be read without it."
                 ) from None
-            log.warning("registry.awaited", reason=str(away))
+            trouble.met("registry.awaited", str(away))
             time.sleep(_PAUSE_S)
         else:
+            trouble.over()
             return
 
 

@@ -17,6 +17,7 @@ from aiokafka.errors import (
 from services.runtime.serving import StartupError
 from streams.connection import Connection, wait_for_broker
 from streams.grants import GRANTS, Kind
+from streams.trouble import Trouble
 
 T = TypeVar("T")
 
@@ -59,6 +60,7 @@ async def until_started(
     """
     stop = stop or asyncio.Event()
     pause_s, longest_s = _PAUSES_S
+    trouble = Trouble(log)
     while True:
         await wait_for_broker(connection, say=log.info, stop=stop)
         if stop.is_set():
@@ -66,12 +68,14 @@ async def until_started(
         stack = AsyncExitStack()
         try:
             if await _finished(starting := asyncio.ensure_future(start(stack)), stop):
-                return starting.result(), stack
+                started = starting.result(), stack
+                trouble.over()
+                return started
         except DENIED as error:
             await stack.aclose()
             raise denied(service, connection, error) from error
         except (KafkaError, OSError) as error:
-            log.warning("start.interrupted", reason=repr(error), hint="the broker went away; starting anew")
+            trouble.met("start.interrupted", error, hint="the broker went away; starting anew")
             await stack.aclose()
         except BaseException:
             await stack.aclose()

@@ -23,6 +23,7 @@ from services.runtime import metrics
 from services.runtime.otlp import head_of, rejected, request_of, span_of
 from services.runtime.settings import TracingSettings
 from services.runtime.tracing import Span
+from streams.trouble import Trouble
 
 #: Where OTLP/HTTP takes traces. Source: OTLP specification 1.x, "OTLP/HTTP Request".
 PATH: Final = "/v1/traces"
@@ -62,7 +63,7 @@ class Exporter:
         self._waiting: deque[bytes] = deque()
         self._is_full = asyncio.Event()
         self._has_any = asyncio.Event()
-        self._was_away = False
+        self._trouble = Trouble(log, over="traces.taken_again")
 
     def put(self, span: Span, ended_ns: int) -> None:
         """A span has ended; dropped where too many wait."""
@@ -90,12 +91,12 @@ class Exporter:
                 await self._send_first()
                 wait_s = RETRY_S
             except _Away as away:
-                self._say(away)
+                self._trouble.met("traces.not_taken", str(away), hint=f"tried again; {MAX_WAITING} spans wait at most")
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, MAX_RETRY_S)
-            except Exception:
+            except Exception as error:  # noqa: BLE001
                 # A bug must not end the traces, nor be met at once again.
-                log.exception("traces.raised")
+                self._trouble.raised("traces.raised", error)
                 await asyncio.sleep(MAX_RETRY_S)
 
     async def flush(self) -> None:
@@ -133,19 +134,18 @@ class Exporter:
             raise _Away(f"status {status}")
         if status // 100 != 2:  # noqa: PLR2004
             metrics.SPANS_DROPPED.inc("refused", by=len(batch))
-            log.warning("traces.refused", spans=len(batch), status=status, hint="look at tracing.endpoint and headers")
+            self._trouble.met(
+                "traces.refused",
+                f"status {status}",
+                spans=len(batch),
+                status=status,
+                hint="look at tracing.endpoint and headers",
+            )
             return
         refused = rejected(told)
         metrics.SPANS_DROPPED.inc("refused", by=refused)
         metrics.SPANS_EXPORTED.inc(by=len(batch) - refused)
-        if self._was_away:
-            self._was_away = False
-            log.info("traces.taken_again")
-
-    def _say(self, away: _Away) -> None:
-        if not self._was_away:
-            log.warning("traces.not_taken", reason=str(away), hint=f"tried again; {MAX_WAITING} spans wait at most")
-        self._was_away = True
+        self._trouble.over()
 
 
 def _resource(service: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from streams.engine.consumer import Behind, LedgerConsumer
 from streams.engine.processor import Assignment, Batch, KeepsFloors, Processor, PutAside, Waits
 from streams.engine.rows import Rank, RowTable, row_table
 from streams.security import Security
+from streams.trouble import Trouble
 
 log = structlog.get_logger("streams.app")
 
@@ -276,6 +277,7 @@ class _Lines:
         self._processor = processor
         self._name = name
         self._put_aside = put_aside
+        self._aside = Trouble(log, agent=name)
         #: Whether its records wait by nature: see `Waits`.
         self.waits = isinstance(processor, Waits) and processor.waits
         # Not bounded here: the ledger bounds what a partition has unfinished, waiting batches included.
@@ -382,10 +384,11 @@ class _Lines:
         while True:
             try:
                 await self._put_aside(record, "agent.raised", reason)
-            except Exception:
-                log.exception("quarantine.failed", agent=self._name, retry_s=ASIDE_RETRY_S)
+            except Exception as failed:  # noqa: BLE001  # whatever it is, it is tried again
+                self._aside.raised("quarantine.failed", failed, retry_s=ASIDE_RETRY_S)
                 await asyncio.sleep(ASIDE_RETRY_S)
             else:
+                self._aside.over()
                 return batch.finish(record.offset)
 
 

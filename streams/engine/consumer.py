@@ -36,6 +36,7 @@ from streams.engine.standing import ALONE, FATAL, Standing, is_short, noted_shor
 from streams.features import Features, features_of
 from streams.ledger import Ledger
 from streams.silence import FetchWaits
+from streams.trouble import Trouble
 
 log = structlog.get_logger("streams.consumer")
 
@@ -161,6 +162,9 @@ class LedgerConsumer(Consumer):
         self._has_joined = False
         self._waits: FetchWaits | None = None
         self._session_s: float = app.conf.broker_session_timeout
+        self._fetching, self._commits = Trouble(log), Trouble(log)
+        #: By topic; beyond a generation, as takeovers that fail go on.
+        self._taking_over: dict[str, Trouble] = {}
         #: On the monotonic clock: when we asked what the group last answered with "you are a member".
         self._confirmed_at_s = 0.0
 
@@ -404,6 +408,7 @@ class LedgerConsumer(Consumer):
             for task in going_on:
                 task.cancel()
             await asyncio.wait(going_on, timeout=CANCEL_AGAIN_S)
+        trouble = self._taking_over.setdefault(topic, Trouble(log, topic=topic))
         while self.generation == generation and not self.should_stop:
             try:
                 await self._take_over(topic, tps, generation)
@@ -415,10 +420,11 @@ class LedgerConsumer(Consumer):
                     self._unknown.discard(topic)  # nothing of it can kill: the other topics need not wait
                     self._room.set()
                 await asyncio.sleep(LOOK_AGAIN_S)
-            except Exception:
-                log.exception("takeover.failed", topic=topic, partitions=len(tps), retry_s=TAKEOVER_RETRY_S)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
+                trouble.raised("takeover.failed", error, partitions=len(tps), retry_s=TAKEOVER_RETRY_S)
                 await asyncio.sleep(TAKEOVER_RETRY_S)
             else:
+                trouble.over()
                 return
 
     async def _take_over(self, topic: str, tps: list[TP], generation: int) -> None:
@@ -482,7 +488,9 @@ class LedgerConsumer(Consumer):
                 {each: OffsetAndMetadata(offset, noted_short(metadata)) for each, (offset, metadata) in stored.items()}
             )
         except KafkaError as error:
-            log.warning("commit.failed", reason=repr(error))
+            self._commits.met("commit.failed", error)
+        else:
+            self._commits.over()
 
     # -- records that workers died with ----------------------------------------------------------------------
 
@@ -583,10 +591,11 @@ class LedgerConsumer(Consumer):
                 fetched = await self._getmany(wanted, 0.05 if is_any_full or not self.is_ready else 1.0)
             except self.consumer_stopped_errors:
                 return
-            except KafkaError:
-                log.exception("fetch.failed")
+            except KafkaError as error:
+                self._fetching.raised("fetch.failed", error)
                 await self.sleep(1.0)
                 continue
+            self._fetching.over()
             for tp, records in fetched.items():
                 await self._hand_over(ensure_TP(tp), records, generation)
             if self.unfinished[0] >= BUSY_RECORDS:
@@ -751,11 +760,12 @@ class LedgerConsumer(Consumer):
         try:
             await self.kafka.commit(stored)
         except (CommitFailedError, IllegalStateError) as error:
-            log.warning("commit.refused", reason=str(error))
+            self._commits.met("commit.refused", error)
             return False
         except KafkaError as error:
-            log.warning("commit.failed", reason=repr(error))
+            self._commits.met("commit.failed", error)
             return False
+        self._commits.over()
         now = asyncio.get_running_loop().time()
         for tp, (_, floor) in floors.items():
             self._stored_floors[tp] = (floor, now)

@@ -94,7 +94,10 @@ async def test_a_configuration_that_is_late_is_waited_for_with_an_alarm():
         assert not reaching.done()
         bench.config.move(7)
         await reaching
-    assert [(line["event"], line["log_level"]) for line in lines] == [("config.behind", "error")]
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("config.behind", "error"),
+        ("trouble.over", "warning"),
+    ]
     assert (lines[0]["position"], lines[0]["wanted"]) == (0, 7)
 
 

@@ -260,5 +260,5 @@ async def test_a_full_disk_is_said_once_stops_nothing_else_and_nothing_is_missin
     assert up == [200, 200, 200]
     assert [each["id"] for each in shown] == [before.delivery_id]
     assert told == told_by((0, offset, codec.encode(each)) for offset, each in enumerate([before, *later]))
-    warned = [line["event"] for line in said if line["event"].startswith("history.") and line["log_level"] != "info"]
+    warned = [line["event"] for line in said if line["event"].startswith("history.") and line["log_level"] == "warning"]
     assert sorted(warned) == ["history.not_swept", "history.not_written"]

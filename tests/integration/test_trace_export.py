@@ -98,8 +98,9 @@ async def test_a_collector_that_is_away_costs_spans_and_nothing_else(monkeypatch
 
     assert counted() == (100, {"queue_full": 20, "at_end": 7})
     assert took_s < 5
-    assert [line["event"] for line in lines].count("traces.not_taken") <= 2
-    assert "traces.taken_again" in [line["event"] for line in lines]
+    said = [line["event"] for line in lines if line["log_level"] != "debug"]
+    assert said.count("traces.not_taken") <= 3  # nobody is there, it answers 503, it is gone
+    assert "traces.taken_again" in said
 
 
 async def test_what_is_refused_is_not_tried_again(counted):
