@@ -96,6 +96,10 @@ class Broker:
         #: How many records of each partition consumers were given.
         self.fetched: dict[TopicPartition, int] = defaultdict(int)
         self.committed: tuple[int, str] = (0, "")
+        #: Whether consumers are given nothing any more.
+        self.is_silent = False
+        #: How long each fetch takes.
+        self.fetch_s = 0.0
         self.generation = 0
 
     def append(self, target: TopicPartition, key: bytes | None, value: bytes | None) -> int:
@@ -160,9 +164,9 @@ class _Consumer:
         }
 
     async def getmany(self, *partitions: TopicPartition, timeout_ms: int, max_records: int = 7) -> Any:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self._broker.fetch_s)
         found = {}
-        for each in partitions or self._at:
+        for each in () if self._broker.is_silent else partitions or self._at:
             at = max(self._at[each], self._broker.beginnings[each])
             records = [] if each in self._paused else self._broker.partitions[each][at : at + min(max_records, 7)]
             if records:
