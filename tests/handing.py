@@ -19,7 +19,7 @@ from services.dispatcher.fan_out import FanOut
 from services.dispatcher.lane import Pace
 from services.dispatcher.lanes import Lanes
 from services.dispatcher.retries import Retries
-from services.dispatcher.sender import Answer, Request
+from services.dispatcher.sender import Answer, MaySend, Request, Withheld, always
 from services.dispatcher.standing import Standing
 from services.vault.seal import Keyring
 from streams import codec, topics
@@ -125,7 +125,9 @@ class Courier:
     def fallen_out(self, delivery: Delivery, read_at: ReadAt) -> Result:
         return result_of(delivery, read_at, outcome="discarded", reason="retention", attempt=0)
 
-    async def attempt(self, delivery: Delivery, read_at: ReadAt, trace: Any = None) -> Result:
+    async def attempt(self, delivery: Delivery, read_at: ReadAt, may_send: MaySend, trace: Any = None) -> Result:
+        if not may_send():
+            raise Withheld
         self.sent.append(delivery)
         if delivery.event_id in self.raises:
             raise RuntimeError("a bug of ours")
@@ -162,13 +164,15 @@ class Configured(Courier):
         self.standing = self._attempts.standing  # type: ignore[method-assign]
         self.fallen_out = self._attempts.fallen_out  # type: ignore[method-assign]
 
-    async def attempt(self, delivery: Delivery, read_at: ReadAt, trace: Any = None) -> Result:
-        result = await self._attempts.attempt(delivery, read_at, trace)
+    async def attempt(self, delivery: Delivery, read_at: ReadAt, may_send: MaySend, trace: Any = None) -> Result:
+        result = await self._attempts.attempt(delivery, read_at, may_send, trace)
         if result.attempt:
             self.sent.append(delivery)
         return result
 
-    async def send(self, _request: Request) -> Answer:
+    async def send(self, _request: Request, may_send: MaySend = always) -> Answer:
+        if not may_send():
+            raise Withheld
         return Answer(status=200)
 
     async def close(self) -> None:

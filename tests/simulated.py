@@ -21,6 +21,7 @@ from aiokafka import TopicPartition
 from services.dispatcher import catch_up, handed, lanes
 from services.dispatcher.lane import Pace
 from services.dispatcher.lanes import Lanes
+from services.dispatcher.sender import MaySend, Withheld
 from services.dispatcher.standing import Standing
 from streams import codec, takeover, topics
 from streams.connection import Connection
@@ -95,6 +96,10 @@ class Broker:
         #: How many records of each partition consumers were given.
         self.fetched: dict[TopicPartition, int] = defaultdict(int)
         self.committed: tuple[int, str] = (0, "")
+        #: Whether consumers are given nothing any more.
+        self.is_silent = False
+        #: How long each fetch takes.
+        self.fetch_s = 0.0
         self.generation = 0
 
     def append(self, target: TopicPartition, key: bytes | None, value: bytes | None) -> int:
@@ -159,9 +164,9 @@ class _Consumer:
         }
 
     async def getmany(self, *partitions: TopicPartition, timeout_ms: int, max_records: int = 7) -> Any:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self._broker.fetch_s)
         found = {}
-        for each in partitions or self._at:
+        for each in () if self._broker.is_silent else partitions or self._at:
             at = max(self._at[each], self._broker.beginnings[each])
             records = [] if each in self._paused else self._broker.partitions[each][at : at + min(max_records, 7)]
             if records:
@@ -265,6 +270,12 @@ class Flying:
     answer: "asyncio.Future[dict[str, Any]]"
 
 
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class Endpoint:
     """The lanes' `Deliverer`, shared by all workers: requests wait until they are answered."""
@@ -278,6 +289,11 @@ class Endpoint:
     on_start: Callable[[Flying], None] = lambda _: None
     #: Answers every request at once with this; None: they wait.
     at_once: dict[str, Any] | None = None
+    #: While it is not set, no connection comes about; and how many wait for one.
+    is_reached: asyncio.Event = field(default_factory=_set)
+    connecting: int = 0
+    #: What the next attempts raise in place of a connection.
+    failures: list[Exception] = field(default_factory=list)
 
     async def reach(self, config_offset: int) -> None:
         await asyncio.sleep(0)
@@ -294,11 +310,20 @@ class Endpoint:
     def fallen_out(self, delivery: Delivery, read_at: ReadAt) -> Result:
         return result_of(delivery, read_at, outcome="discarded", reason="retention", attempt=0)
 
-    async def attempt(self, delivery: Delivery, read_at: ReadAt, trace: Any = None) -> Result:
+    async def attempt(self, delivery: Delivery, read_at: ReadAt, may_send: MaySend, trace: Any = None) -> Result:
         if self.standing(delivery.integration) == "discard":
             return result_of(delivery, read_at, outcome="discarded", reason="integration_paused", attempt=0)
         worker = _WORKER.get()
         assert worker is not None
+        self.connecting += 1
+        try:
+            await self.is_reached.wait()
+        finally:
+            self.connecting -= 1
+        if self.failures:
+            raise self.failures.pop()
+        if not may_send():
+            raise Withheld
         loop = asyncio.get_running_loop()
         flying = Flying(delivery, read_at, worker, loop.time(), loop.create_future())
         self.flying.append(flying)

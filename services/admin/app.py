@@ -34,6 +34,7 @@ from services.history.read_model import History
 from services.runtime import metrics
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
+from services.runtime.liveness import Liveness, broker_answers
 from services.runtime.membership import membership
 from services.runtime.metric import Sample
 from services.runtime.serving import Served, StartupError, application, serve, serve_description
@@ -128,11 +129,19 @@ class Admin:
         add_routes(self.http.router, api)
         add_console(self.http, api, load_kek(settings))
         self._owning: SafeApp | None = None
+        self._joins = 0
+        self._liveness = Liveness(
+            "admin",
+            ("the configuration", self),
+            (*self.config.followers, self.changes.replies),
+            lambda: broker_answers(self._connection),
+        )
         self._stack = AsyncExitStack()
         self._stack.enter_context(metrics.answering(self._gauges))
         self._stack.push_async_callback(self.history.stop)
         #: Done when the configuration is read; fails when this process can never read it.
         self.opened = asyncio.ensure_future(self._open())
+        self._watching = asyncio.ensure_future(self._liveness.watch())
         self.served: Served
         serve_description(self.http, described())
         serve_schemas(self.http)
@@ -158,6 +167,7 @@ class Admin:
             self._stack.push_async_callback(joined.aclose)
 
     async def _join(self, stack: AsyncExitStack) -> SafeApp:
+        self._joins += 1
         connection = self._connection
         producer = await open_producer(
             connection,
@@ -190,9 +200,19 @@ class Admin:
 
     def _not_live(self) -> str | None:
         app = self._owning
-        if app is None:
-            return None
-        return "the owner of the configuration has crashed" if app.should_stop else app.stuck
+        if app is not None and app.should_stop:
+            return "the owner of the configuration has crashed"
+        return (app.stuck if app is not None else None) or self._liveness.stuck
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has read the configuration, and is one of those of whom one owns it."""
+        return self.opened.done()
+
+    @property
+    def tries(self) -> int:
+        """Another number whenever a step towards that has begun, or more is read."""
+        return self.config.tries + self._joins + sum(each.position for each in self.config.followers)
 
     @property
     def owning(self) -> SafeApp | None:
@@ -206,7 +226,9 @@ class Admin:
 
     async def close(self) -> None:
         """Close what is open, but for the port."""
+        self._watching.cancel()
         self.opened.cancel()
+        await asyncio.gather(self._watching, return_exceptions=True)
         with suppress(asyncio.CancelledError, StartupError, TopicMismatch, FaustChanged, KekError):
             await self.opened
         await self._stack.aclose()

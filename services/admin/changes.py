@@ -100,7 +100,8 @@ class Changes:
         self._process = process
         self._now_ms = now_ms
         self._new_id = new_id
-        self._replies = Follower(connection, COMMAND_REPLIES, self._apply)
+        #: Reads what the owner answers.
+        self.replies = Follower(connection, COMMAND_REPLIES, self._apply)
         self._waiting: dict[str, asyncio.Future[CommandReply]] = {}
         self._producer: AIOKafkaProducer | None = None
         self._opening = asyncio.Lock()
@@ -108,13 +109,13 @@ class Changes:
 
     async def open(self) -> None:
         """Begin to read replies. The topics are there."""
-        await self._replies.start()
+        await self.replies.start()
 
     async def close(self) -> None:
         """Stop. Who waits for a reply is cancelled."""
         for waiter in self._waiting.values():
             waiter.cancel()
-        await self._replies.stop()
+        await self.replies.stop()
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()

@@ -87,6 +87,8 @@ class ConfigLog:
         self._rows: PartitionsFollower | None = None
         self._is_read = False
         self._making, self._meeting = Trouble(log), Trouble(log)
+        #: How often it was begun to make the topics.
+        self.tries = 0
 
     @property
     def trouble(self) -> str | None:
@@ -96,6 +98,11 @@ class ConfigLog:
         if not all(follower.is_live for follower in self._followers):
             return "the configuration cannot be followed: the broker does not answer"
         return None
+
+    @property
+    def followers(self) -> tuple[Follower, ...]:
+        """Who reads what must be read; the rows of lines are shown as far as they are known."""
+        return (self._schemas, *self._followers)
 
     async def open(self, partitions: Partitions, *, replication: int, check: Callable[[], None] = lambda: None) -> None:
         """
@@ -109,6 +116,7 @@ class ConfigLog:
             StartupError: the broker forbids it.
         """
         while True:
+            self.tries += 1
             await wait_for_broker(self._connection, say=lambda line: log.warning("broker.awaited", state=line))
             try:
                 await ensure(self._connection, partitions, replication=replication)

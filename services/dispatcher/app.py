@@ -114,7 +114,8 @@ class _Health:
         has_stopped = self.app is not None and self.app.should_stop
         if self.ended.is_set() or has_stopped:
             return "the dispatcher has crashed"
-        return self.app.stuck if self.app is not None else None
+        lines = self.lanes.stuck if self.lanes is not None else None
+        return (self.app.stuck if self.app is not None else None) or lines
 
     def ready(self) -> str | None:
         if self.app is None:

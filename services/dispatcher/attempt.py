@@ -17,7 +17,7 @@ from services.dispatcher.guard import url_refusal
 from services.dispatcher.lane import Pace
 from services.dispatcher.masking import mask, mask_body, mask_headers
 from services.dispatcher.plan import Planned, Prepared, Unplannable, prepare
-from services.dispatcher.sender import Answer, Failure, NoResources, Request, Sender
+from services.dispatcher.sender import Answer, Failure, MaySend, NoResources, Request, Sender
 from services.dispatcher.standing import FALLEN_OUT, Standing, discarded, standing
 from services.dispatcher.verdict import Verdict, verdict
 from services.vault.data_keys import Vault
@@ -166,7 +166,9 @@ class Attempts:
                 hint="its deliveries wait; has this process the KEK, and the app's record its data keys?",
             )
 
-    async def attempt(self, delivery: Delivery, read_at: ReadAt, trace: TraceContext | None = None) -> Result:
+    async def attempt(
+        self, delivery: Delivery, read_at: ReadAt, may_send: MaySend, trace: TraceContext | None = None
+    ) -> Result:
         """The result of the delivery's next attempt. *trace*: the receiver hears of it, where it wants to."""
         config = self._integrations.get(delivery.integration)
         started_ms = self._now_ms()
@@ -178,7 +180,7 @@ class Attempts:
         ready = self._prepare(config, started_ms)
         prepared = ready.prepared
         planned = prepared if isinstance(prepared, Unplannable) else prepared.plan(delivery, started_ms, trace)
-        happened = await self._send(planned) if isinstance(planned, Planned) else planned
+        happened = await self._send(planned, may_send) if isinstance(planned, Planned) else planned
         ended = verdict(happened, config, delivery.attempt, is_asked_for=delivery.cause != "live")
         return self._result(
             delivery, config, ended, started_ms, read_at, ready=ready, planned=planned, happened=happened
@@ -224,19 +226,18 @@ class Attempts:
             return _Ready(config.version, app, now_ms, Unplannable("url_refused", refusal), url, headers)
         return _Ready(config.version, app, now_ms, prepared, url, headers)
 
-    async def _send(self, planned: Planned) -> Answer | Failure:
+    async def _send(self, planned: Planned, may_send: MaySend) -> Answer | Failure:
         timeout_ms = min(max(planned.timeout_ms, 1), MAX_TIMEOUT_MS)  # as in `pace`
         request = Request(url=planned.url, headers=planned.headers, body=planned.body, timeout_ms=timeout_ms)
-        while True:
-            try:
-                answer = await self._sender.send(request)
-            except NoResources as error:
-                # Nothing was sent, and it is no endpoint's fault: the delivery keeps its place.
-                self._resources.met("sender.out_of_resources", error, retry_s=NO_RESOURCES_RETRY_S)
-                await asyncio.sleep(NO_RESOURCES_RETRY_S)
-            else:
-                self._resources.over()
-                return answer
+        try:
+            answer = await self._sender.send(request, may_send)
+        except NoResources as error:
+            # Nothing was sent, and it is no endpoint's fault: the delivery keeps its place.
+            self._resources.met("sender.out_of_resources", error, retry_s=NO_RESOURCES_RETRY_S)
+            await asyncio.sleep(NO_RESOURCES_RETRY_S)
+            raise
+        self._resources.over()
+        return answer
 
     def _result(
         self,

@@ -8,7 +8,8 @@ nothing, so a slow endpoint costs one chunk for as long as that lasts, and nobod
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 import structlog
@@ -17,6 +18,7 @@ from aiokafka.errors import KafkaError
 
 from services.dispatcher.line import Line
 from streams.connection import Connection
+from streams.engine.progress import LOOK_S, STUCK_S, Progress, Seen
 from streams.features import features_of
 from streams.reading import started
 from streams.trouble import Trouble
@@ -65,7 +67,13 @@ class Reading(Protocol):
 class CatchUp:
     """See the module's docstring."""
 
-    def __init__(self, connection: Connection, topic: str, reading: Reading) -> None:
+    def __init__(
+        self, connection: Connection, topic: str, reading: Reading, is_confirmed: Callable[[], bool] = lambda: True
+    ) -> None:
+        """
+        Args:
+            is_confirmed: whether the broker is there, as far as the worker's group tells.
+        """
         self._connection = connection
         self._topic = topic
         self._reading = reading
@@ -80,17 +88,26 @@ class CatchUp:
         #: By partition and offset: what stood behind the last single record, of the same integrations; a chunk at most.
         #: They are asked for one after the other as a rule, and each on its own costs a seek: half a second.
         self._behind: dict[int, dict[int, ConsumerRecord[Any, Any]]] = {}
+        self._is_confirmed = is_confirmed
+        #: How often something came of a partition.
+        self._turns: Counter[int] = Counter()
+        self._watching: asyncio.Task[None] | None = None
+        #: By partition: for how long nothing has come of it though something is wanted, in seconds, and for whom.
+        self._stuck: dict[int, tuple[float, str]] = {}
 
     def start(self) -> None:
         """Read whenever anything is wanted."""
         self._task = asyncio.create_task(self._run(), name="catch up")
+        self._watching = asyncio.create_task(self._watch(), name="watch catching up")
 
     async def stop(self) -> None:
         """Read nothing more; who waits in `fetch` is cancelled."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        tasks = [task for task in (self._task, self._watching) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._task = self._watching = None
+        self._stuck = {}
         for singles in self._singles.values():
             for future in singles.values():
                 future.cancel()
@@ -112,11 +129,19 @@ class CatchUp:
         self.wake()
         return await asyncio.shield(singles[offset])
 
+    @property
+    def stuck(self) -> str | None:
+        """For whom nothing has been read for too long, and for how long; None while all that is wanted comes."""
+        told = "; ".join(
+            f"{whom} on {self._topic} {partition} for {seconds:.0f} s"
+            for partition, (seconds, whom) in sorted(self._stuck.items())
+        )
+        return f"nothing is read again for {told}" if told else None
+
     # -- reading ---------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         while True:
-            await self._wanted()
             try:
                 await self._read()
             except KafkaError as error:
@@ -134,6 +159,7 @@ class CatchUp:
         return plan
 
     async def _read(self) -> None:
+        await self._wanted()
         features = await features_of(self._connection)
         consumer: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
             **self._connection.client_options,
@@ -167,6 +193,7 @@ class CatchUp:
             start, self._at[number] = self._at[number], position
             if position <= start:
                 continue
+            self._turns[number] += 1
             live = self._reading.live(number)
             for line in self._reading.detached.get(number, {}).values():
                 if start <= line.read_from < position:
@@ -205,10 +232,48 @@ class CatchUp:
         singles = self._singles.get(partition)
         if singles and partition not in self._had_singles:
             return min(singles)
+        if (line := self._next_line(partition)) is not None:
+            return line.read_from
+        return min(singles) if singles else None
+
+    def _next_line(self, partition: int) -> Line | None:
         lines = [line for line in self._reading.detached.get(partition, {}).values() if self._reading.wants(line)]
-        if not lines:
-            return min(singles) if singles else None
-        return min(lines, key=lambda line: (line.served_s, line.read_from)).read_from
+        return min(lines, key=lambda line: (line.served_s, line.read_from), default=None)
+
+    # -- whether it does -------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """
+        Partitions of which something is wanted and nothing comes.
+
+        Of a partition, not of a line: a line among a thousand may wait for its turn for longer than what counts as
+        standing still, and has it as soon as the others have had theirs.
+        """
+        progress: Progress[int] = Progress(STUCK_S)
+        while True:
+            try:
+                # While the broker is away nothing can come, and starting anew would not help.
+                wanted = [each.partition for each in self._plan()] if self._is_confirmed() else []
+                seen = {partition: Seen(self._turns[partition], 0, 0, has_work=True) for partition in wanted}
+                self._tell(progress.look(time.monotonic(), seen))
+            except Exception:
+                log.exception("catch_up.not_watched", retry_s=LOOK_S)
+            await asyncio.sleep(LOOK_S)
+
+    def _tell(self, stuck: Mapping[int, float]) -> None:
+        before, self._stuck = self._stuck, {each: (seconds, self._whom(each)) for each, seconds in stuck.items()}
+        for partition, (seconds, whom) in self._stuck.items():
+            if partition not in before:
+                log.error("catch_up.stuck", partition=partition, waits=whom, seconds=round(seconds))
+        for partition in before.keys() - stuck.keys():
+            log.warning("catch_up.moves", partition=partition)
+
+    def _whom(self, partition: int) -> str:
+        """Who has waited longest."""
+        if singles := self._singles.get(partition):
+            return f"the delivery at {min(singles)}"
+        line = self._next_line(partition)
+        return "a line" if line is None else line.integration
 
     # -- handing out -----------------------------------------------------------------------------------------
 
@@ -249,6 +314,7 @@ class CatchUp:
 
     def _resolve(self, partition: int, records: "list[ConsumerRecord[Any, Any]]") -> None:
         """Single records that are among these, before anything else moves."""
+        self._turns[partition] += 1
         singles, start = self._singles.get(partition), self._at[partition]
         if not singles:
             return

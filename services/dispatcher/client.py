@@ -16,13 +16,7 @@ from services.dispatcher.client_hooks import Connector, Phases, Resolver, curren
 from services.dispatcher.dial import Dialler, failure_of
 from services.dispatcher.guard import url_refusal
 from services.dispatcher.resolve import Names
-from services.dispatcher.sender import (
-    MAX_RESPONSE_HEADER_BYTES,
-    Answer,
-    Failure,
-    FailureCode,
-    Request,
-)
+from services.dispatcher.sender import MAX_RESPONSE_HEADER_BYTES, Answer, Failure, FailureCode, MaySend, Request, always
 from services.dispatcher.wire_answer import BROKEN_OFF, text_of
 
 #: As in `wire.py`, and for the same reason.
@@ -67,12 +61,12 @@ class AiohttpSender:
             read_bufsize=MAX_RESPONSE_BYTES,
         )
 
-    async def send(self, request: Request) -> Answer | Failure:
+    async def send(self, request: Request, may_send: MaySend = always) -> Answer | Failure:
         """See `Sender`."""
         url = _url(request.url)
         if isinstance(url, str):
             return Failure(code="url_refused", detail=url)
-        phases = Phases()
+        phases = Phases(may_send)
         current_phases.set(phases)
         response = None
         read: list[bytes] = []

@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
 from services.dispatcher.dial import Dialler, address_info
+from services.dispatcher.sender import MaySend, Withheld
 
 #: All bytes of an answer, at most: head, body as far as aiohttp reads ahead, and what stands beside the body.
 _MAX_BYTES: Final = 1_048_576
@@ -23,8 +24,9 @@ _MAX_BYTES: Final = 1_048_576
 
 @dataclass(slots=True)
 class Phases:
-    """What the hooks learn about one request on its way."""
+    """What the hooks know of one request on its way."""
 
+    may_send: MaySend
     dns_us: int | None = None
     tls_us: int | None = None
     #: When a connection was asked for, and when a new one had its TCP; 0 before.
@@ -93,7 +95,7 @@ class BoundedProtocol(ResponseHandler):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Notes how long a new connection took, TCP and TLS apart."""
+    """Notes how long a new connection took, TCP and TLS apart; lends one only to what may be sent."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -112,6 +114,9 @@ class Connector(aiohttp.TCPConnector):
             # Something came on it while it was idle: it must not become the answer to this request.
             connection.close()
             connection = await super().connect(req, traces, timeout)
+        if not phases.may_send():
+            connection.close()
+            raise Withheld
         phases.ready_ns = perf_counter_ns()
         if phases.connected_ns and req.url.scheme == "https":
             phases.tls_us = (phases.ready_ns - phases.connected_ns) // 1000

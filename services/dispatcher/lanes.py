@@ -100,7 +100,7 @@ class Lanes:
             {topic.name: connection.topic(topic) for topic in topics.RETRIES},
             connection.topic(topics.REPLAYS),
         )
-        self._catch_up = CatchUp(connection, self._deliveries, self)
+        self._catch_up = CatchUp(connection, self._deliveries, self, may_start)
         self._saving = Saving(
             self._rows, self._recorded, self._results, self._ends, on_saved=self._has_saved, on_dead=self._is_dead
         )
@@ -263,6 +263,11 @@ class Lanes:
     def in_flight(self) -> int:
         """Requests under way or about to be."""
         return self._runs.in_flight
+
+    @property
+    def stuck(self) -> str | None:
+        """For which lines nothing is read again; None where all is well."""
+        return self._catch_up.stuck
 
     @property
     def detached_lines(self) -> int:

@@ -9,6 +9,7 @@ between two of these steps is found by the takeover and goes on from there.
 import asyncio
 from asyncio import Task
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -23,6 +24,7 @@ from services.dispatcher.handed import ALLOWANCE_MS, HandedOver
 from services.dispatcher.lane import ENDED, Entry, Found, Pace
 from services.dispatcher.line import Line
 from services.dispatcher.recorded import found_of
+from services.dispatcher.sender import MaySend, Unsent
 from services.dispatcher.standing import Standing
 from services.dispatcher.traced import attempt_span, attempted
 from services.runtime.tracing import TRACING, headers_of
@@ -64,12 +66,17 @@ class Deliverer(Protocol):
     def is_locked(self, integration: str) -> bool:
         """Whether its secrets cannot be opened yet, and can be later."""
 
-    async def attempt(self, delivery: Delivery, read_at: ReadAt, trace: TraceContext | None = None) -> Result:
+    async def attempt(
+        self, delivery: Delivery, read_at: ReadAt, may_send: MaySend, trace: TraceContext | None = None
+    ) -> Result:
         """
         One attempt, or the outcome of a delivery that ends without one; where it was read goes into the result.
 
         Args:
             trace: told to receivers that are to be told.
+
+        Raises:
+            Unsent: no byte went out, and nothing has come of it: whoever asks looks anew whether it is to be made.
         """
 
     def fallen_out(self, delivery: Delivery, read_at: ReadAt) -> Result:
@@ -112,12 +119,15 @@ class Owner(Protocol):
 
 
 class _Run:
-    __slots__ = ("entry", "is_leaving", "is_sent", "line", "started_ms", "task", "trace")
+    __slots__ = ("_is_ours", "_now_ms", "entry", "is_leaving", "is_sent", "line", "started_ms", "task", "trace")
 
-    def __init__(self, line: Line, entry: Entry) -> None:
+    def __init__(self, line: Line, entry: Entry, is_ours: Callable[[], bool], now_ms: Callable[[], int]) -> None:
+        self._is_ours = is_ours
+        self._now_ms = now_ms
         self.line = line
         self.entry = entry
-        #: From its first byte until its result is on the broker; then nobody else may make the attempt.
+        #: From its first byte, or where it has none, from its outcome, until its result is on the broker; then nobody
+        #: else may make the attempt.
         self.is_sent = False
         self.started_ms = 0
         #: The partition is another's: write the result, and nothing else.
@@ -125,6 +135,13 @@ class _Run:
         self.task: Task[None] | None = None
         #: Of the attempt made last, for what it causes.
         self.trace: TraceContext | None = None
+
+    def may_send(self) -> bool:
+        """The last look before its first byte, which is out with it: looking up and connecting may have taken long."""
+        if not self._is_ours():
+            return False
+        self.is_sent, self.started_ms = True, self._now_ms()
+        return True
 
 
 class Runs:
@@ -179,7 +196,7 @@ class Runs:
     def start(self, line: Line) -> None:
         """Start what may start now."""
         while self._is_open and (entry := self._owner.next_entry(line)) is not None:
-            run = _Run(line, entry)
+            run = _Run(line, entry, self._is_ours, self._now_ms)
             self._runs.add(run)
             run.task = asyncio.create_task(self._run(run))
 
@@ -332,19 +349,27 @@ class Runs:
         # one that is yet to come.
         await self._deliverer.reach(delivery.config_offset)
         await self._owner.make_busy(line)
-        poll_s = UNLOCKED_POLL_S
-        while self._is_locked(line, entry) or not self._may_start():
-            if not await self._is_confirmed():
+        while True:
+            poll_s = UNLOCKED_POLL_S
+            while self._is_locked(line, entry) or not self._may_start():
+                if not await self._is_confirmed():
+                    return None
+                if self._is_locked(line, entry):
+                    await asyncio.sleep(poll_s)
+                    poll_s = min(poll_s * 1.5, UNLOCKED_POLL_MOST_S)
+            if not self._is_open:
                 return None
-            if self._is_locked(line, entry):
-                await asyncio.sleep(poll_s)
-                poll_s = min(poll_s * 1.5, UNLOCKED_POLL_MOST_S)
-        if not self._is_open:
-            return None
-        is_expiring = line.is_expiring(entry)
-        if not is_expiring and self._deliverer.standing(line.integration) == "hold":
-            return Found(delivery.attempt, self._now_ms(), None)  # paused meanwhile: it keeps its place
-        run.is_sent, run.started_ms = True, self._now_ms()
+            is_expiring = line.is_expiring(entry)
+            if not is_expiring and self._deliverer.standing(line.integration) == "hold":
+                return Found(delivery.attempt, self._now_ms(), None)  # paused meanwhile: it keeps its place
+            with suppress(Unsent):
+                return await self._make(run, delivery, is_expiring=is_expiring)
+            # Nothing of it is anywhere, and it took a while: all of this is looked at again.
+
+    async def _make(self, run: _Run, delivery: Delivery, *, is_expiring: bool) -> Found | None:
+        """As `_attempt`, for what may be sent. Raises `Unsent`."""
+        line, entry = run.line, run.entry
+        run.started_ms = self._now_ms()
         read_at = ReadAt(line.partition, entry.offset, self._generation)
         try:
             if is_expiring:
@@ -352,14 +377,19 @@ class Runs:
             else:
                 result = await self._traced_attempt(run, delivery, read_at)
             value = codec.encode(result)
+        except Unsent:
+            raise
         except Exception as error:
             # Ours, not the endpoint's: it must not count as the integration's failure.
             log.exception("attempt.raised", delivery=delivery.delivery_id)
             run.is_sent = False
+            if run.is_leaving:
+                return None  # whoever has the partition makes it again
             if self._owner.has_raised(line, error):
                 return None  # it is not put aside: a better release will send it
             await self._put_aside(line, entry, f"the attempt raised {type(error).__name__}")
             return ENDED
+        run.is_sent = True
         self._owner.has_passed(line)
         await _join_others((self._now_ms() - run.started_ms) / 1_000)
         target = self._results[line.partition]
@@ -374,10 +404,13 @@ class Runs:
         """The attempt; where it is traced, with its span around it, and what it causes behind that."""
         span = attempt_span(TRACING, run.trace, delivery)
         if span is None:
-            return await self._deliverer.attempt(delivery, read_at, run.trace)
-        run.trace = span.context
+            return await self._deliverer.attempt(delivery, read_at, run.may_send, run.trace)
+        before, run.trace = run.trace, span.context
         try:
-            result = await self._deliverer.attempt(delivery, read_at, run.trace)
+            result = await self._deliverer.attempt(delivery, read_at, run.may_send, run.trace)
+        except Unsent:
+            run.trace = before  # no attempt, so no span
+            raise
         except Exception:
             span.fail("attempt.raised")
             span.end()
@@ -405,6 +438,10 @@ class Runs:
         )
         if record is not None:
             await self._quarantine.put(record, "attempt.raised", reason)
+
+    def _is_ours(self) -> bool:
+        """Whether the partition is ours now, as far as is known."""
+        return self._is_open and self._may_start()
 
     async def _is_confirmed(self) -> bool:
         """Whether the partition is still ours, once that is known; until then its requests wait."""

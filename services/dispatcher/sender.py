@@ -6,6 +6,7 @@ keeps no cookie, decompresses nothing, verifies every certificate, dials no addr
 at most `MAX_RESPONSE_BYTES` of a body and spends at most `timeout_ms` from the name look-up to the last byte.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
@@ -29,12 +30,29 @@ FailureCode = Literal[
 ]
 
 
-class NoResources(OSError):
+class Unsent(Exception):
     """
-    No socket, port or memory is left on our side, so nothing was sent. No endpoint's fault: try again later.
+    No byte of the request was sent, for a reason on our side: nothing stands against making the attempt anew.
 
     Raised, not answered, so that it never reaches a customer's numbers.
     """
+
+
+class NoResources(Unsent, OSError):
+    """No socket, port or memory is left on our side. Try again later."""
+
+
+class Withheld(Unsent):
+    """It might not be sent any more when its connection stood."""
+
+
+#: Whether the request may go out, asked right before its first byte: who is told yes sends it, without a pause between.
+MaySend = Callable[[], bool]
+
+
+def always() -> bool:
+    """Nothing else sends what we send."""
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +110,16 @@ class Failure:
 class Sender(Protocol):
     """Sends requests, many at once, on one event loop."""
 
-    async def send(self, request: Request) -> Answer | Failure:
+    async def send(self, request: Request, may_send: MaySend = always) -> Answer | Failure:
         """
         What came of the request. It went out at most once.
 
+        Args:
+            may_send: not asked where no connection comes about.
+
         Raises:
             NoResources: this machine could not open a connection; nothing was sent.
+            Withheld: *may_send* said no; nothing was sent.
         """
 
     async def close(self) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from services.dispatcher.dial import Dialler, failure_of, is_address
 from services.dispatcher.guard import url_refusal
 from services.dispatcher.resolve import Names
-from services.dispatcher.sender import Answer, Failure, Request
+from services.dispatcher.sender import Answer, Failure, MaySend, Request, Withheld, always
 from services.dispatcher.wire_connection import Connection
 
 #: Idle connections are closed after so long. Node, Apache and uvicorn close theirs after 5 s, others later; a second
@@ -94,7 +94,7 @@ class WireSender:
         self._is_closed = False
         self._all_gone = asyncio.Event()
 
-    async def send(self, request: Request) -> Answer | Failure:
+    async def send(self, request: Request, may_send: MaySend = always) -> Answer | Failure:
         """See `Sender`."""
         target = _target(request.url)
         if isinstance(target, str):
@@ -109,6 +109,9 @@ class WireSender:
                 return opened
             connection = opened
             timeout_s -= monotonic() - started_s
+        if not may_send():
+            connection.abort()
+            raise Withheld
         return await connection.exchange(message, timeout_s)
 
     async def close(self) -> None:

@@ -14,14 +14,13 @@ import structlog
 
 from services.ingest.append import EventLog
 from services.ingest.handlers import Events
-from services.ingest.liveness import Liveness
 from services.runtime import metrics
 from services.runtime.connection import connection_of
+from services.runtime.liveness import Liveness, broker_answers
 from services.runtime.metric import Sample
 from services.runtime.serving import Served, StartupError, application, serve
 from services.runtime.settings import Settings
 from streams import schema_topic, topics
-from streams.connection import BrokerAway, Connection, brokers_at
 from streams.follower import Follower
 from streams.views import Apps
 
@@ -57,7 +56,13 @@ class Ingest:
         self._follower = Follower(connection, topics.APP_CONFIG, self._apps.apply, clear=self._log_replaced)
         self._log = EventLog(connection, partitions, replication=settings.replication)
         self._events = Events(self._apps, self._follower, self._log)
-        self._liveness = Liveness(self._log, (self._schemas, self._follower), lambda: _answers(connection))
+        self._liveness = Liveness(
+            "ingest",
+            ("the log", self._log),
+            (self._schemas, self._follower),
+            lambda: broker_answers(connection),
+            waiting=("an event waits for the log", lambda: self._log.oldest),
+        )
         self.http = application(lambda: self._liveness.stuck, self.trouble, service="ingest")
         self._events.add_to(self.http)
         #: Ends only when this process can never take events.
@@ -129,11 +134,3 @@ async def running(settings: Settings) -> AsyncIterator[Ingest]:
             yield ingest
     finally:
         await ingest.stop()
-
-
-async def _answers(connection: Connection) -> bool:
-    try:
-        await brokers_at(connection)
-    except BrokerAway:
-        return False
-    return True

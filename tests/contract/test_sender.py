@@ -5,6 +5,7 @@ import gc
 import gzip
 import os
 import resource
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from schemas.profiles import MAX_BODY_BYTES, MAX_RESPONSE_BYTES
 from services.dispatcher.resolve import DnsFailed, Names
-from services.dispatcher.sender import MAX_RESPONSE_HEADER_BYTES, Failure, NoResources, Request
+from services.dispatcher.sender import MAX_RESPONSE_HEADER_BYTES, Failure, NoResources, Request, Withheld
 from tests import endpoints
 from tests.endpoints import endpoint
 
@@ -200,6 +201,37 @@ class TestConnections:
             await until(lambda: not there.peers)
             answer = await sender.send(request(there.url))
         assert (answer.status, there.connections) == (200, 2)
+
+    async def test_what_may_not_go_out_when_its_connection_stands_does_not(self, make_sender):
+        """Asked once, behind the look-up and the connecting, and for a connection that is used again too."""
+        may_answer, asked = threading.Event(), []
+
+        def look_up(host):
+            asked.append("look-up")
+            may_answer.wait(3)
+            return ["127.0.0.1"]
+
+        def says(answer):
+            def may_send():
+                asked.append(answer)
+                return answer
+
+            return may_send
+
+        sender = make_sender(names=Names(look_up))
+        async with endpoint() as there:
+            url = f"http://hooks.example:{there.port}/"
+            sending = asyncio.create_task(sender.send(request(url), says(False)))
+            await until(lambda: asked == ["look-up"])
+            may_answer.set()
+            with pytest.raises(Withheld):
+                await sending
+            await until(lambda: not there.peers)
+            assert (await sender.send(request(url), says(True))).status == 200
+            with pytest.raises(Withheld):
+                await sender.send(request(url), says(False))
+            await until(lambda: not there.peers)
+        assert (asked, len(there.received)) == (["look-up", False, "look-up", True, False], 1)
 
     async def test_no_way_of_failing_leaves_a_socket_open(self, make_sender):
         async with endpoint() as there:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.dispatcher.resolve import Names
-from services.dispatcher.sender import Request
+from services.dispatcher.sender import Request, Withheld
 from tests import endpoints
 from tests.endpoints import authority, client_context, endpoint, server_context
 
@@ -157,6 +158,38 @@ async def test_a_reset_in_the_handshake_is_a_failure_like_another(tls_sender):
     async with server:
         failure = await tls_sender.send(request(f"https://{HOST}:{server.sockets[0].getsockname()[1]}/"))
     assert failure.code in {"reset", "tls_failed"}
+
+
+async def test_no_byte_of_a_request_goes_out_that_is_another_s_when_its_handshake_is_over(tls_sender, ca):
+    """The handshake hangs until the group has given the partition to somebody else."""
+    may_agree, is_member, certificate = threading.Event(), True, ca.issue_cert(HOST)
+
+    def agree_late():
+        """What comes on each of two connections."""
+        for _ in range(2):
+            accepted, _ = listening.accept()
+            accepted.settimeout(5)
+            may_agree.wait(5)
+            try:
+                with server_context(certificate).wrap_socket(accepted, server_side=True) as secured:
+                    yield secured.recv(65_536)
+            except OSError:  # it is closed before the last message of the handshake is out
+                yield b""
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(5)
+        url = f"https://{HOST}:{listening.getsockname()[1]}/"
+        agreeing = asyncio.create_task(asyncio.to_thread(lambda: list(agree_late())))
+        sending = asyncio.create_task(tls_sender.send(request(url), lambda: is_member))
+        await asyncio.sleep(0.05)
+        is_member = False
+        may_agree.set()
+        with pytest.raises(Withheld):
+            await sending
+        is_member = True
+        await tls_sender.send(request(url), lambda: is_member)
+        withheld, sent = await agreeing
+    assert (withheld, sent[:7]) == (b"", b"POST / ")
 
 
 @pytest.mark.parametrize("behaviour", [endpoints.flood(1_000_000_000), endpoints.hang(), endpoints.reset()])

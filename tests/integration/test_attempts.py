@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.dispatcher.attempt import Attempts
-from services.dispatcher.sender import Answer, Request
+from services.dispatcher.sender import Answer, MaySend, NoResources, Request, Unsent, Withheld, always
 from streams import codec
 from streams.engine.processor import ReadAt
 from streams.records import IntegrationConfig
@@ -43,8 +43,13 @@ class Asked:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        #: In place of its next answers.
+        self.raises: list[Exception] = []
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request, may_send: MaySend = always) -> Answer:
+        if self.raises:
+            raise self.raises.pop()
+        assert may_send()
         self.requests.append(request)
         return Answer(status=200)
 
@@ -81,7 +86,7 @@ def with_a_secret(name: str) -> IntegrationConfig:
 async def test_opened_secrets_are_forgotten_though_nothing_is_delivered_any_more():
     bench = Bench(with_a_secret("int_1"), with_a_secret("int_2"), opened_for_ms=50)
     for name in ("int_1", "int_2"):
-        await bench.attempts.attempt(make_delivery(integration=name), READ_AT)
+        await bench.attempts.attempt(make_delivery(integration=name), READ_AT, always)
     assert set(bench.attempts._ready) == {"int_1", "int_2"}
     await eventually(lambda: bench.attempts._ready == {})
 
@@ -120,5 +125,16 @@ async def test_requests_at_once_stay_within_the_limits_whatever_is_written(writt
 async def test_the_timeout_stays_within_the_limits_whatever_is_written(written, kept):
     """Draining and rebalances wait for a request: an hour would make them cut it off and send it again."""
     bench = Bench(make_integration("int_1", timeout_ms=written))
-    await bench.attempts.attempt(make_delivery(integration="int_1"), READ_AT)
+    await bench.attempts.attempt(make_delivery(integration="int_1"), READ_AT, always)
     assert [request.timeout_ms for request in bench.sender.requests] == [kept]
+
+
+@pytest.mark.parametrize("why", [Withheld(), NoResources(24, "no file left")])
+async def test_what_was_not_sent_has_no_result_and_whoever_asked_for_it_decides_anew(why, monkeypatch):
+    monkeypatch.setattr("services.dispatcher.attempt.NO_RESOURCES_RETRY_S", 0.0)
+    bench = Bench(make_integration("int_1"))
+    bench.sender.raises = [why]
+    with pytest.raises(Unsent):
+        await bench.attempts.attempt(make_delivery(integration="int_1"), READ_AT, always)
+    result = await bench.attempts.attempt(make_delivery(integration="int_1"), READ_AT, always)
+    assert (result.outcome, len(bench.sender.requests)) == ("delivered", 1)

@@ -6,7 +6,7 @@ import msgspec
 from structlog.testing import capture_logs
 
 from services.dispatcher.attempt import LOCKED_ALARM_MS, Attempts
-from services.dispatcher.sender import Answer, Request
+from services.dispatcher.sender import Answer, MaySend, Request, always
 from services.vault.data_keys import ERASED
 from services.vault.rewrap import rewrapped
 from services.vault.seal import Keyring
@@ -27,7 +27,8 @@ class Asked:
     def __init__(self) -> None:
         self.requests: list[Request] = []
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request, may_send: MaySend = always) -> Answer:
+        assert may_send()
         self.requests.append(request)
         return Answer(status=200)
 
@@ -64,7 +65,7 @@ class Bench:
         return self.attempts.is_locked("int_1")
 
     async def attempt(self):
-        return await self.attempts.attempt(make_delivery(integration="int_1"), READ_AT)
+        return await self.attempts.attempt(make_delivery(integration="int_1"), READ_AT, always)
 
     def sent(self, name="X-Key"):
         return [dict(request.headers)[name] for request in self.sender.requests]

@@ -349,8 +349,8 @@ async def test_health_and_metrics_tell_what_happened(client):
 
 
 async def test_events_that_the_log_keeps_waiting_for_ever_make_it_not_live_until_they_have_ended(log, monkeypatch):
-    monkeypatch.setattr("services.ingest.liveness.STUCK_S", 0.5)
-    monkeypatch.setattr("services.ingest.liveness.LOOK_S", 0.05)
+    monkeypatch.setattr("services.runtime.liveness.STUCK_S", 0.5)
+    monkeypatch.setattr("services.runtime.liveness.LOOK_S", 0.05)
     monkeypatch.setattr(append, "DEADLINE_S", 3600.0)  # a bound that does not hold
     async with ingesting(log) as ingest, aiohttp.ClientSession(ingest.served.url) as session:
 

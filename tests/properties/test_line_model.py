@@ -25,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from schemas.profiles import MAX_TIMEOUT_MS
 from services.dispatcher.lane import Pace, key_of
+from services.dispatcher.sender import NoResources
 from streams import codec
 from streams.lane_rows import LaneRows
 from streams.records import Delivery, HandOver, LaneRow, Result
@@ -159,6 +160,10 @@ class Lines(RuleBasedStateMachine):
         self.spin()
         self.sleep(for_s)
 
+    @rule()
+    def sockets_run_out(self) -> None:
+        self.endpoint.failures.append(NoResources(24, "no file left"))
+
     # -- what happens to workers -----------------------------------------------------------------------------
 
     @rule()
@@ -174,8 +179,10 @@ class Lines(RuleBasedStateMachine):
             self.dies(gone)
             gone.kill()
 
-    @rule()
-    def rebalance(self) -> None:
+    @rule(connects=st.booleans())
+    def rebalance(self, connects: bool) -> None:
+        if connects:
+            self.connect()
         if self.worker.producer.flows:
             self.flow()
             self.worker.leave()
@@ -186,8 +193,10 @@ class Lines(RuleBasedStateMachine):
         self.take_over()
 
     @precondition(lambda self: self.frozen is None)
-    @rule()
-    def freeze(self) -> None:
+    @rule(connects=st.booleans())
+    def freeze(self, connects: bool) -> None:
+        if connects:
+            self.connect()
         self.dies(self.worker)
         self.frozen = self.worker
         self.frozen.producer.flows = self.frozen.is_confirmed = False
@@ -207,6 +216,13 @@ class Lines(RuleBasedStateMachine):
             self.spin()
         self.frozen.kill()
         self.frozen = None
+
+    def connect(self) -> None:
+        """Attempts are being made, and no byte of them is out before a successor has taken over."""
+        self.endpoint.is_reached.clear()
+        self.append([(name, 0) for name in NAMES])
+        self.worker.process(40)
+        self.worker.spin()
 
     # -- how -------------------------------------------------------------------------------------------------
 
@@ -237,6 +253,8 @@ class Lines(RuleBasedStateMachine):
         assert self.worker.lanes.in_flight <= sum(len(row.open) for row in self.rows())
         if len(held) == len(self.rows()) and not any(row.floor is not None for row in held.values()):
             assert self.broker.fetched[DELIVERIES] == before, "read at a takeover although it is held"
+        self.endpoint.is_reached.set()
+        self.spin()
 
     def rows(self) -> tuple[LaneRow, ...]:
         rows = LaneRows()
@@ -332,6 +350,7 @@ class Lines(RuleBasedStateMachine):
     def finish(self) -> None:
         """Nothing fails any more: everything comes to its end."""
         self.endpoint.locked.clear()
+        self.endpoint.failures.clear()
         for name in NAMES:
             self.endpoint.standings[name] = "send"
         if self.frozen is not None:

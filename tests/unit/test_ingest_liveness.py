@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from services.ingest import append
 from services.ingest.append import EventLog
-from services.ingest.liveness import Liveness
+from services.runtime.liveness import Liveness
 from services.runtime.problems import Problem
 from streams import topics
 from streams.connection import Connection
@@ -53,7 +53,13 @@ class Looked:
         self.producer = self.log._producer = Producer()
         self.log.opened.set()
         self.follower, self.is_there, self.now_s = Following(), True, 1_000.0
-        self.liveness = Liveness(self.log, [self.follower], self._answers)
+        self.liveness = Liveness(
+            "ingest",
+            ("the log", self.log),
+            [self.follower],
+            self._answers,
+            waiting=("an event waits for the log", lambda: self.log.oldest),
+        )
 
     async def _answers(self):
         return self.is_there

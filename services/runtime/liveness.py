@@ -1,9 +1,10 @@
 """
-Whether ingest makes progress: not where something stands still in this process that a start anew would mend.
+Whether a service makes progress that follows topics: not where something in its process stands still that a start anew
+would mend.
 
-Each wait of ingest has a bound that it keeps by itself: an event waits some 10 s for the log, and what opens the log or
-follows a topic ends or begins anew within a minute. So what outlasts `STUCK_S` has been forgotten. That the broker is
-away, or takes no events, is nothing of that kind: each try ends then, and `/health/ready` tells.
+Each wait of such a service has a bound that it keeps by itself: a request waits some 10 s for the log, and what opens
+the log or follows a topic ends or begins anew within a minute. So what outlasts `STUCK_S` has been forgotten. That the
+broker is away, or takes no records, is nothing of that kind: each try ends then, and `/health/ready` tells.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from streams.connection import BrokerAway, Connection, brokers_at
 from streams.engine.progress import LOOK_S, STUCK_S, Progress, Seen
 from streams.topics import Topic
 
@@ -22,20 +24,16 @@ ANSWER_S: Final = 5.0
 log = structlog.get_logger(__name__)
 
 
-class Appending(Protocol):
-    """As much of `EventLog` as is looked at."""
-
-    @property
-    def oldest(self) -> int | None:
-        """The number of the append that is under way for longest; None where none is."""
+class Opening(Protocol):
+    """What a service has to open before it does its work, and may have to open again."""
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a producer."""
+        """Whether it is."""
 
     @property
     def tries(self) -> int:
-        """How often it was begun to open one."""
+        """Another number whenever opening has begun anew or got on."""
 
 
 class Following(Protocol):
@@ -53,21 +51,30 @@ class Following(Protocol):
 
 
 class Liveness:
-    """Of one ingest process. `watch` must run."""
+    """Of one process. `watch` must run."""
 
     def __init__(
         self,
-        events: Appending,
+        service: str,
+        opened: tuple[str, Opening],
         followers: Sequence[Following],
         broker_answers: Callable[[], Awaitable[bool]],
+        *,
+        waiting: tuple[str, Callable[[], int | None]] = ("", lambda: None),
     ) -> None:
         """
         Args:
+            opened: what it is called, and the thing.
+            followers: which begin when that was open once.
             broker_answers: whether one does now; asked while something is not as it should be.
+            waiting: what it means where something waits too long, and the number of what waits longest; None where
+                nothing does.
         """
-        self._events = events
+        self._stuck_event, self._moves_event = f"{service}.stuck", f"{service}.moves"
+        self._what, self._opening = opened
         self._followers = followers
         self._broker_answers = broker_answers
+        self._waiting = waiting
         self._progress: Progress[str] = Progress(STUCK_S)
         self._stuck: dict[str, float] = {}
 
@@ -92,26 +99,35 @@ class Liveness:
         """
         stuck = self._progress.look(now_s, await self._seen())
         for what in stuck.keys() - self._stuck.keys():
-            log.error("ingest.stuck", what=what, seconds=round(stuck[what]))
+            log.error(self._stuck_event, what=what, seconds=round(stuck[what]))
         for what in self._stuck.keys() - stuck.keys():
-            log.warning("ingest.moves", what=what)
+            log.warning(self._moves_event, what=what)
         self._stuck = stuck
 
     async def _seen(self) -> dict[str, Seen]:
         """What should move now, each with a number that changes when it does."""
         found = {}
-        if (oldest := self._events.oldest) is not None:
-            found["an event waits for the log"] = _at(oldest)
+        waits, oldest = self._waiting[0], self._waiting[1]()
+        if oldest is not None:
+            found[waits] = _at(oldest)
         silent = [each for each in self._followers if not each.is_live]
-        if (silent or not self._events.is_open) and await _soon(self._broker_answers()):
-            if not self._events.is_open:
-                # Whatever follows topics has not begun before it was open once.
-                found["the log is not opened, though the broker answers"] = _at(self._events.tries)
+        if (silent or not self._opening.is_open) and await _soon(self._broker_answers()):
+            if not self._opening.is_open:
+                found[f"{self._what} is not opened, though the broker answers"] = _at(self._opening.tries)
             else:
                 answered = await asyncio.gather(*(_soon(_is_there(each)) for each in silent))
                 for each in (each for each, is_there in zip(silent, answered, strict=True) if is_there):
                     found[f"{each.topic.name} is not read, though the broker has it"] = _at(each.position)
         return found
+
+
+async def broker_answers(connection: Connection) -> bool:
+    """Whether one does now."""
+    try:
+        await brokers_at(connection)
+    except BrokerAway:
+        return False
+    return True
 
 
 def _at(number: int) -> Seen:
