@@ -146,7 +146,7 @@ async def test_an_outcome_that_came_late_is_shown_apart_with_both_results(embedd
         "outcome": "rejected",
         "generation": 1,
     }
-    assert (found["other"]["offset"], found["other"]["outcome"]) == (at.offset - 4, "delivered")
+    assert (found["other"]["offset"] < at.offset, found["other"]["outcome"]) == (True, "delivered")
     said = capsys.readouterr().out
     assert f"{at.partition}@{at.offset}: attempt 1 rejected" in " ".join(said.split())
     assert "nothing has two outcomes but those" in said
