@@ -167,7 +167,9 @@ class Counting:
     def _rebuilt(self, row: BreakerRow | None, *, is_told: bool) -> Rebuilt:
         config = self._config
         state = None if row is None else state_of(row, config)
-        return Rebuilt(config.id, config.app, state, self._published, self._behind, self._is_whole, is_told)
+        # Of an activation that no result has followed yet the count is clean, whatever was on before.
+        is_clean = row is not None and state is not None and row.epoch < state.epoch
+        return Rebuilt(config.id, config.app, state, self._published, self._behind, self._is_whole, is_told or is_clean)
 
 
 async def rebuild(connection: Connection, partitions: Partitions, progress: Progress) -> list[Rebuilt]:

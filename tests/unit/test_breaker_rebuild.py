@@ -90,7 +90,9 @@ def test_a_version_that_is_not_kept_is_not_believed_either():
     state = published(results, [OFF] * 30 + [ON], kept[-1])
 
     assert verified(results, state, kept[-1], kept).verdict == "partial"
-    # What an activation has set back matters no more.
+    # What an activation has set back matters no more, whether or not a result has followed it.
+    activated = make_integration(version=10, epoch=2, updated_at_ms=NOON_MS + DAY_MS)
+    assert verified(results, published(results, [OFF] * 31, activated), activated, kept).verdict == "equal"
     again = [*results, *failures(3, 31, config_version=9, epoch=2)]
     clean = published(again, [OFF] * 30 + [ON] * 4, kept[-1])
     assert verified(again, clean, kept[-1], kept).verdict == "equal"
