@@ -4,23 +4,34 @@ The breaker's states computed anew from the log, and held against what is publis
 A state says up to which result it goes, so it is compared with the fold of exactly those results, also while the
 breaker runs. Where older results have fallen out of retention the count may have begun before what is kept: from the
 first success or the beginning of an epoch on it is exact again, and until then only the rest is compared.
+
+Whether `autoPause` was on is told by the version that each result was made under (`auto_pause.py`), never by the state
+that is being checked. Where a breaker may have gone by another version, since somebody turned it, either will do.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+import msgspec
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import TopicAuthorizationFailedError
 
+from services.breaker.auto_pause import AutoPause
 from services.breaker.fold import fold, rules_of, state_of
 from streams import codec, topics
 from streams.connection import Connection
 from streams.ends import EndOffset
+from streams.features import features_of
 from streams.follower import Follower
 from streams.records import BreakerRow, IntegrationConfig, IntegrationState, Result
 from streams.states import States
+from streams.takeover import read_back
 from streams.topics import Partitions
 from streams.views import Integrations
+
+log = structlog.get_logger("breaker.rebuild")
 
 #: `unpublished`: there are results, and no state. `partial`: equal as far as what is kept can tell.
 Verdict = Literal["equal", "partial", "differs", "unpublished"]
@@ -51,6 +62,8 @@ class Rebuilt:
     behind: int
     #: Whether the count can be told from what is kept.
     is_whole: bool
+    #: Whether it can be told of each result that counts whether `autoPause` was on.
+    is_told: bool = True
 
     @property
     def differences(self) -> list[str]:
@@ -73,37 +86,90 @@ class Rebuilt:
             return "unpublished"
         if self.differences:
             return "differs"
-        return "equal" if self.is_whole else "partial"
+        return "equal" if self.is_whole and self.is_told else "partial"
 
 
-class _Counting:
-    """The fold of one integration up to what is published of it."""
+class Counting:
+    """The fold of one integration up to what is published of it. Pure."""
 
-    def __init__(self, config: IntegrationConfig, published: IntegrationState | None, *, starts_whole: bool) -> None:
-        self.config = config
-        self.published = published
-        self.row: BreakerRow | None = None
-        self.behind = 0
-        self.is_whole = starts_whole
+    def __init__(
+        self,
+        config: IntegrationConfig,
+        published: IntegrationState | None,
+        auto_pause: AutoPause,
+        *,
+        starts_whole: bool,
+    ) -> None:
+        """
+        Args:
+            auto_pause: with every version that is kept, *config* too.
+            starts_whole: whether none of its results has fallen out of retention.
+        """
+        self._config = config
+        self._published = published
+        self._auto_pause = auto_pause
+        self._starts_whole = self._is_whole = starts_whole
+        self._behind = 0
+        #: By the version that each result was made under.
+        self._row: BreakerRow | None = None
+        #: By what is published, where a breaker may have gone by another version; None: the same as yet.
+        self._claimed: BreakerRow | None = None
+        #: Whether those are all that a row of this epoch needs.
+        self._is_told = True
 
     def see(self, result: Result, offset: int) -> None:
-        if self.published is not None and offset > self.published.applied_offset:
-            self.behind += 1
+        """The next of its results."""
+        if self._published is not None and offset > self._published.applied_offset:
+            self._behind += 1
             return
-        is_newer = self.row is not None and result.epoch > self.row.epoch
-        self.row = fold(self.row, result, offset, replace(rules_of(self.config), auto_pause=self._is_armed(offset)))
-        if is_newer or (result.outcome == "delivered" and result.epoch == self.row.epoch):
-            self.is_whole = True
+        before = self._row
+        is_newer = before is not None and result.epoch > before.epoch
+        self._is_told = self._is_told or is_newer
+        is_on, claim = self._told(result, offset)
+        if self._claimed is not None or is_on != claim:
+            self._claimed = self._folded(self._claimed or before, result, offset, is_on=claim)
+        self._row = self._folded(before, result, offset, is_on=is_on)
+        if is_newer or (result.outcome == "delivered" and result.epoch == self._row.epoch):
+            self._is_whole = True
 
-    def _is_armed(self, offset: int) -> bool:
-        """Whether `autoPause` was on: the state remembers since which result, a person may have turned it."""
-        if self.published is None:
-            return self.config.auto_pause
-        return self.published.armed_from is not None and offset >= self.published.armed_from
+    def _told(self, result: Result, offset: int) -> tuple[bool, bool]:
+        """Whether `autoPause` was on: by the result's version, and by what is published as far as that may be."""
+        known, claim = self._auto_pause.at(result.integration, result.config_version), self._claims(offset)
+        if known is None:
+            self._is_told = False
+            return claim, claim
+        if self._published is None or claim == known:
+            return known, known
+        possible = self._auto_pause.possible(result.integration, result.config_version, result.finished_at_ms)
+        return known, claim if claim in possible else known
+
+    def _claims(self, offset: int) -> bool:
+        if self._published is None:
+            return self._config.auto_pause
+        return self._published.armed_from is not None and offset >= self._published.armed_from
+
+    def _folded(self, row: BreakerRow | None, result: Result, offset: int, *, is_on: bool) -> BreakerRow:
+        new = fold(row, result, offset, replace(rules_of(self._config), auto_pause=is_on))
+        published = self._published
+        if row is None and not self._starts_whole and published is not None and new.armed_from is not None:
+            # It was on before what is kept begins: nothing but the state tells since when.
+            armed_from = min(published.armed_from if published.armed_from is not None else offset, offset)
+            return msgspec.structs.replace(new, armed_from=armed_from)
+        return new
 
     def rebuilt(self) -> Rebuilt:
-        state = None if self.row is None else state_of(self.row, self.config)
-        return Rebuilt(self.config.id, self.config.app, state, self.published, self.behind, self.is_whole)
+        """All are seen."""
+        by_versions = self._rebuilt(self._row, is_told=self._is_told)
+        if self._claimed is None or not by_versions.differences:
+            return by_versions
+        return self._rebuilt(self._claimed, is_told=False)
+
+    def _rebuilt(self, row: BreakerRow | None, *, is_told: bool) -> Rebuilt:
+        config = self._config
+        state = None if row is None else state_of(row, config)
+        # Of an activation that no result has followed yet the count is clean, whatever was on before.
+        is_clean = row is not None and state is not None and row.epoch < state.epoch
+        return Rebuilt(config.id, config.app, state, self._published, self._behind, self._is_whole, is_told or is_clean)
 
 
 async def rebuild(connection: Connection, partitions: Partitions, progress: Progress) -> list[Rebuilt]:
@@ -118,6 +184,7 @@ async def rebuild(connection: Connection, partitions: Partitions, progress: Prog
     integrations, states = Integrations(), States()
     await _read_once(Follower(connection, topics.INTEGRATION_STATE, states.apply, clear=states.clear))
     await _read_once(Follower(connection, topics.INTEGRATION_CONFIG, integrations.apply, clear=integrations.clear))
+    auto_pause = await _auto_pause(connection, integrations)
     all_ = [TopicPartition(connection.topic(topics.RESULTS), number) for number in range(partitions.by_integration)]
     reader = AIOKafkaConsumer(
         **connection.client_options,
@@ -129,7 +196,7 @@ async def rebuild(connection: Connection, partitions: Partitions, progress: Prog
     try:
         reader.assign(all_)
         beginnings, ends = await reader.beginning_offsets(all_), await _ends(connection, all_)
-        counting: dict[str, _Counting] = {}
+        all_counting = _AllCounting(integrations, states, auto_pause)
         todo = sum(ends[each] - beginnings[each] for each in all_)
         done = 0
         open_ones = {each for each in all_ if beginnings[each] < ends[each]}
@@ -137,7 +204,7 @@ async def rebuild(connection: Connection, partitions: Partitions, progress: Prog
             for partition, records in (await reader.getmany(*open_ones, timeout_ms=200)).items():
                 for record in records:
                     if record.offset < ends[partition]:
-                        _see(counting, integrations, states, record.value, record.offset, beginnings[partition] == 0)
+                        all_counting.see(record.value, record.offset, starts_whole=beginnings[partition] == 0)
                 done += len(records)
             progress(min(done, todo), todo)
             for partition in list(open_ones):
@@ -147,6 +214,7 @@ async def rebuild(connection: Connection, partitions: Partitions, progress: Prog
     finally:
         await reader.stop()
     is_all_kept = not any(beginnings.values())
+    counting = all_counting.of
     found = [each.rebuilt() for each in counting.values()]
     for state in states.all():
         if state.integration not in counting:
@@ -156,27 +224,43 @@ async def rebuild(connection: Connection, partitions: Partitions, progress: Prog
     return sorted(found, key=lambda each: each.integration)
 
 
-def _see(
-    counting: dict[str, _Counting],
-    integrations: Integrations,
-    states: States,
-    value: bytes | None,
-    offset: int,
-    starts_whole: bool,
-) -> None:
+class _AllCounting:
+    def __init__(self, integrations: Integrations, states: States, auto_pause: AutoPause) -> None:
+        self._integrations = integrations
+        self._states = states
+        self._auto_pause = auto_pause
+        #: By integration, those that have results.
+        self.of: dict[str, Counting] = {}
+
+    def see(self, value: bytes | None, offset: int, *, starts_whole: bool) -> None:
+        try:
+            result = codec.decode(value)
+        except codec.Unreadable:
+            return  # the breaker passes it over too
+        if not isinstance(result, Result):
+            return
+        config = self._integrations.get(result.integration)
+        if config is None:
+            return
+        each = self.of.get(config.id)
+        if each is None:
+            published = self._states.get(config.id)
+            each = self.of[config.id] = Counting(config, published, self._auto_pause, starts_whole=starts_whole)
+        each.see(result, offset)
+
+
+async def _auto_pause(connection: Connection, integrations: Integrations) -> AutoPause:
+    """Of every version that is kept; of the present ones alone where this user may not read their history."""
+    found, history = AutoPause(), TopicPartition(connection.topic(topics.CONFIG_HISTORY), 0)
+    for config in integrations.all():
+        found.add(config)
+    spans = {each: (0, end) for each, end in (await _ends(connection, [history])).items()}
     try:
-        result = codec.decode(value)
-    except codec.Unreadable:
-        return  # the breaker passes it over too
-    if not isinstance(result, Result):
-        return
-    config = integrations.get(result.integration)
-    if config is None:
-        return
-    each = counting.get(config.id)
-    if each is None:
-        each = counting[config.id] = _Counting(config, states.get(config.id), starts_whole=starts_whole)
-    each.see(result, offset)
+        isolation = (await features_of(connection)).isolation
+        await read_back(connection, spans, lambda record: found.apply(record.value), isolation=isolation)
+    except TopicAuthorizationFailedError:
+        log.warning("history.denied", topic=history.topic, hint="what autoPause was is partly unknown")
+    return found
 
 
 async def _ends(connection: Connection, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:

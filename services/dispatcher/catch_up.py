@@ -32,6 +32,9 @@ AT_ONCE: Final = 500
 #: Of them, handed out before others have their turn on the loop: some 2 ms of work.
 HANDED_OUT: Final = 50
 
+#: Integrations that one line of the log names.
+NAMED: Final = 20
+
 _RETRY_S: Final = 0.5
 _IDLE_MS: Final = 200
 
@@ -82,6 +85,8 @@ class CatchUp:
         self._task: asyncio.Task[None] | None = None
         #: Where the consumer stands, by partition.
         self._at: dict[int, int] = {}
+        #: Where each partition began when it was said last that something had fallen out of it.
+        self._begins: dict[int, int] = {}
         self._singles: dict[int, dict[int, asyncio.Future[ConsumerRecord[Any, Any] | None]]] = {}
         #: Partitions of which single records were read last: a line is next, if one wants anything.
         self._had_singles: set[int] = set()
@@ -114,6 +119,7 @@ class CatchUp:
         self._singles.clear()
         self._had_singles.clear()
         self._behind.clear()
+        self._begins.clear()
 
     def wake(self) -> None:
         """Something may be wanted."""
@@ -177,6 +183,7 @@ class CatchUp:
                 self._direct(consumer, plan)
                 fetched = await consumer.getmany(*plan, timeout_ms=_IDLE_MS, max_records=AT_ONCE)
                 for partition, records in fetched.items():
+                    await self._tell_gap(consumer, partition, records[0].offset)
                     self._resolve(partition.partition, records)
                     for first in range(0, len(records), HANDED_OUT):
                         self._distribute(partition.partition, records[first : first + HANDED_OUT])
@@ -190,6 +197,7 @@ class CatchUp:
         """Where there is nothing any more from where we stand: it has fallen out of the log."""
         for partition in plan:
             number, position = partition.partition, await consumer.position(partition)
+            await self._tell_gap(consumer, partition, position)
             start, self._at[number] = self._at[number], position
             if position <= start:
                 continue
@@ -203,6 +211,26 @@ class CatchUp:
                 future = self._singles[number].pop(offset)
                 if not future.done():
                     future.set_result(None)
+
+    async def _tell_gap(self, consumer: "AIOKafkaConsumer[Any, Any]", partition: TopicPartition, reached: int) -> None:
+        """Say what fell out of the log before it was read again: once, with all lines that had not got beyond it."""
+        number, at = partition.partition, self._at[partition.partition]
+        if reached <= at:
+            return
+        begins = (await consumer.beginning_offsets([partition]))[partition]
+        if begins <= max(at, self._begins.get(number, 0)):
+            return
+        self._begins[number] = begins
+        lines = [line for line in self._reading.detached.get(number, {}).values() if line.read_from < begins]
+        log.error(
+            "deliveries.fallen_out",
+            topic=self._topic,
+            partition=number,
+            first=min([at, *(line.read_from for line in lines)]),
+            last=begins - 1,
+            integrations=sorted(line.integration for line in lines)[:NAMED],
+            hint="what of these was open has no outcome; docs/operating.md says what to do",
+        )
 
     def _direct(self, consumer: "AIOKafkaConsumer[Any, Any]", plan: Mapping[TopicPartition, int]) -> None:
         """Let the consumer stand where the plan says, and fetch nothing else."""

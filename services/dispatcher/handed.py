@@ -81,6 +81,9 @@ class HandedOver:
             except KafkaError as error:
                 self._trouble.met("results.unreadable", error, retry_s=_RETRY_S)
                 await asyncio.sleep(_RETRY_S)
+            except Exception as error:  # noqa: BLE001  # a bug must not have a request made again that is under way
+                self._trouble.raised("results.raised", error, retry_s=_RETRY_S)
+                await asyncio.sleep(_RETRY_S)
 
     async def _read_on_a_connection(self, positions: dict[TopicPartition, int]) -> None:
         reader: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(

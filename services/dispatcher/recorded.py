@@ -14,6 +14,7 @@ from aiokafka import ConsumerRecord
 from services.dispatcher.lane import ENDED, Found, Handed
 from services.dispatcher.owners import Before, Owners
 from streams import codec
+from streams.late_results import is_late
 from streams.records import Delivery, HandOver, LaneRow, Marker, Result
 from streams.takeover import Held
 from streams.topics import SLOT_TENTHS
@@ -244,8 +245,8 @@ class Recorded:
         the successor makes the attempt itself: what comes of that is what counts.
         """
         handed = self._handed.get((partition, result.source_offset))
-        is_late = result.source_generation < self._owner(partition, offset)
-        if is_late and (handed is None or handed.generation != result.source_generation):
+        maker = None if handed is None else handed.generation
+        if is_late(result.source_generation, self._owner(partition, offset), maker):
             if result.attempt > 1:  # no other copy of it is sent: the successor makes this one
                 self.retried.setdefault((result.delivery_id, result.attempt), result.source_offset)
             return

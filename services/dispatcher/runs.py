@@ -331,7 +331,10 @@ class Runs:
         """The delivery, from the log; None where there is none that can be made."""
         record = await self._catch_up.fetch(line.partition, entry.offset)
         if record is None:
-            log.error("delivery.fallen_out", integration=line.integration, offset=entry.offset)
+            log.error(
+                "delivery.fallen_out", integration=line.integration, partition=line.partition, offset=entry.offset,
+                attempt=entry.attempt, hint="it was open and has no outcome; docs/operating.md says what to do",
+            )  # fmt: skip
             return None
         entry.at_ms, entry.trace = record.timestamp, TRACING.of_record(record)
         try:

@@ -31,7 +31,7 @@ from streams.answers import ANSWERS
 from streams.engine.membership import join_under
 from streams.engine.processor import Assignment, Batch, Processor, PutAside, floor_of
 from streams.engine.progress import LOOK_S, STUCK_S, Progress, Seen
-from streams.engine.shortened import ASK_AGAIN_S, LOOK_AGAIN_S, LogShortened, shortened
+from streams.engine.shortened import ASK_AGAIN_S, LOOK_AGAIN_S, LogShortened, fallen_out, shortened
 from streams.engine.standing import ALONE, FATAL, Standing, is_short, noted_short, read, written
 from streams.features import Features, features_of
 from streams.ledger import Ledger
@@ -39,6 +39,8 @@ from streams.silence import FetchWaits
 from streams.trouble import Trouble
 
 log = structlog.get_logger("streams.consumer")
+
+_FALLEN_OUT: Final = "out of retention before it was finished; docs/operating.md says what to do"
 
 #: A fetch waits at most this long on the broker for a first byte; it is what an idle worker does. A partition that
 #: resumes after a pause joins the next fetch, so its unfinished records have to last as long: 2,000 do, up to
@@ -452,6 +454,8 @@ class LedgerConsumer(Consumer):
             await processor.take_over(Assignment(generation, floors, {tp.partition: starts[tp] for tp in tps}, commit))
         if self.generation != generation or not set(tps) <= self.assignment():
             return
+        for each, (first, last) in fallen_out({TopicPartition(*tp): stored[tp] for tp in tps}, beginnings).items():
+            log.error("log.fallen_out", topic=topic, partition=each.partition, first=first, last=last, hint=_FALLEN_OUT)
         for tp in tps:
             self.kafka.seek(TopicPartition(*tp), starts[tp])
             self._ledgers[tp] = Ledger(starts[tp])

@@ -51,3 +51,19 @@ def shortened(
         for each, (offset, metadata) in stored.items()
         if beginnings[each] < offset and (is_short(metadata) or ends.get(each, offset) < offset)
     }
+
+
+def fallen_out(
+    stored: Mapping[TopicPartition, OffsetAndMetadata], beginnings: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, tuple[int, int]]:
+    """
+    First and last offset of what retention took before it was finished, of the partitions where it did.
+
+    From 0 on where nothing is committed any more: Kafka forgets that of a group without members after 7 days. Nothing
+    of partitions that had lost their records: that was said, and they begin behind their commits since they are mended.
+    """
+    return {
+        each: (max(offset, 0), beginnings[each] - 1)
+        for each, (offset, metadata) in stored.items()
+        if beginnings[each] > max(offset, 0) and not is_short(metadata)
+    }

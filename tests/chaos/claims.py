@@ -180,9 +180,7 @@ def reconcile_proves_it(seen: Observed) -> Iterator[str]:
     if report.missing:
         yield f"{report.missing} are missing"
     for kind, count in report.counts.items():
-        # Two outcomes of one delivery are looked at above, with what is known of the crashes.
-        if kind != "two_outcomes":
-            yield f"{count} x {kind}: {MEANING[kind]}"
+        yield f"{count} x {kind}: {MEANING[kind]}"
 
 
 CLAIMS: Final[tuple[Claim, ...]] = (

@@ -265,9 +265,11 @@ async def test_rebuilding_shows_what_is_equal_what_differs_and_what_tripped(embe
     async with log_of(embedded_connection) as log:
         for name in (one, other):
             await log.integration(make_integration(name))
+            old = make_integration(name, version=0, auto_pause=False)
+            await log.raw(topics.CONFIG_HISTORY, codec.encode(old), name.encode())
         async with breaker_at(embedded_connection):
             await put_results(log, *failures(21, integration=one), *failures(2, integration=other))
-            await is_at(embedded_connection, one, consecutive_failures=21)
+            tripped = await is_at(embedded_connection, one, consecutive_failures=21)
             paused = await is_at(embedded_connection, other, consecutive_failures=2)
         code, told = await verified(embedded_connection)
         assert (code, told["equal"]) == (0, True)
@@ -283,6 +285,14 @@ async def test_rebuilding_shows_what_is_equal_what_differs_and_what_tripped(embe
         code, told = await verified(embedded_connection)
         assert (code, told["equal"], told[one]["verdict"], told[other]["verdict"]) == (1, False, "equal", "differs")
         assert told[other]["differences"] == ["consecutive_failures is 7, and the results say 2"]
+
+        await overwrite(log, paused)
+        never_armed = {"state": "active", "reason": None, "since_ms": None, "armed_from": None}
+        trip = dict.fromkeys(("tripped_by_delivery", "tripped_by_attempt", "tripped_by_offset"))
+        await overwrite(log, IntegrationState(**_fields(tripped) | never_armed | trip))
+        code, told = await verified(embedded_connection)
+        assert (code, told[one]["verdict"], told[other]["verdict"]) == (1, "differs", "equal")
+        assert told[one]["differences"][0] == "state is 'active', and the results say 'paused'"
 
 
 def _fields(state: IntegrationState) -> dict[str, Any]:

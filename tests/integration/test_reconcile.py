@@ -12,7 +12,7 @@ from services.cli.reconcile import reconcile
 from streams import codec, topics
 from streams.connection import Connection
 from streams.lane_rows import row_key
-from streams.records import LaneRow, Quarantined
+from streams.records import LaneRow, Marker, Quarantined
 from tests.dispatching import dispatching
 from tests.logs import PARTITIONS, log_of, make_event
 from tests.receiving import receiver
@@ -121,6 +121,35 @@ async def test_people_read_the_sum_and_each_finding(embedded_connection, capsys)
     assert "8 events x integrations = 7 outcomes + 0 open + 0 quarantined + 1 missing" in said
     assert "1 x no_outcome" in said
     assert "dlv_" in said
+
+
+async def test_an_outcome_that_came_late_is_shown_apart_with_both_results(embedded_connection, capsys):
+    async with log_of(embedded_connection) as log:
+        [event, *_] = await deliver_all(log, 2)
+        await commit_all(embedded_connection, PARTITIONS)
+        partition = log.partition_of(topics.RESULTS, "int_a")
+        taken = Marker(source_topic="", source_partition=partition, generation=2, owner="w", at_ms=0)
+        await log.raw(topics.RESULTS, codec.encode(taken), None, partition)
+        late = result_of(delivery_of(event, make_receipt(event, 0, 0), "int_a"), outcome="rejected", started_at_ms=9)
+        at = await log.raw(topics.RESULTS, codec.encode(late), b"int_a")
+        code, report = await reconciled(embedded_connection, capsys)
+        options = LogOptions(broker=embedded_connection.bootstrap, topic_prefix=embedded_connection.prefix)
+        assert await asyncio.to_thread(reconcile, log=options) == 0
+
+    assert (code, report["proven"], report["findings"], report["late"]["count"]) == (0, True, [], 1)
+    [found] = report["late"]["outcomes"]
+    assert (found["delivery"], found["integration"]) == (late.delivery_id, "int_a")
+    assert found["late"] == {
+        "partition": at.partition,
+        "offset": at.offset,
+        "attempt": 1,
+        "outcome": "rejected",
+        "generation": 1,
+    }
+    assert (found["other"]["offset"] < at.offset, found["other"]["outcome"]) == (True, "delivered")
+    said = capsys.readouterr().out
+    assert f"{at.partition}@{at.offset}: attempt 1 rejected" in " ".join(said.split())
+    assert "nothing has two outcomes but those" in said
 
 
 @pytest.mark.kafka

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.cli.reconcile.proof import Finding, Report
+from services.cli.reconcile.proof import Finding, LateOutcome, Report, Said
 from streams.records import BreakerRow, IntegrationState, LaneRow
 from tests.chaos import claims
 from tests.chaos.bounds import Bounds, missed, told
@@ -274,9 +274,16 @@ def stopped(code: int, took_ms: int) -> Observed:
     return doctored(faults=[Happened("stop", "admin", T, T + took_ms, T + took_ms, code)])
 
 
-def found_by_reconcile() -> Observed:
+def found_by_reconcile(kind: Any) -> Observed:
     report = Report()
-    report.found(Finding("no_delivery", 0, 3, "int_a", "dlv_0"))
+    report.found(Finding(kind, 0, 3, "int_a", "dlv_0"))
+    return doctored(reconciled=report)
+
+
+def found_late() -> Observed:
+    report = Report()
+    late, other = (Said(0, at, 1, "delivered", generation) for at, generation in ((9, 1), (8, 2)))
+    report.found_late(LateOutcome(0, 3, "int_a", "dlv_0", late, other))
     return doctored(reconciled=report)
 
 
@@ -310,13 +317,18 @@ BROKEN: list[tuple[Any, Observed]] = [
     (claims.changes_are_kept, doctored(configured=[Changed("int_a", "paused", 2), Changed("int_a", "active", 1)])),
     (claims.who_is_asked_to_stop_ends, stopped(-9, 2_000)),
     (claims.who_is_asked_to_stop_ends, stopped(0, 31_000)),
-    (claims.reconcile_proves_it, found_by_reconcile()),
+    (claims.reconcile_proves_it, found_by_reconcile("no_delivery")),
+    (claims.reconcile_proves_it, found_by_reconcile("two_outcomes")),
 ]
 
 
 @pytest.mark.parametrize(("claim", "seen"), BROKEN, ids=[name(claim) for claim, _ in BROKEN])
 def test_a_claim_fails_on_a_doctored_record(claim, seen):
     assert name(claim) in violated(seen)
+
+
+def test_what_reconcile_tells_apart_as_late_fails_no_claim():
+    assert violated(found_late()) == set()
 
 
 def test_keys_that_go_on_beside_each_other_are_in_order():

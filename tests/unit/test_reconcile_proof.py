@@ -3,7 +3,7 @@
 import pytest
 
 from services.cli.reconcile.proof import DeliveriesProof, EventsProof, Open, Pairs, Report, Span, packed
-from streams.records import LaneRow, Marker, OpenDelivery
+from streams.records import HandOver, LaneRow, Marker, OpenDelivery
 from tests.logs import make_event
 from tests.reconciling import INTEGRATIONS, delivery_of, make_receipt, result_of
 
@@ -35,7 +35,7 @@ def proved(
     kept=(0, AT + 10),
     span=None,
 ):
-    """Deliveries stand from offset 0 on, in the order given; markers may stand among them and the receipts."""
+    """Deliveries and results stand from offset 0 on, in the order given; notes of workers may stand among them."""
     span, report, pairs = span or Span(), Report(), Pairs(1)
     one = EventsProof(
         0, AT, AT + 10, committed=fanned_out, quarantined=put_aside, events=EVENTS, report=report, span=span
@@ -71,8 +71,11 @@ def proved(
             two.see_marker(each)
         else:
             two.see_delivery(offset, each)
-    for each in results:
-        two.see_result(each)
+    for offset, each in enumerate(results):
+        if isinstance(each, Marker | HandOver):
+            two.see_note(each)
+        else:
+            two.see_result(offset, each)
     two.end()
     assert report.pairs == report.outcomes.total() + report.open + report.quarantined + report.missing
     return report
@@ -132,6 +135,98 @@ def test_a_second_outcome_is_found_and_the_first_one_counts():
 
 def test_a_result_that_a_producer_stored_twice_is_one():
     assert proved(results=[*RESULTS, RESULTS[0]]).is_proven
+
+
+def owned(generation):
+    """A worker's marker on the results."""
+    return Marker(source_topic="t.deliveries", source_partition=0, generation=generation, owner="w", at_ms=0)
+
+
+def handed(generation, source_offset=0):
+    return HandOver(
+        delivery_id=DELIVERIES[0].delivery_id, integration="int_a", attempt=1, source_partition=0,
+        source_offset=source_offset, source_generation=generation, until_ms=9_000,
+    )  # fmt: skip
+
+
+def made_by(generation, **changes):
+    """The outcome of the first delivery, as the owner of this generation wrote it."""
+    return result_of(DELIVERIES[0], source_generation=generation, **{"started_at_ms": 5_000 + generation} | changes)
+
+
+OTHER = RESULTS[1]
+FROZEN, SUCCESSOR = made_by(5), made_by(6, outcome="rejected")
+
+
+def said(report):
+    """Of each late outcome: where it stands, and where the other one does."""
+    return [(each.late.offset, each.other.offset) for each in report.late]
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        # The frozen one wakes before its successor has made the attempt, and after.
+        ([owned(5), OTHER, owned(6), FROZEN, SUCCESSOR], [(3, 4)]),
+        ([owned(5), OTHER, owned(6), SUCCESSOR, FROZEN], [(4, 3)]),
+        # What it says when it wakes, nobody has read who took over before.
+        ([owned(5), OTHER, owned(6), handed(5), FROZEN, SUCCESSOR], [(4, 5)]),
+        # Two that froze, one after the other, and a third that made it; stored twice as well.
+        ([owned(5), OTHER, owned(6), owned(7), FROZEN, made_by(7), made_by(7), SUCCESSOR], [(4, 5), (7, 5)]),
+        # A retry of the same delivery, made in another generation, ended it.
+        ([owned(5), OTHER, owned(6), FROZEN, owned(8), made_by(8, attempt=2, source_offset=4)], [(3, 5)]),
+    ],
+)
+def test_an_outcome_of_who_had_lost_the_partition_is_told_apart_and_proves_nothing_wrong(results, expected):
+    report = proved(results=results)
+
+    assert (report.is_proven, said(report), report.late_outcomes) == (True, expected, len(expected))
+    assert report.outcomes.total() == 2, "one of each delivery: the first on the log"
+    [*_, last] = report.late
+    assert (last.partition, last.offset, last.integration) == (0, AT, "int_a")
+    assert last.delivery == DELIVERIES[0].delivery_id
+
+
+def test_a_late_outcome_is_named_with_both_results():
+    [found] = proved(results=[owned(5), OTHER, owned(6), FROZEN, SUCCESSOR]).late
+
+    assert (found.late.partition, found.late.generation, found.late.attempt, found.late.outcome) == (
+        0, 5, 1, "delivered",
+    )  # fmt: skip
+    assert (found.other.generation, found.other.outcome) == (6, "rejected")
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        # Nothing says that the first had lost it, or only afterwards.
+        [OTHER, FROZEN, SUCCESSOR],
+        [owned(5), OTHER, FROZEN, SUCCESSOR, owned(6)],
+        [owned(5), OTHER, FROZEN, owned(6), SUCCESSOR],
+        # It had handed the request over: its successor waits.
+        [owned(5), OTHER, handed(5), owned(6), FROZEN, SUCCESSOR],
+        [owned(5), OTHER, handed(5), owned(6), handed(5), owned(7), FROZEN, made_by(7)],
+        # Two of one that had it.
+        [owned(6), OTHER, SUCCESSOR, made_by(6, attempt=2)],
+        [owned(6), OTHER, FROZEN, SUCCESSOR, made_by(6, attempt=2)],
+        # A group that was deleted starts counting anew.
+        [owned(9), OTHER, owned(1), FROZEN, made_by(1)],
+    ],
+)
+def test_every_other_second_outcome_is_found(results):
+    assert found(proved(results=results)) == [("two_outcomes", "int_a", 0, AT)]
+
+
+def test_another_request_that_was_handed_over_counts_for_itself_alone():
+    results = [owned(5), OTHER, handed(5, source_offset=7), owned(6), FROZEN, SUCCESSOR]
+
+    assert said(proved(results=results)) == [(4, 5)]
+
+
+def test_a_single_outcome_counts_whoever_wrote_it():
+    report = proved(results=[owned(5), OTHER, owned(6), FROZEN])
+
+    assert (report.is_proven, report.late, report.outcomes.total()) == (True, [], 2)
 
 
 def test_retries_replays_and_tests_are_not_counted():

@@ -4,7 +4,7 @@ from aiokafka import OffsetAndMetadata, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.engine.shortened import shortened
+from streams.engine.shortened import fallen_out, shortened
 from streams.engine.standing import is_short, moves_to, noted_short, read
 
 A = TopicPartition("deliveries", 0)
@@ -35,6 +35,18 @@ def test_what_was_noted_holds_until_it_begins_behind_what_was_committed():
 def test_what_has_only_fallen_out_of_retention_is_whole():
     assert not is_found(53, 60, 60)
     assert not is_found(53, 53, 53)
+
+
+def gap(at, begins, metadata=""):
+    return fallen_out({A: OffsetAndMetadata(at, metadata)}, {A: begins}).get(A)
+
+
+def test_what_retention_took_before_it_was_finished_is_told():
+    assert gap(53, 60) == (53, 59)
+    assert gap(53, 54, "u2|100;0;0;7") == (53, 53)
+    assert gap(-1, 60) == (0, 59), "what was committed is forgotten"
+    assert gap(53, 53) is gap(53, 0) is gap(-1, 0) is gap(0, 0) is None
+    assert gap(53, 100_053, noted_short("100;0;0;7", 100_053)) is None, "lost with a disk, said then, and mended since"
 
 
 @given(METADATA, st.lists(st.none() | OFFSETS, max_size=4))

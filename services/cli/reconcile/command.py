@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from services.cli.log_access import LogOptions, ask_log, log_connection, progress_bar, time_ms
-from services.cli.reconcile.proof import FIRST_MS, LAST_MS, MEANING, Report, Span
+from services.cli.reconcile.proof import FIRST_MS, LAST_MS, LATE, MEANING, Report, Said, Span
 from services.cli.reconcile.reading import Reconciliation
 from services.cli.tables import print_table
 
@@ -26,7 +26,7 @@ def reconcile(
     Prove from the log that every accepted event reached everybody who selected it, or list what is missing.
 
     Events against fan-out's receipts against deliveries against outcomes. Exits with 1 where something is missing or
-    there twice.
+    there twice. What a worker wrote after it had lost its partition, beside another outcome, is listed apart.
 
     Args:
         since: Only events accepted at this time or later, 2026-01-02T03:04:05Z; else all that are kept.
@@ -70,6 +70,7 @@ def as_document(report: Report) -> dict[str, Any]:
         },
         "counts": dict(report.counts),
         "findings": [asdict(finding) for finding in report.findings],
+        "late": {"count": report.late_outcomes, "outcomes": [asdict(outcome) for outcome in report.late]},
     }
 
 
@@ -85,8 +86,11 @@ def _show(report: Report) -> None:
     )
     for outcome, count in sorted(report.outcomes.items()):
         print(f"  {outcome}: {count}")
+    if report.late_outcomes:
+        _show_late(report)
     if report.is_proven:
-        print("Proven: nothing is missing, and nothing has two outcomes.")
+        but = " but those" if report.late_outcomes else ""
+        print(f"Proven: nothing is missing, and nothing has two outcomes{but}.")
         return
     for kind, count in sorted(report.counts.items()):
         print(f"{count} x {kind}: {MEANING[kind]}")
@@ -97,3 +101,19 @@ def _show(report: Report) -> None:
     print_table(table)
     if len(report.findings) < report.counts.total():
         print(f"The first {len(report.findings)} of {report.counts.total()}.")
+
+
+def _show_late(report: Report) -> None:
+    print(f"{report.late_outcomes} x late: {LATE}")
+    table = Table("event at", "integration", "delivery", "late", "other")
+    for each in report.late:
+        table.add_row(
+            f"{each.partition}@{each.offset}", each.integration, each.delivery, _told(each.late), _told(each.other)
+        )
+    print_table(table)
+    if len(report.late) < report.late_outcomes:
+        print(f"The first {len(report.late)} of {report.late_outcomes}.")
+
+
+def _told(said: Said) -> str:
+    return f"{said.partition}@{said.offset}: attempt {said.attempt} {said.outcome}"

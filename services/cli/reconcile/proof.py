@@ -12,10 +12,11 @@ import struct
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from streams.delivery_ids import LIVE_RUN, delivery_id
-from streams.records import Delivery, Event, FanOutReceipt, LaneRow, Marker, Result
+from streams.late_results import LateResults
+from streams.records import Delivery, Event, FanOutReceipt, HandOver, LaneRow, Marker, Outcome, Result
 from streams.takeover import Generations
 
 Kind = Literal["no_receipt", "no_delivery", "no_outcome", "two_outcomes", "stray_outcome"]
@@ -25,9 +26,12 @@ MEANING: Final[dict[Kind, str]] = {
     "no_receipt": "the event was passed by fan-out, and has no receipt",
     "no_delivery": "the integration was selected, and no delivery was appended for it",
     "no_outcome": "the delivery was taken, waits nowhere, and has no outcome",
-    "two_outcomes": "the delivery has two outcomes; the first one counts",
+    "two_outcomes": "the delivery has two outcomes, and no frozen worker explains it; the first one counts",
     "stray_outcome": "there is an outcome, and no event that was fanned out to this integration",
 }
+
+#: What a late outcome says, for people.
+LATE: Final = "a worker that had lost its partition wrote an outcome too; the first one counts, and nothing is wrong"
 
 #: All times.
 FIRST_MS: Final = 0
@@ -39,8 +43,14 @@ MAX_LISTED: Final = 1_000
 #: Delivery id as bytes, partition and offset of the event, number of the integration.
 _PAIR: Final = struct.Struct(">16sHQI")
 
+#: An outcome: offset of its result, number of the attempt, place in `_OUTCOMES`, generation of who made it, start, end.
+_SAID: Final = struct.Struct(">qiBqqq")
+#: Bytes of the offset.
+_PLACE: Final = 8
+_OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
+
 _ACCEPTED, _HAS_RECEIPT = 1, 2
-_HAS_DELIVERY, _IS_OPEN, _HAS_OUTCOME, _IS_QUARANTINED = 1, 2, 4, 8
+_HAS_DELIVERY, _IS_OPEN, _HAS_OUTCOME, _IS_LATE = 1, 2, 4, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,33 @@ class Finding:
     offset: int | None
     integration: str | None = None
     delivery: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A result with an outcome."""
+
+    #: Where it stands on `delivery-results`.
+    partition: int
+    offset: int
+    attempt: int
+    outcome: Outcome
+    #: Of the owner who made it.
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class LateOutcome:
+    """An outcome by a worker that had lost the partition, of a pair that has another one. Nothing is wrong with it."""
+
+    #: Where the event stands on `events`.
+    partition: int
+    offset: int
+    integration: str
+    delivery: str
+    late: Said
+    #: By who had the partition; where nobody of those has said anything, the first one.
+    other: Said
 
 
 @dataclass(slots=True)
@@ -71,6 +108,15 @@ class Report:
     quarantined: int = 0
     counts: Counter[Kind] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    late_outcomes: int = 0
+    #: The first thousand.
+    late: list[LateOutcome] = field(default_factory=list)
+
+    def found_late(self, outcome: LateOutcome) -> None:
+        """Count it; it fails nothing."""
+        self.late_outcomes += 1
+        if len(self.late) < MAX_LISTED:
+            self.late.append(outcome)
 
     def found(self, finding: Finding) -> None:
         """Count it, and keep the first thousand."""
@@ -85,7 +131,7 @@ class Report:
 
     @property
     def is_proven(self) -> bool:
-        """Whether nothing is missing and nothing is there twice."""
+        """Whether nothing is missing, and nothing is there twice but what a worker wrote late."""
         return not self.counts
 
 
@@ -275,8 +321,9 @@ class DeliveriesProof:
         self._unselected: dict[str, tuple[int, int]] = {}
         #: Deliveries of events that were accepted after the reading began.
         self._after: set[str] = set()
-        #: What the first outcome said, to tell a second one from the same record stored twice.
-        self._first: dict[bytes, int] = {}
+        self._late = LateResults()
+        #: The first outcome that was not late, else the first: to tell another one from the same record stored twice.
+        self._first: dict[bytes, bytes] = {}
         report.pairs += len(self._pairs)
 
     def see_marker(self, marker: Marker) -> None:
@@ -302,7 +349,14 @@ class DeliveriesProof:
         elif self._span.has(delivery.accepted_at_ms) and first <= delivery.source_offset:
             self._unselected[delivery.delivery_id] = delivery.source_partition, delivery.source_offset
 
-    def see_result(self, result: Result) -> None:
+    def see_note(self, note: Marker | HandOver) -> None:
+        """A worker's note on `delivery-results`, before the results behind it."""
+        if isinstance(note, Marker):
+            self._late.saw_marker(note)
+        else:
+            self._late.saw_hand_over(note)
+
+    def see_result(self, offset: int, result: Result) -> None:
         """A result, of an attempt or of the end."""
         if result.cause != "live" or result.outcome is None:
             return
@@ -310,13 +364,28 @@ class DeliveriesProof:
         if at is None:
             self._see_stray(result)
             return
-        said = hash((result.attempt, result.outcome, result.started_at_ms, result.finished_at_ms))
-        named = self._pairs[at][0]
-        if not self._flags[at] & _HAS_OUTCOME:
-            self._flags[at] |= _HAS_OUTCOME
-            self._first[named] = said
+        said = _SAID.pack(
+            offset,
+            result.attempt,
+            _OUTCOMES.index(result.outcome),
+            result.source_generation,
+            result.started_at_ms,
+            result.finished_at_ms,
+        )
+        named, is_late = self._pairs[at][0], self._late.has(result)
+        first = self._first.setdefault(named, said)
+        if first is said:
+            self._flags[at] |= _HAS_OUTCOME | (_IS_LATE if is_late else 0)
             self._report.outcomes[result.outcome] += 1
-        elif self._first[named] != said:
+        elif first[_PLACE:] == said[_PLACE:]:
+            return  # the same record stored twice
+        elif is_late:
+            self._found_late(at, said, first)
+        elif self._flags[at] & _IS_LATE:
+            self._found_late(at, first, said)
+            self._first[named] = said
+            self._flags[at] &= ~_IS_LATE
+        else:
             self._found("two_outcomes", result, self._pairs[at][1:3])
 
     def end(self) -> None:
@@ -354,6 +423,16 @@ class DeliveriesProof:
             self._found("stray_outcome", result, place)
         elif is_from_nowhere and result.delivery_id not in self._after:
             self._found("stray_outcome", result, (None, None))
+
+    def _found_late(self, at: int, late: bytes, other: bytes) -> None:
+        named, source, offset, integration = self._pairs[at]
+        self._report.found_late(
+            LateOutcome(source, offset, integration, f"dlv_{named.hex()}", self._said(late), self._said(other))
+        )
+
+    def _said(self, said: bytes) -> Said:
+        offset, attempt, outcome, generation, *_ = _SAID.unpack(said)
+        return Said(self._partition, offset, attempt, _OUTCOMES[outcome], generation)
 
     def _found(self, kind: Kind, result: Result, place: tuple[int | None, int | None]) -> None:
         self._report.found(Finding(kind, *place, result.integration, result.delivery_id))

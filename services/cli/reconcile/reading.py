@@ -16,7 +16,7 @@ from streams import codec, topics
 from streams.connection import Connection
 from streams.lane_rows import LaneRows
 from streams.producer import partition_of
-from streams.records import Delivery, Event, FanOutReceipt, Marker, Quarantined, Record, Result
+from streams.records import Delivery, Event, FanOutReceipt, HandOver, Marker, Quarantined, Record, Result
 from streams.topics import Topic
 
 #: Told how many records have been read, and of how many.
@@ -180,9 +180,11 @@ class Reconciliation:
             elif isinstance(found, Delivery):
                 proof.see_delivery(record.offset, found)
 
-        def see_result(record: "ConsumerRecord[Any, Any]", found: Record | None) -> None:  # noqa: ARG001
+        def see_result(record: "ConsumerRecord[Any, Any]", found: Record | None) -> None:
             if isinstance(found, Result):
-                proof.see_result(found)
+                proof.see_result(record.offset, found)
+            elif isinstance(found, Marker | HandOver):
+                proof.see_note(found)
 
         await self._see(partition, see_delivery)
         await self._see(self._one(topics.RESULTS, number), see_result)
