@@ -21,7 +21,7 @@ TENTERHOOK_KAFKA__USER=tenterhook-operator TENTERHOOK_KAFKA__PASSWORD_FILE=$PWD/
 """
 FIRST_EVENT = (
     "export BROKER=",
-    "for service in ingest dispatcher breaker admin operator; do",
+    "for service in ingest dispatcher breaker admin operator maintainer; do",
     "openssl rand -base64 32 > kek && chmod",
     "export TENTERHOOK_BROKER=$BROKER",
     "TENTERHOOK_KAFKA__USER=kafka-admin ",
@@ -52,6 +52,9 @@ NOT_PASTED = {
     ("docs/deploying.md", f"{NAMESPACE}kubectl apply"): CLUSTER,
     ("docs/deploying.md", f"{NAMESPACE}kubectl -n"): CLUSTER,
     ("docs/deploying.md", "kubectl -n tenterhook rollout"): CLUSTER,
+    ("docs/deploying.md", "kubectl -n tenterhook scale deployment/commands"): CLUSTER,
+    ("docs/deploying.md", "kubectl -n tenterhook exec deployment/commands"): CLUSTER,
+    ("docs/deploying.md", "kubectl -n tenterhook scale deployment/ingest"): CLUSTER,
     ("docs/operating.md", "kubectl kustomize"): CLUSTER,
     ("docs/tracing.md", "docker run"): ENGINE,
 }

@@ -19,6 +19,9 @@ from hypothesis import strategies as st
 from deploy import manifests
 from services.admin import app as admin
 from services.breaker import app as breaker
+from services.cli import mend
+from services.cli.asides import PUT_BACK_TO
+from services.cli.backup import KEPT
 from services.cli.settings import all_settings
 from services.dispatcher import app as dispatcher
 from services.dispatcher.guard import address_refusal, open_blocks
@@ -28,7 +31,7 @@ from services.runtime.settings import Settings
 from streams.connection import Connection
 from streams.engine.app import SETTLE_TIMEOUT_S
 from streams.grants import GRANTS
-from streams.topics import TOPICS, Partitions
+from streams.topics import RETRIES, TOPICS, Partitions
 from tests.prometheus import ALERTS, needs_prometheus
 
 ROOT = Path(__file__).parents[2]
@@ -61,21 +64,38 @@ def test_what_is_made_is_current():
     assert stale == [], "run `make manifests`"
 
 
+def granted(users, operation):
+    """The names of topics, without prefixes."""
+    every = [grant for user in users for grant in GRANTS[user] if grant.kind == "topic" and not grant.is_prefix]
+    return {grant.name for grant in every if operation in grant.operations}
+
+
 def test_grants_name_topics_that_there_are_and_each_is_written_and_read_by_a_service():
     names = {topic.name for topic in TOPICS}
-    found = {"Read": set(), "Write": set()}
-    for service, grants in GRANTS.items():
-        for grant in grants:
-            if grant.kind == "topic" and not grant.is_prefix:
-                assert grant.name in names, service
-                for operation in grant.operations:
-                    found[operation].add(grant.name)
+    found = {operation: granted(SERVICES, operation) for operation in ("Read", "Write", "Delete")}
     writers = {s for s, grants in GRANTS.items() if any(g.name == "events" and "Write" in g.operations for g in grants)}
 
     # Nobody reads quarantine by himself; the commands do, as `operator`.
-    assert found == {"Read": names - {"quarantine"}, "Write": names}
+    assert found == {"Read": names - {"quarantine"}, "Write": names, "Delete": set()}
     assert "dispatcher" not in writers
+    assert set(GRANTS) == {*SERVICES, "operator", "maintainer"}
     assert not any("Write" in grant.operations for grant in GRANTS["operator"])
+
+
+def test_the_maintainer_may_what_the_commands_that_write_need_and_no_more():
+    mended = {"events", "deliveries", "delivery-results", "commands", *(topic.name for topic in RETRIES)}
+    put_back = {*PUT_BACK_TO, "quarantine"}
+    restored = {"installation", "schemas", *(topic.name for topic in KEPT)}
+    others = {(grant.kind, grant.name): grant.operations for grant in GRANTS["maintainer"] if grant.kind != "topic"}
+
+    assert set(GRANTS["operator"]) <= set(GRANTS["maintainer"])
+    assert granted(["maintainer"], "Write") == mended | put_back | restored
+    assert granted(["maintainer"], "Delete") == mended
+    assert others == {
+        ("group", ""): ("Describe",),
+        ("transactional_id", "restore"): ("Describe", "Write"),
+        **{("group", name): ("Read",) for name in mend.GROUPS},
+    }
 
 
 V4 = st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address)
@@ -261,6 +281,49 @@ def test_every_workload_can_do_little_is_probed_and_ends_in_order(overlay, servi
     assert budget["selector"]["matchLabels"].items() <= labels.items()
     assert workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
     assert {"app.kubernetes.io/part-of": "tenterhook", "tenterhook/kafka": "client"}.items() <= labels.items()
+
+
+@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_commands_are_run_where_nothing_runs_by_itself_with_the_maintainer_s_password_and_the_brokers_in_reach(overlay):
+    found = rendered(overlay)
+    spec = found["Deployment", "commands"]["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    pod, service = spec["template"]["spec"], found["Deployment", "ingest"]["spec"]["template"]["spec"]
+    [container], [other] = pod["containers"], service["containers"]
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    [user] = container["env"]
+    policies = {
+        name
+        for (kind, name), policy in found.items()
+        if kind == "NetworkPolicy" and policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    }
+
+    assert spec["replicas"] == 0
+    assert policies == {"tenterhook-nothing", "tenterhook-names", "tenterhook-brokers", "tenterhook-metrics"}
+    assert user == {"name": "TENTERHOOK_KAFKA__USER", "value": "tenterhook-maintainer"}
+    assert volumes.pop("kafka-user")["secret"]["secretName"] == "tenterhook-maintainer"
+    assert set(volumes) == {"tmp", "kafka-ca"}
+    assert {each["name"] for each in container["volumeMounts"]} == {"tmp", "kafka-ca", "kafka-user"}
+    for same in ("securityContext", "serviceAccountName", "automountServiceAccountToken", "nodeSelector"):
+        assert pod[same] == service[same]
+    for same in ("image", "securityContext", "envFrom"):
+        assert container[same] == other[same]
+
+
+def test_the_page_stops_and_starts_every_service_and_runs_commands_in_their_pod():
+    """docs/deploying.md, "Commands on a cluster"."""
+    page = (ROOT / "docs" / "deploying.md").read_text()
+    scaled = [each.split() for each in re.findall(r"^kubectl -n tenterhook scale (.*)$", page, re.MULTILINE)]
+    all_of_them = {f"{kind.lower()}/{service}" for service, kind in SERVICES.items()}
+
+    assert [(set(names), replicas) for *names, replicas in scaled] == [
+        ({"deployment/commands"}, "--replicas=1"),
+        ({"deployment/commands"}, "--replicas=0"),
+        (all_of_them, "--replicas=0"),
+        (all_of_them, "--replicas=2"),
+    ]
+    assert set(re.findall(r" exec (?:-i )?(\S+)", page)) <= {"admin-0", "deployment/commands", "admin"}
 
 
 @needs_kubectl
