@@ -21,7 +21,7 @@ import aiohttp
 import pytest
 from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationFailedError
 
 from services.cli import mend
 from services.cli.backup import KEPT, Kept, lines_of, restore
@@ -321,7 +321,12 @@ async def before_the_commands(connection, quarantined):
     await admin.start()
     try:
         made = [
-            NewTopic(connection.topic(each), topics.partition_count(each, PARTITIONS), 3, {}, topics.configs(each, 3))
+            NewTopic(
+                connection.topic(each),
+                topics.partition_count(each, PARTITIONS),
+                3,
+                topic_configs=topics.configs(each, 3),
+            )
             for each in topics.TOPICS
         ]
         answered = await admin.create_topics(made)
@@ -409,7 +414,6 @@ async def test_a_user_may_no_more_than_its_service_does(cluster):
         ("dispatcher", topics.EVENTS),
         ("ingest", topics.DELIVERIES),
         ("breaker", topics.APP_CONFIG),
-        ("operator", topics.EVENTS),
         ("maintainer", topics.FAN_OUT),
     ):
         connection = cluster.connection(user, PREFIX)
@@ -419,6 +423,9 @@ async def test_a_user_may_no_more_than_its_service_does(cluster):
                 await producer.send_and_wait(connection.topic(topic), b"forged", key=b"k")
         finally:
             await producer.stop()
+
+    with pytest.raises(ClusterAuthorizationFailedError):  # who may write nothing gets no producer
+        await open_producer(cluster.connection("operator", PREFIX), client_id="test")
 
     connection = cluster.connection("ingest", PREFIX)
     reader = AIOKafkaConsumer(**connection.client_options)
