@@ -9,6 +9,8 @@ ARGS ?=
 COMPOSE_GO := github.com/compose-spec/compose-go/v2
 COMPOSE_GO_VERSION := v2.9.1
 KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0
+# As in kubectl 1.32, the oldest that docs/deploying.md names.
+KUSTOMIZE := sigs.k8s.io/kustomize/kustomize/v5@v5.5.0
 # How many tests run beside each other: those of a broker wait more than they compute, and two cores serve three.
 WORKERS ?= 3
 
@@ -79,7 +81,7 @@ prometheus: ## Install Debian's prometheus for the tests of alerts, where that i
 	if command -v promtool >/dev/null; then promtool --version 2>&1 | head -1; \
 	else echo "no prometheus here: the tests of alerts are skipped (Debian: apt-get install prometheus)"; fi
 
-go: setup ## Install compose-go and kubeconform, which read what is in deploy/, where there is Go
+go: setup ## Install compose-go, kustomize and kubeconform, which read what is in deploy/, where there is Go
 	@if test -x $(BIN)/compose-go; then :; \
 	elif command -v go >/dev/null && GOBIN=$(CURDIR)/$(VENV)/go go install $(COMPOSE_GO)/cmd@$(COMPOSE_GO_VERSION); then \
 		mv $(VENV)/go/cmd $(BIN)/compose-go; \
@@ -87,6 +89,9 @@ go: setup ## Install compose-go and kubeconform, which read what is in deploy/, 
 	@if test -x $(BIN)/kubeconform; then :; \
 	elif command -v go >/dev/null && GOBIN=$(CURDIR)/$(BIN) go install $(KUBECONFORM); then :; \
 	else echo "no Go here: deploy/kubernetes is not held to Kubernetes' schemas"; fi
+	@if test -x $(BIN)/kustomize; then :; \
+	elif command -v go >/dev/null && GOBIN=$(CURDIR)/$(BIN) go install $(KUSTOMIZE); then :; \
+	else echo "no Go here: deploy/kubernetes is rendered where kubectl is, or not at all"; fi
 
 strimzi: tests/strimzi/jars/.ready ## Fetch Strimzi's classes with Maven, which read its resources (needs Java 17)
 

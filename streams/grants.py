@@ -13,7 +13,7 @@ from streams import topics
 from streams.topics import Topic
 
 Kind = Literal["topic", "group", "transactional_id"]
-Operation = Literal["Read", "Write", "Describe", "DescribeConfigs"]
+Operation = Literal["Read", "Write", "Delete", "Describe", "DescribeConfigs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,14 @@ _EVERYONE: Final = (
     *_on(("Read", "Write"), topics.INSTALLATION, topics.SCHEMAS),
 )
 
-#: By the name of the service; `operator` is whoever runs the commands that read the log (`reconcile`, `trace`, …).
+#: What the commands that read the log need: `trace`, `reconcile`, `doctor`, `backup`, ….
+_READING: Final = (
+    Grant("topic", "", ("Describe", "DescribeConfigs", "Read"), is_prefix=True),
+    Grant("group", "", ("Describe",), is_prefix=True),
+)
+
+#: By the name of the service. Two are people: `operator` runs the commands that read the log, `maintainer` also those
+#: that write to it by themselves (`quarantine put-back`, `mend`, `restore`, `tokens first`).
 GRANTS: Final[Mapping[str, tuple[Grant, ...]]] = {
     "ingest": (
         *_EVERYONE,
@@ -81,8 +88,18 @@ GRANTS: Final[Mapping[str, tuple[Grant, ...]]] = {
         Grant("group", "admin", ("Read",)),
         Grant("transactional_id", "admin", ("Describe", "Write")),
     ),
-    "operator": (
-        Grant("topic", "", ("Describe", "DescribeConfigs", "Read"), is_prefix=True),
-        Grant("group", "", ("Describe",), is_prefix=True),
+    "operator": _READING,
+    "maintainer": (
+        *_READING,
+        # What groups read, `mend` writes again, and deletes what stood before. Kafka has no smaller right than the one
+        # to delete the topic too. `put-back` appends to the first ten, `tokens first` to the last.
+        *_on(("Write", "Delete"), topics.EVENTS, topics.DELIVERIES, *topics.RETRIES, topics.RESULTS, topics.COMMANDS),
+        *_on(("Write",), topics.QUARANTINE),
+        # `restore`, which is the first to come to a new installation.
+        *_on(("Write",), topics.AUDIT, topics.CONFIG_HISTORY, topics.APP_CONFIG, topics.INTEGRATION_CONFIG),
+        *_on(("Write",), topics.INSTALLATION, topics.SCHEMAS),
+        Grant("transactional_id", "restore", ("Describe", "Write")),
+        # `mend` commits for them, that a partition is not whole.
+        *(Grant("group", name, ("Read",)) for name in ("dispatcher", "breaker", "admin")),
     ),
 }

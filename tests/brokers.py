@@ -46,9 +46,14 @@ class Docker:
     kind: str = "docker"
 
 
+def in_ci() -> bool:
+    """Whether everything has to be there."""
+    return os.environ.get("CI", "").lower() in {"1", "true"}
+
+
 def lacking(reason: str) -> None:
     """Skip, or fail where everything has to be there."""
-    if os.environ.get("CI", "").lower() in {"1", "true"}:
+    if in_ci():
         pytest.fail(f"{reason}; in CI this may not be missing")
     pytest.skip(reason)
 

@@ -8,8 +8,9 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -19,6 +20,8 @@ from overheard import Heard
 
 HEARD = Heard()
 
+R = TypeVar("R", pytest.TestReport, pytest.CollectReport)
+
 from streams import codec  # noqa: E402
 from tests.brokers import (  # noqa: E402
     any_broker,
@@ -27,6 +30,7 @@ from tests.brokers import (  # noqa: E402
     docker_broker,
     embedded_broker,
     embedded_connection,
+    in_ci,
     kafka_broker,
     kafka_cluster,
     kafka_connection,
@@ -176,8 +180,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """
     Compares all that was said with all secrets, when the workers are gone: also what was said before it was noted.
 
-    In CI only what needs a Docker engine may be skipped: a check that quietly does not run is no check.
-
     A part may have nothing of what was asked for: `make test ARGS=tests/unit/test_keys.py`.
     """
     if HEARD.is_worker:
@@ -190,11 +192,28 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if session.config.getoption("part", None) and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         session.exitstatus = pytest.ExitCode.OK
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("CI", "").lower() not in {"1", "true"} or reporter is None:
-        return
-    skipped = [report for report in reporter.stats.get("skipped", []) if "Docker" not in str(report.longrepr)]
-    for report in skipped:
-        reporter.write_line(f"skipped in CI: {report.nodeid}: {report.longrepr}", red=True)
-    if skipped:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """
+    In CI only what needs a Docker engine may be skipped, however: a check that quietly does not run is no check.
+
+    What is skipped fails by itself. Were it the session, `make failed` would run what else has failed, and pass.
+    """
+    return _failed_where_skipped_in_ci((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """As above, of what a whole file skips."""
+    return _failed_where_skipped_in_ci((yield))
+
+
+def _failed_where_skipped_in_ci(report: R) -> R:
+    if in_ci() and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if "Docker" not in reason:
+            report.outcome = "failed"
+            report.longrepr = f"{reason}; in CI this may not be missing"
+    return report

@@ -23,7 +23,7 @@ BROKER = "broker"
 MECHANISM = "SCRAM-SHA-512"
 #: Kafka's numbers.
 _KINDS = {"topic": 2, "group": 3, "transactional_id": 5}
-_OPERATIONS = {"Read": 3, "Write": 4, "Describe": 8, "DescribeConfigs": 10}
+_OPERATIONS = {"Read": 3, "Write": 4, "Delete": 6, "Describe": 8, "DescribeConfigs": 10}
 _LITERAL, _PREFIXED, _ALLOW = 3, 4, 3
 
 

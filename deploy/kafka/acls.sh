@@ -62,3 +62,28 @@ allow --allow-principal User:tenterhook-admin --operation Read --group tenterhoo
 allow --allow-principal User:tenterhook-admin --operation Describe --operation Write --transactional-id tenterhook.admin
 allow --allow-principal User:tenterhook-operator --operation Describe --operation DescribeConfigs --operation Read --topic tenterhook. --resource-pattern-type prefixed
 allow --allow-principal User:tenterhook-operator --operation Describe --group tenterhook. --resource-pattern-type prefixed
+allow --allow-principal User:tenterhook-maintainer --operation Describe --operation DescribeConfigs --operation Read --topic tenterhook. --resource-pattern-type prefixed
+allow --allow-principal User:tenterhook-maintainer --operation Describe --group tenterhook. --resource-pattern-type prefixed
+allow --allow-principal User:tenterhook-maintainer --operation Write --operation Delete --topic tenterhook.events
+allow --allow-principal User:tenterhook-maintainer --operation Write --operation Delete --topic tenterhook.deliveries
+allow --allow-principal User:tenterhook-maintainer --operation Write --operation Delete --topic tenterhook.retry.1s
+allow --allow-principal User:tenterhook-maintainer --operation Write --operation Delete --topic tenterhook.retry.5s
+allow --allow-principal User:tenterhook-maintainer --operation Write --operation Delete --topic tenterhook.retry.20s
+allow --allow-principal User:tenterhook-maintainer --operation Write --operation Delete --topic tenterhook.retry.80s
+allow --allow-principal User:tenterhook-maintainer --operation Write --operation Delete --topic tenterhook.retry.320s
+allow --allow-principal User:tenterhook-maintainer --operation Write --operation Delete --topic tenterhook.retry.1280s
+allow --allow-principal User:tenterhook-maintainer --operation Write --operation Delete --topic tenterhook.retry.5120s
+allow --allow-principal User:tenterhook-maintainer --operation Write --operation Delete --topic tenterhook.retry.20480s
+allow --allow-principal User:tenterhook-maintainer --operation Write --operation Delete --topic tenterhook.delivery-results
+allow --allow-principal User:tenterhook-maintainer --operation Write --operation Delete --topic tenterhook.commands
+allow --allow-principal User:tenterhook-maintainer --operation Write --topic tenterhook.quarantine
+allow --allow-principal User:tenterhook-maintainer --operation Write --topic tenterhook.audit
+allow --allow-principal User:tenterhook-maintainer --operation Write --topic tenterhook.config-history
+allow --allow-principal User:tenterhook-maintainer --operation Write --topic tenterhook.app-config
+allow --allow-principal User:tenterhook-maintainer --operation Write --topic tenterhook.integration-config
+allow --allow-principal User:tenterhook-maintainer --operation Write --topic tenterhook.installation
+allow --allow-principal User:tenterhook-maintainer --operation Write --topic tenterhook.schemas
+allow --allow-principal User:tenterhook-maintainer --operation Describe --operation Write --transactional-id tenterhook.restore
+allow --allow-principal User:tenterhook-maintainer --operation Read --group tenterhook.dispatcher
+allow --allow-principal User:tenterhook-maintainer --operation Read --group tenterhook.breaker
+allow --allow-principal User:tenterhook-maintainer --operation Read --group tenterhook.admin

@@ -13,7 +13,7 @@ from services.cli.main import commands
 from tests.pasted import ROOT, Block, blocks, commands_in, said_in_passing
 
 SECURED = "pasted on three nodes with TLS and ACLs by integration/test_secured_kafka.py, which `make long` runs"
-CLUSTER = "needs a Kubernetes cluster; what it names and applies is held by unit/test_manifests.py"
+CLUSTER = "needs a Kubernetes cluster; what it names, applies and scales is held by unit/test_manifests.py"
 ENGINE = "needs a container engine; what it builds and starts is held by e2e/test_image.py and unit/test_manifests.py"
 BENCH = "a load for minutes; e2e/test_bench.py runs it with a smaller one"
 OPERATOR = """\
@@ -21,7 +21,7 @@ TENTERHOOK_KAFKA__USER=tenterhook-operator TENTERHOOK_KAFKA__PASSWORD_FILE=$PWD/
 """
 FIRST_EVENT = (
     "export BROKER=",
-    "for service in ingest dispatcher breaker admin operator; do",
+    "for service in ingest dispatcher breaker admin operator maintainer; do",
     "openssl rand -base64 32 > kek && chmod",
     "export TENTERHOOK_BROKER=$BROKER",
     "TENTERHOOK_KAFKA__USER=kafka-admin ",
@@ -41,10 +41,9 @@ NOT_PASTED = {
     ("README.md", "make up\n"): "`make up` is `tenterhook up`: docs/tutorial.md and e2e/test_up.py",
     ("README.md", "make up ARGS="): "as above; e2e/test_up.py takes both options",
     ("docs/commands.md", "tenterhook bench --start"): BENCH,
-    (
-        "docs/commands.md",
-        "tenterhook quarantine put-back",
-    ): "nothing is in quarantine; integration/test_quarantine_command.py",
+    ("docs/commands.md", "tenterhook quarantine put-back"): (
+        "pasted where something is in quarantine, as the user who may put it back: integration/test_secured_kafka.py"
+    ),
     ("docs/consistency.md", "make chaos"): "half an hour of faults; consistency/test_chaos.py has a shorter run",
     **{("docs/deploying.md", start): SECURED for start in FIRST_EVENT},
     ("docs/deploying.md", "docker build "): ENGINE,
@@ -52,6 +51,9 @@ NOT_PASTED = {
     ("docs/deploying.md", f"{NAMESPACE}kubectl apply"): CLUSTER,
     ("docs/deploying.md", f"{NAMESPACE}kubectl -n"): CLUSTER,
     ("docs/deploying.md", "kubectl -n tenterhook rollout"): CLUSTER,
+    ("docs/deploying.md", "kubectl -n tenterhook scale deployment/commands"): CLUSTER,
+    ("docs/deploying.md", "kubectl -n tenterhook exec deployment/commands"): CLUSTER,
+    ("docs/deploying.md", "kubectl -n tenterhook scale deployment/ingest"): CLUSTER,
     ("docs/operating.md", "kubectl kustomize"): CLUSTER,
     ("docs/tracing.md", "docker run"): ENGINE,
 }

@@ -15,7 +15,8 @@ BASE = ROOT / "deploy" / "kubernetes" / "base"
 
 def row(service):
     """The service's row of the table, as it has to be."""
-    cells = {("Read",): [], ("Write",): [], ("Read", "Write"): [], "more": []}
+    cells = {("Read",): [], ("Write",): [], ("Read", "Write"): []}
+    more = {}
     for grant in GRANTS[service]:
         if grant.name in {"installation", "schemas"}:
             continue
@@ -26,7 +27,8 @@ def row(service):
             cells[grant.operations].append(name)
         else:
             kind = {"topic": "", "group": "group ", "transactional_id": "transactional id "}[grant.kind]
-            cells["more"].append(f"{', '.join(grant.operations)}: {kind}{name}")
+            more.setdefault(f"{', '.join(grant.operations)}: {kind}", []).append(name)
+    cells["more"] = [may + ", ".join(names) for may, names in more.items()]
     return f"| `tenterhook-{service}` | {' | '.join(', '.join(each) for each in cells.values())} |"
 
 

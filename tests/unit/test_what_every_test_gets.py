@@ -149,8 +149,36 @@ def test_that_notes_it():
     pathlib.Path(__file__).with_name("noted_by").write_text(str(os.getpid()))
 """
 
+SKIPPING = """
+import pytest
+
+@pytest.mark.skipif(True, reason="no such tool here")
+def test_that_wants_a_tool(): pass
+
+def test_that_skips_itself():
+    pytest.skip("no such tool here")
+
+@pytest.mark.skipif(True, reason="no Docker engine runs here")
+def test_that_wants_docker(): pass
+
+@pytest.mark.xfail
+def test_that_is_known_to_fail(): raise ValueError
+"""
+
+SKIPPED_WHOLE = """
+import pytest
+
+pytest.importorskip("no_such_package")
+"""
+
 LISTENING = ("nothing_secret_is_logged", "nothing_secret_is_logged_at_the_end")
-HOOKS = ("pytest_addoption", "pytest_sessionfinish", "pytest_unconfigure")
+HOOKS = (
+    "pytest_addoption",
+    "pytest_make_collect_report",
+    "pytest_runtest_makereport",
+    "pytest_sessionfinish",
+    "pytest_unconfigure",
+)
 
 
 @pytest.fixture
@@ -204,6 +232,16 @@ def test_what_is_known_as_a_secret_later_or_by_another_worker_fails_the_session(
     assert "a log line of this session holds what it must not:" in said
     assert "'known-as-a-token-later' in: root by %s" in said
     assert code == 1
+
+
+def test_in_ci_nothing_but_what_needs_docker_is_skipped(run):
+    code, said = run(SKIPPING, CI="true")
+    whole, said_of_it = run(SKIPPED_WHOLE, CI="true")
+
+    assert (code, whole) == (1, 2)
+    assert said.count("no such tool here; in CI this may not be missing") >= 2
+    assert "1 failed, 1 skipped, 1 xfailed, 1 error" in said
+    assert "'no_such_package'; in CI this may not be missing" in said_of_it
 
 
 def test_what_is_swallowed_behind_a_test_fails_it_and_settings_of_the_user_are_gone(run):
