@@ -18,7 +18,7 @@ from aiokafka.errors import CommitFailedError, UnknownMemberIdError
 
 from streams import reading, takeover
 from streams.connection import Connection
-from streams.engine.shortened import shortened
+from streams.engine.shortened import of_compacted, shortened
 from streams.engine.standing import moves_to, noted_short
 from streams.features import features_of
 from streams.producer import open_producer
@@ -79,7 +79,9 @@ async def lost_partitions(connection: Connection, groups: Iterable[str]) -> list
         async with _reader(connection, group_id=full_name) as reader:
             topics = await reader._client.fetch_all_metadata()  # noqa: SLF001
             names = map(connection.topic, TOPICS)
-            own = [TopicPartition(name, at) for name in names for at in topics.partitions_for_topic(name) or ()]
+            all_ = [TopicPartition(name, at) for name in names for at in topics.partitions_for_topic(name) or ()]
+            # The compacted are not held back, nor would Kafka let them be moved.
+            own = sorted(set(all_) - of_compacted(connection, all_))
             reading.look_at(reader, own)
             # aiokafka's admin client takes a group that is being loaded for one that has committed nothing.
             told = await reader._coordinator.fetch_committed_offsets(own)  # noqa: SLF001
