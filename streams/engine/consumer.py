@@ -158,7 +158,8 @@ class LedgerConsumer(Consumer):
         #: Partitions that have had work for too long without moving, and for how long in seconds.
         self.stuck: dict[TP, float] = {}
         self._room = asyncio.Event()
-        self._has_joined = False
+        #: Whether the group has answered, and does not assign partitions anew.
+        self.has_joined = False
         self._waits: FetchWaits | None = None
         self._session_s: float = app.conf.broker_session_timeout
         #: On the monotonic clock: when we asked what the group last answered with "you are a member".
@@ -248,7 +249,7 @@ class LedgerConsumer(Consumer):
     @property
     def is_ready(self) -> bool:
         """Whether the group has answered, and every source partition assigned, if any, is being read."""
-        return self._has_joined and {tp for tp in self.assignment() if not self._is_changelog_tp(tp)} == self._live
+        return self.has_joined and {tp for tp in self.assignment() if not self._is_changelog_tp(tp)} == self._live
 
     @property
     def is_confirmed(self) -> bool:
@@ -337,13 +338,13 @@ class LedgerConsumer(Consumer):
         await self._settle()
         self._has_settled = True
         await self._commit_the_rest()
-        self._has_joined = False
+        self.has_joined = False
         self._forget()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self._forget()
-        self._has_joined = True
+        self.has_joined = True
         self._confirmed_at_s = time.monotonic()
         await super().on_partitions_assigned(assigned, generation_id)
 
