@@ -7,8 +7,9 @@ that is interrupted, it goes on when it is called again: what was moved says fro
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,9 +17,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, OffsetA
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import CommitFailedError, UnknownMemberIdError
 
-from streams import reading, takeover
+from streams import reading
 from streams.connection import Connection
-from streams.engine.shortened import shortened
+from streams.engine.shortened import of_compacted, shortened
 from streams.engine.standing import moves_to, noted_short
 from streams.features import features_of
 from streams.producer import open_producer
@@ -35,6 +36,12 @@ _MOVED_HEADER: Final = "tenterhook-moved-from"
 _FILLERS: Final = 10_000
 #: Records that are moved under way.
 _UNDER_WAY: Final = 500
+#: Records that are held at once: a partition may have more than fit.
+_CHUNK: Final = 10_000
+#: aiokafka asks for ever who knows a group's commits, or leads a partition. A broker that has just started loads the
+#: commits for some seconds.
+_ANSWER_S: Final = 60.0
+_FETCH_MS: Final = 200
 
 #: Records that one more step has written.
 Say = Callable[[int], None]
@@ -72,14 +79,17 @@ async def lost_partitions(connection: Connection, groups: Iterable[str]) -> list
 
     Raises:
         KafkaError: the broker does not answer, or refuses.
+        TimeoutError: it answers, and has not told all for a minute.
     """
     found: list[Lost] = []
     for group in groups:
         full_name = f"{connection.prefix}{group}"
-        async with _reader(connection, group_id=full_name) as reader:
+        async with _answered(f"what group {full_name} has read"), _reader(connection, group_id=full_name) as reader:
             topics = await reader._client.fetch_all_metadata()  # noqa: SLF001
             names = map(connection.topic, TOPICS)
-            own = [TopicPartition(name, at) for name in names for at in topics.partitions_for_topic(name) or ()]
+            all_ = [TopicPartition(name, at) for name in names for at in topics.partitions_for_topic(name) or ()]
+            # The compacted are not held back, nor would Kafka let them be moved.
+            own = sorted(set(all_) - of_compacted(connection, all_))
             reading.look_at(reader, own)
             # aiokafka's admin client takes a group that is being loaded for one that has committed nothing.
             told = await reader._coordinator.fetch_committed_offsets(own)  # noqa: SLF001
@@ -101,14 +111,15 @@ async def mend(connection: Connection, lost: Lost, say: Say = lambda _: None) ->
 
     Raises:
         StillRead: a process of the group runs.
-        KafkaError: the broker does not answer, or refuses; call it again.
+        KafkaError, TimeoutError: the broker does not answer, or refuses; call it again.
     """
-    await _note(connection, lost)
+    async with _answered(f"whether group {lost.group} has members"):
+        await _note(connection, lost)
     producer = await open_producer(connection, client_id="tenterhook-mend")
     try:
         await _fill(producer, lost, say)
-        moved = await _moved(connection, lost)
-        moved += await _move(connection, producer, lost, set(moved), say)
+        before = await _moved(connection, lost)
+        moved = len(before) + await _move(connection, producer, lost, before, say)
     finally:
         await producer.stop()
     admin = AIOKafkaAdminClient(**connection.client_options)
@@ -117,7 +128,7 @@ async def mend(connection: Connection, lost: Lost, say: Say = lambda _: None) ->
         await admin.delete_records({lost.partition: RecordsToDelete(lost.moved_to)})
     finally:
         await admin.close()
-    return len(moved)
+    return moved
 
 
 async def _note(connection: Connection, lost: Lost) -> None:
@@ -149,58 +160,78 @@ async def _fill(producer: AIOKafkaProducer, lost: Lost, say: Say) -> None:
         say(count)
 
 
-async def _moved(connection: Connection, lost: Lost) -> list[int]:
+async def _moved(connection: Connection, lost: Lost) -> set[int]:
     """Where what was moved stood before."""
-    found: list[int] = []
-
-    def see(record: "ConsumerRecord[Any, Any]") -> None:
-        found.extend(int(value) for name, value in record.headers if name == _MOVED_HEADER)
-
-    await _read(connection, lost.partition, lost.moved_to, None, see)
-    return found
+    async with _reader(connection) as reader:
+        end = (await reader.end_offsets([lost.partition]))[lost.partition]
+    return {
+        int(value)
+        async for chunk in _records(connection, lost.partition, lost.moved_to, end)
+        for record in chunk
+        for name, value in record.headers
+        if name == _MOVED_HEADER
+    }
 
 
 async def _move(
     connection: Connection, producer: AIOKafkaProducer, lost: Lost, moved: Collection[int], say: Say
-) -> list[int]:
-    """Write again, in order, what stands before `moved_to` and was not moved yet; where it stood."""
-    left: list[ConsumerRecord[Any, Any]] = []
-
-    def see(record: "ConsumerRecord[Any, Any]") -> None:
-        if record.offset not in moved and _FILLER_HEADER not in dict(record.headers):
-            left.append(record)
-
-    await _read(connection, lost.partition, lost.begins_at, lost.moved_to, see)
-    for start in range(0, len(left), _UNDER_WAY):
-        sent = [
-            await producer.send(
-                record.topic,
-                record.value,
-                key=record.key,
-                partition=record.partition,
-                timestamp_ms=record.timestamp,
-                headers=[*record.headers, (_MOVED_HEADER, str(record.offset).encode())],
-            )
-            for record in left[start : start + _UNDER_WAY]
-        ]
-        await asyncio.gather(*sent)
-        say(len(sent))
-    return [record.offset for record in left]
+) -> int:
+    """Write again, in order, what stands before `moved_to` and was not moved yet; how many records that were."""
+    count = 0
+    async with aclosing(_records(connection, lost.partition, lost.begins_at, lost.moved_to)) as chunks:
+        async for chunk in chunks:
+            left = [each for each in chunk if each.offset not in moved and _FILLER_HEADER not in dict(each.headers)]
+            for start in range(0, len(left), _UNDER_WAY):
+                sent = [
+                    await producer.send(
+                        record.topic,
+                        record.value,
+                        key=record.key,
+                        partition=record.partition,
+                        timestamp_ms=record.timestamp,
+                        headers=[*record.headers, (_MOVED_HEADER, str(record.offset).encode())],
+                    )
+                    for record in left[start : start + _UNDER_WAY]
+                ]
+                await asyncio.gather(*sent)
+                say(len(sent))
+            count += len(left)
+    return count
 
 
-async def _read(
-    connection: Connection,
-    partition: TopicPartition,
-    start: int,
-    end: int | None,
-    see: "Callable[[ConsumerRecord[Any, Any]], None]",
-) -> None:
-    if end is None:
-        async with _reader(connection) as reader:
-            end = (await reader.end_offsets([partition]))[partition]
+async def _records(
+    connection: Connection, partition: TopicPartition, start: int, end: int
+) -> AsyncGenerator["list[ConsumerRecord[Any, Any]]", None]:
+    """What stands there from the first offset up to the second, some at a time, in order."""
+    if start >= end:
+        return
     # What was never committed is not moved: it would be, from then on.
     isolation = (await features_of(connection)).isolation
-    await takeover.read_back(connection, {partition: (start, end)}, see, isolation=isolation)
+    async with _reader(connection, auto_offset_reset="earliest", isolation_level=isolation) as reader:
+        reader.assign([partition])
+        reader.seek(partition, start)
+        at, moved_s = start, time.monotonic()
+        while at < end:
+            records = (await reader.getmany(timeout_ms=_FETCH_MS, max_records=_CHUNK)).get(partition, [])
+            if wanted := [each for each in records if each.offset < end]:
+                yield wanted
+            if (before := at) < (at := await reader.position(partition)):
+                moved_s = time.monotonic()
+            elif time.monotonic() - moved_s > _ANSWER_S:
+                topic, number = partition
+                raise TimeoutError(
+                    f"nothing of {topic} {number} from offset {before} on was told for {_ANSWER_S:.0f} s"
+                )
+
+
+@asynccontextmanager
+async def _answered(what: str) -> AsyncIterator[None]:
+    """Give up after a minute, and say what was not told."""
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            yield
+    except TimeoutError as error:
+        raise TimeoutError(f"{what} was not told for {_ANSWER_S:.0f} s") from error
 
 
 @asynccontextmanager

@@ -4,10 +4,17 @@ The ids that a broker gives to topics: a topic that was deleted and made again h
 aiokafka asks with an older request, whose answer has no ids, so the newer one is spelt out here.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import IncompatibleBrokerVersion
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    NoError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
@@ -102,7 +109,8 @@ async def topic_ids(connection: Connection, names: list[str]) -> dict[str, str]:
     The ids of those topics that have one, as hex digits. None of them where the broker has no ids, as the embedded one.
 
     Raises:
-        KafkaError: it did not answer.
+        TopicAuthorizationFailedError: we may not know of some of them, which are its argument.
+        KafkaError: it did not answer, or does not know now.
     """
     client = AIOKafkaClient(**connection.client_options)
     try:
@@ -112,4 +120,20 @@ async def topic_ids(connection: Connection, names: list[str]) -> dict[str, str]:
         return {}
     finally:
         await client.close()
-    return {topic[1]: topic[2].hex() for topic in answer.topics if topic[0] == 0 and topic[2] != _UNKNOWN}
+    return _ids(answer.topics)
+
+
+def _ids(topics: Iterable[tuple[Any, ...]]) -> dict[str, str]:
+    """Of what the broker tells of each: error, name, id. That it does not know one is no error; others are raised."""
+    found, denied = {}, set()
+    for code, name, topic_id, *_ in topics:
+        error = for_code(code)
+        if error is TopicAuthorizationFailedError:
+            denied.add(name)
+        elif error not in {NoError, UnknownTopicOrPartitionError}:
+            raise error(name)
+        elif error is NoError and topic_id != _UNKNOWN:
+            found[name] = topic_id.hex()
+    if denied:
+        raise TopicAuthorizationFailedError(denied)
+    return found

@@ -230,6 +230,7 @@ async def _start(
 
     gauges = Gauges(
         app=app,
+        partitions=shared["partitions"],
         lanes=lanes,
         readers=readers,
         replaying=replaying,

@@ -1,5 +1,6 @@
 """What a result adds to the metrics."""
 
+from collections.abc import Callable
 from typing import Final
 
 from services.runtime import metrics
@@ -22,9 +23,17 @@ class Silent:
         else:
             self._at_ms.pop(result.integration, None)
 
-    def count(self, now_ms: int) -> int:
-        """How many there are, of those that an attempt was made for within a quarter of an hour."""
-        self._at_ms = {each: at_ms for each, at_ms in self._at_ms.items() if now_ms - at_ms <= UNANSWERED_FOR_MS}
+    def count(self, now_ms: int, is_ours: Callable[[str], bool]) -> int:
+        """
+        How many there are, of those that an attempt was made for within a quarter of an hour.
+
+        Args:
+            is_ours: whether an integration is on a partition that this worker has. Of others somebody else knows the
+                newest attempt, and counts them; they are forgotten.
+        """
+        self._at_ms = {
+            each: at_ms for each, at_ms in self._at_ms.items() if now_ms - at_ms <= UNANSWERED_FOR_MS and is_ours(each)
+        }
         return len(self._at_ms)
 
 

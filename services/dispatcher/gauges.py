@@ -10,8 +10,11 @@ from services.dispatcher.retry_reader import RetryReader
 from services.runtime import metrics
 from services.runtime.membership import membership
 from services.runtime.metric import Sample
+from streams import topics
 from streams.engine.app import SafeApp
+from streams.producer import partition_of
 from streams.states import States
+from streams.topics import Partitions
 from streams.views import Integrations
 
 
@@ -22,6 +25,7 @@ class Gauges:
         self,
         *,
         app: SafeApp,
+        partitions: Partitions,
         lanes: Lanes,
         readers: list[RetryReader],
         replaying: ReplayAgent,
@@ -30,6 +34,7 @@ class Gauges:
         now_ms: Callable[[], int],
     ) -> None:
         self._app = app
+        self._numbers = list(range(partitions.by_integration))
         self._lanes = lanes
         self._readers = readers
         self._replaying = replaying
@@ -40,7 +45,7 @@ class Gauges:
     def __call__(self) -> Iterator[Sample]:
         records, size = self._app.unfinished
         yield metrics.IN_FLIGHT.of(self._lanes.in_flight)
-        yield metrics.UNANSWERED_INTEGRATIONS.of(SILENT.count(self._now_ms()))
+        yield metrics.UNANSWERED_INTEGRATIONS.of(SILENT.count(self._now_ms(), self._is_ours()))
         yield metrics.REPLAYS.of(self._replaying.running)
         yield metrics.DISPATCHER_RECORDS.of(records)
         yield metrics.DISPATCHER_BYTES.of(size)
@@ -51,6 +56,13 @@ class Gauges:
             if (own := behind.get(reader.line)) is not None:
                 yield metrics.RETRIES_WAITING.of(own.not_taken + own.unfinished, reader.line)
         yield from samples(self._lanes.queues(), self._is_failing, self._now_ms())
+
+    def _is_ours(self) -> Callable[[str], bool]:
+        """Whether an integration is on a partition of `deliveries` that we have; while they are assigned, had."""
+        owned = self._app.assigned(topics.DELIVERIES)
+        if owned is None:
+            return lambda _: True
+        return lambda integration: partition_of(integration.encode(), self._numbers, []) in owned
 
     def _is_failing(self, integration: str) -> bool:
         """Whether the breaker says so, of the epoch that the integration is in."""

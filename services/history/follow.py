@@ -117,12 +117,13 @@ class ResultsFollower:
 
     async def _survive(self, error: sqlite3.Error) -> None:
         """A full disk is waited for, a broken file is thrown away."""
-        self._is_unwritable = True
-        self._say("history.not_written", f"the history's file cannot be written: {error}")
+        if self._is_unwritable:
+            self._say("history.not_written", f"the history's file cannot be written: {error}")
+        else:
+            self._say("history.not_read", f"the history's file cannot be read: {error}")
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             try:
-                await self._on_thread(self._store.start_over, None)
-                self._is_unwritable = False
+                await self._write(self._store.start_over, None)
             except (sqlite3.Error, OSError) as again:
                 self._say("history.not_written", f"the history's file cannot be made anew: {again}")
 
@@ -182,15 +183,19 @@ class ResultsFollower:
         if batch:
             moved = {each.partition: position for each, position in positions.items()}
             unreadable = self._store.unreadable
-            await self._on_thread(self._store.fold, batch, moved)
+            await self._write(self._store.fold, batch, moved)
             HISTORY_UNREADABLE.inc(by=self._store.unreadable - unreadable)
             HISTORY_FOLDED.inc(by=len(batch))
-            self._wrote()
         self._positions = positions
         if 0 < len(batch) < _SMALL and self.has_caught_up.is_set():
             await asyncio.sleep(_LINGER_S)
 
-    def _wrote(self) -> None:
+    async def _write(self, write: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            await self._on_thread(write, *arguments)
+        except sqlite3.Error:
+            self._is_unwritable = True
+            raise
         if self._is_unwritable:
             self._is_unwritable, self.trouble = False, None
             log.info("history.written", topic=self._topic)
@@ -207,8 +212,7 @@ class ResultsFollower:
         held = await self._on_thread(_topic_id_of, self._store)
         if self._must_start_over or held != topic_id or (topic_id is None and not self._has_begun):
             self.has_caught_up.clear()
-            await self._on_thread(self._store.start_over, topic_id)
-            self._wrote()
+            await self._write(self._store.start_over, topic_id)
             self._positions = {}
         self._has_begun, self._must_start_over = True, False
         await self._seek(consumer)

@@ -9,8 +9,8 @@ broker is away, or takes no records, is nothing of that kind: each try ends then
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -58,7 +58,7 @@ class Liveness:
         service: str,
         opened: tuple[str, Opening],
         followers: Sequence[Following],
-        broker_answers: Callable[[], Awaitable[bool]],
+        broker_answers: Callable[[], Coroutine[Any, Any, bool]],
         *,
         waiting: tuple[str, Callable[[], int | None]] = ("", lambda: None),
     ) -> None:
@@ -139,9 +139,28 @@ async def _is_there(follower: Following) -> bool:
     return True
 
 
-async def _soon(answer: Awaitable[bool]) -> bool:
+async def _soon(answer: Coroutine[Any, Any, bool]) -> bool:
+    """Whether it is true within `ANSWER_S`. What is late is cut off, and not waited for: over TLS that takes 30 s."""
+    asking = asyncio.create_task(answer)
     try:
-        return await asyncio.wait_for(answer, ANSWER_S)
+        await asyncio.wait((asking,), timeout=ANSWER_S)
+        return asking.done() and asking.result()
     except Exception as error:  # noqa: BLE001 - whatever keeps a broker from answering, it does not answer
         log.debug("liveness.no_answer", reason=repr(error))
         return False
+    finally:
+        if not asking.done():
+            asking.cancel()
+            _CUT_OFF.add(asking)
+            asking.add_done_callback(_note)
+
+
+#: Asked for, and ending by themselves: nobody else holds them.
+_CUT_OFF: Final[set["asyncio.Task[bool]"]] = set()
+
+
+def _note(asking: "asyncio.Task[bool]") -> None:
+    """What came of it, for nobody else asks."""
+    _CUT_OFF.discard(asking)
+    if not asking.cancelled() and (error := asking.exception()) is not None:
+        log.debug("liveness.no_answer", reason=repr(error))

@@ -97,7 +97,13 @@ def configure_command_logs() -> None:
     if structlog.is_configured():
         return
     structlog.configure(
-        processors=[_warnings, *structlog.get_config()["processors"]],
+        processors=[
+            _warnings,
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            *_for_people(),
+        ],
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 
@@ -111,8 +117,12 @@ def _warnings(_logger: WrappedLogger, method: str, event: EventDict) -> EventDic
 def _renderer(settings: Settings) -> list[Processor]:
     for_people = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     if for_people:
-        return [_harmless, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_traceback)]
+        return _for_people()
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _for_people() -> list[Processor]:
+    return [_harmless, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_traceback)]
 
 
 def _harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -1,7 +1,7 @@
 """A start that takes as long as the broker does: anew, where it goes away in the middle of one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import Final, TypeVar
 
@@ -92,9 +92,8 @@ async def until_started(
 def denied(service: str, connection: Connection, error: KafkaError) -> StartupError:
     """What to say where the broker forbids the service something: which topic or group, and what to grant."""
     kind = _KINDS.get(type(error))
-    named = error.args[0] if error.args else ()
     missing = []
-    for name in sorted([named] if isinstance(named, str) else named):
+    for name in _named(error):
         operations = [
             operation
             for grant in GRANTS[service]
@@ -107,6 +106,14 @@ def denied(service: str, connection: Connection, error: KafkaError) -> StartupEr
         f"broker.denied: the broker forbids {service} something that it needs ({type(error).__name__}). Grant its user "
         f"{', '.join(missing) or 'what is missing'}; docs/deploying.md lists what each service may"
     )
+
+
+def _named(error: KafkaError) -> list[str]:
+    """What it is about, in order; nothing where aiokafka tells something else, or nothing."""
+    named = error.args[0] if error.args else ()
+    if isinstance(named, str):
+        return [named]
+    return sorted(each for each in named if isinstance(each, str)) if isinstance(named, Collection) else []
 
 
 async def _finished(starting: "asyncio.Future[T]", stop: asyncio.Event) -> bool:

@@ -81,7 +81,7 @@ async def watch_topics(settings: Settings) -> None:
             log.debug("topics.not_looked_at", reason=repr(error))
             if is_there and (away := await _away(connection)) is not None:
                 is_there = False
-                log.warning("broker.away", reason=str(away), hint="what is under way waits for it")
+                log.warning("broker.away", reason=away, hint="what is under way waits for it")
         else:
             if is_there is False:
                 log.warning("broker.back")
@@ -91,10 +91,12 @@ async def watch_topics(settings: Settings) -> None:
         wait_s = AGAIN_S if gone.suspects else EVERY_S
 
 
-async def _away(connection: Connection) -> BrokerAway | None:
-    """Why no broker answers; None where one does."""
+async def _away(connection: Connection) -> str | None:
+    """Why no broker answers; None where one does, and where that cannot be told."""
     try:
         await brokers_at(connection)
     except BrokerAway as away:
-        return away
+        return str(away)
+    except Exception as error:  # noqa: BLE001 - a bug in the client must not end the watch
+        log.debug("broker.not_asked", reason=repr(error))
     return None

@@ -24,6 +24,7 @@ from streams.engine.consumer import Behind, LedgerConsumer
 from streams.engine.processor import Assignment, Batch, KeepsFloors, Processor, PutAside, Waits
 from streams.engine.rows import Rank, RowTable, row_table
 from streams.security import Security
+from streams.topics import Topic
 from streams.trouble import Trouble
 
 log = structlog.get_logger("streams.app")
@@ -253,6 +254,12 @@ class SafeApp(faust.App):
         """How far this worker is behind the end, by topic without prefix."""
         found = self._consumer.behind if isinstance(self._consumer, LedgerConsumer) else {}
         return {topic.removeprefix(self.connection.prefix): behind for topic, behind in found.items()}
+
+    def assigned(self, topic: Topic) -> set[int] | None:
+        """The topic's partitions that the group has given this worker; None while it assigns them."""
+        if not isinstance(self._consumer, LedgerConsumer) or not self._consumer.has_joined:
+            return None
+        return {tp.partition for tp in self._consumer.assignment() if tp.topic == self.connection.topic(topic)}
 
     @property
     def stuck_partitions(self) -> int:

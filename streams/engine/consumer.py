@@ -31,7 +31,14 @@ from streams.answers import ANSWERS
 from streams.engine.membership import join_under
 from streams.engine.processor import Assignment, Batch, Processor, PutAside, floor_of
 from streams.engine.progress import LOOK_S, STUCK_S, Progress, Seen
-from streams.engine.shortened import ASK_AGAIN_S, LOOK_AGAIN_S, LogShortened, fallen_out, shortened
+from streams.engine.shortened import (
+    ASK_AGAIN_S,
+    LOOK_AGAIN_S,
+    LogShortened,
+    fallen_out,
+    of_compacted,
+    shortened,
+)
 from streams.engine.standing import ALONE, FATAL, Standing, is_short, noted_short, read, written
 from streams.features import Features, features_of
 from streams.ledger import Ledger
@@ -161,7 +168,8 @@ class LedgerConsumer(Consumer):
         #: Partitions that have had work for too long without moving, and for how long in seconds.
         self.stuck: dict[TP, float] = {}
         self._room = asyncio.Event()
-        self._has_joined = False
+        #: Whether the group has answered, and does not assign partitions anew.
+        self.has_joined = False
         self._waits: FetchWaits | None = None
         self._session_s: float = app.conf.broker_session_timeout
         self._fetching, self._commits = Trouble(log), Trouble(log)
@@ -254,7 +262,7 @@ class LedgerConsumer(Consumer):
     @property
     def is_ready(self) -> bool:
         """Whether the group has answered, and every source partition assigned, if any, is being read."""
-        return self._has_joined and {tp for tp in self.assignment() if not self._is_changelog_tp(tp)} == self._live
+        return self.has_joined and {tp for tp in self.assignment() if not self._is_changelog_tp(tp)} == self._live
 
     @property
     def is_confirmed(self) -> bool:
@@ -350,13 +358,13 @@ class LedgerConsumer(Consumer):
         await self._settle()
         self._has_settled = True
         await self._commit_the_rest()
-        self._has_joined = False
+        self.has_joined = False
         self._forget()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self._forget()
-        self._has_joined = True
+        self.has_joined = True
         self._confirmed_at_s = time.monotonic()
         await super().on_partitions_assigned(assigned, generation_id)
 
@@ -434,7 +442,8 @@ class LedgerConsumer(Consumer):
         committed = await self.kafka._coordinator.fetch_committed_offsets(partitions)
         beginnings = await self.kafka.beginning_offsets(partitions)
         stored = {tp: committed.get(TopicPartition(*tp), _NEVER) for tp in tps}
-        await self._refuse_shortened({each: committed.get(each, _NEVER) for each in partitions}, beginnings)
+        for each in await self._beginning_anew({each: committed.get(each, _NEVER) for each in partitions}, beginnings):
+            stored[ensure_TP(each)] = OffsetAndMetadata(_NEVER.offset, committed[each].metadata)
         unclean = {tp: read(stored[tp].metadata) for tp in tps}
         # Below the beginning: fallen out of retention while nobody read; the log starts later now.
         starts = {tp: max(stored[tp].offset, beginnings[TopicPartition(*tp)]) for tp in tps}
@@ -471,18 +480,30 @@ class LedgerConsumer(Consumer):
         self._room.set()
         log.info("partitions.live", topic=topic, partitions=len(tps), generation=generation)
 
-    async def _refuse_shortened(
+    async def _beginning_anew(
         self, stored: Mapping[TopicPartition, OffsetAndMetadata], beginnings: Mapping[TopicPartition, int]
-    ) -> None:
-        """Raises LogShortened, and notes it with the commit."""
+    ) -> set[TopicPartition]:
+        """
+        Those that have lost their records, and are read from the beginning for that; it is said.
+
+        Raises:
+            LogShortened: of others nothing may be read. That is noted with the commit.
+        """
         ends = await self.kafka.end_offsets(list(stored)) if self._has_exact_ends else {}
         if not (found := shortened(stored, beginnings, ends)):
-            return
+            return set()
         await asyncio.sleep(ASK_AGAIN_S)
         ends = await self.kafka.end_offsets(list(stored))
-        if found := found & shortened(stored, beginnings, ends):
-            await self._note_shortened({each: stored[each] for each in found if not is_short(stored[each].metadata)})
-            raise LogShortened(found)
+        found &= shortened(stored, beginnings, ends)
+        anew = found & of_compacted(cast("Any", self.app).connection, found)
+        if refused := found - anew:
+            await self._note_shortened({each: stored[each] for each in refused if not is_short(stored[each].metadata)})
+            raise LogShortened(refused)
+        for topic, number in sorted(anew):
+            log.error(
+                "log.begun_anew", topic=topic, partition=number, hint="its records were lost; what was in them is gone"
+            )
+        return anew
 
     async def _note_shortened(self, stored: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         if not stored or not self._has_exact_ends:

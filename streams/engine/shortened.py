@@ -7,6 +7,9 @@ offsets. Who waited for the committed offset would lose all that is written unti
 `tenterhook mend` has moved what it holds behind all offsets that were ever used (docs/operating.md).
 
 That is noted with the commit, so that a log that has grown past the committed offset meanwhile is not taken for whole.
+
+A compacted topic that a group reads (`replays`) is not held back: nothing names its offsets, and what stands there is
+what is true. It is read from its beginning again, and what was lost is lost.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +17,9 @@ from typing import Final
 
 from aiokafka import OffsetAndMetadata, TopicPartition
 
+from streams.connection import Connection
 from streams.engine.standing import is_short
+from streams.topics import TOPICS
 
 #: Between looks at whether it has been mended.
 LOOK_AGAIN_S: Final = 5.0
@@ -67,3 +72,9 @@ def fallen_out(
         for each, (offset, metadata) in stored.items()
         if beginnings[each] > max(offset, 0) and not is_short(metadata)
     }
+
+
+def of_compacted(connection: Connection, partitions: Iterable[TopicPartition]) -> set[TopicPartition]:
+    """Those of our topics that are compacted."""
+    names = {connection.topic(topic) for topic in TOPICS if topic.cleanup == "compact"}
+    return {each for each in partitions if each.topic in names}

@@ -53,12 +53,13 @@ def rising(by):
     return f"0+{by}x{SAMPLES}"
 
 
-def told_of(*lines):
+def told_of(*lines, by="dispatcher"):
     """
-    What the dispatcher shows of its lines; of integrations that have nothing to do there are none.
+    What a dispatcher shows of its lines; of integrations that have nothing to do there are none.
 
     Args:
         lines: how many deliveries wait, and for how many seconds the oldest has.
+        by: which one.
     """
     now_ms = 10**9
     queues = [Queue(f"int_{n}", depth, now_ms - age_s * 1_000, False, None) for n, (depth, age_s) in enumerate(lines)]
@@ -66,13 +67,14 @@ def told_of(*lines):
     for metric, values, value in samples(queues, lambda _: False, now_ms):
         if metric in {metrics.QUEUE_AGE, metrics.QUEUED_INTEGRATIONS}:
             labels = zip((each.name for each in metric.labels), values, strict=True)
-            found[f"{metric.name}{at('dispatcher', **dict(labels))}"] = value
+            found[f"{metric.name}{at(by, **dict(labels))}"] = value
     return found
 
 
-def from_then_on(before, after):
+def from_then_on(before, after, by="dispatcher"):
     """What a dispatcher shows of these lines for half an hour, and then of others."""
-    return {name: from_half_an_hour(told_of(*before)[name], value) for name, value in told_of(*after).items()}
+    first = told_of(*before, by=by)
+    return {name: from_half_an_hour(first[name], value) for name, value in told_of(*after, by=by).items()}
 
 
 def well():
@@ -127,6 +129,24 @@ class Fault(NamedTuple):
 
 #: Requests that ingest answers with 5xx.
 FAILED = at("ingest", service="ingest", status="5xx")
+
+#: Nothing gets an answer any more, whoever is asked.
+NO_WAY_OUT = {
+    f"tenterhook_attempts_total{at('dispatcher', outcome='delivered', status='2xx')}": "0+1000x119 119000x120",
+    f"tenterhook_attempts_total{at('dispatcher', outcome='retry', status='none')}": "0+10x119 1190+1000x120",
+    f"tenterhook_attempts_unanswered_total{at('dispatcher', reason='dns_failed')}": "0x119 0+1000x120",
+}
+
+
+def of_few(count, unanswered):
+    """An installation with so few integrations, of which that many get no answer from then on; one more is paused."""
+    return {
+        f"tenterhook_integrations{at('breaker', state='active')}": always(count),
+        f"tenterhook_integrations{at('breaker', state='paused_by_person')}": always(1),
+        f"tenterhook_unanswered_integrations{at('dispatcher')}": from_half_an_hour(0, unanswered),
+        **{name: always(value) for name, value in told_of((1, 0)).items()},
+    }
+
 
 ON_HOLD = {f"tenterhook_broker_answered_timestamp_seconds{at(name)}": "0+15x119 1800x120" for name in SERVICES}
 
@@ -183,6 +203,22 @@ FAULTS = [
     ),
     # A hundred integrations, of which ninety have nothing to do; the ten others get nothing.
     Fault("TenterhookDeliveriesLate", from_then_on([(1, 0)] * 10, [(40, 61)] * 10), silent=4, fires=7),
+    # Four dispatchers that get nothing done, with one integration each that has something to do.
+    Fault(
+        "TenterhookDeliveriesLate",
+        {
+            name: values
+            for number in range(4)
+            for name, values in from_then_on([(1, 0)], [(40, 61)], by=f"dispatcher-{number}").items()
+        },
+        silent=4,
+        fires=7,
+    ),
+    # The only integration that there is; and one of two.
+    Fault(
+        "TenterhookDeliveriesLate", {**of_few(1, 0), **from_then_on([(1, 0)], [(40, 61)])}, silent=4, fires=7
+    ),
+    Fault(None, {**of_few(2, 0), **from_then_on([(1, 0)], [(40, 61)])}, silent=5, fires=20),
     # Three slow endpoints beside as many that are not: their owners' matter.
     Fault(None, from_then_on([(0, 0)] * 6, [(9_000, 9_000)] * 3 + [(0, 0)] * 3), silent=5, fires=20),
     Fault(
@@ -200,11 +236,24 @@ FAULTS = [
     Fault(
         "TenterhookNoAnswers",
         {
-            f"tenterhook_attempts_total{at('dispatcher', outcome='delivered', status='2xx')}": "0+1000x119 119000x120",
-            f"tenterhook_attempts_total{at('dispatcher', outcome='retry', status='none')}": "0+10x119 1190+1000x120",
-            f"tenterhook_attempts_unanswered_total{at('dispatcher', reason='dns_failed')}": "0x119 0+1000x120",
+            **NO_WAY_OUT,
             f"tenterhook_unanswered_integrations{at('dispatcher')}": from_half_an_hour(2, 40),
             f"tenterhook_breaker_turned_total{at('breaker', to='paused')}": "0x200 20x40",
+        },
+        silent=10,
+        fires=25,
+    ),
+    # Of an installation with one integration or two, that is all there are; one of two is its owner's matter.
+    Fault("TenterhookNoAnswers", {**NO_WAY_OUT, **of_few(1, 1)}, silent=10, fires=25),
+    Fault("TenterhookNoAnswers", {**NO_WAY_OUT, **of_few(2, 2)}, silent=10, fires=25),
+    Fault(None, {**NO_WAY_OUT, **of_few(2, 1)}, silent=10, fires=25),
+    # Where nobody counts how many there are, it takes three; that nobody does is said by itself.
+    Fault(
+        None,
+        {
+            **NO_WAY_OUT,
+            **of_few(1, 2),
+            **{f"tenterhook_integrations{at('breaker', state=each)}": None for each in ("active", "paused_by_person")},
         },
         silent=10,
         fires=25,

@@ -6,7 +6,7 @@ import pytest
 from aiokafka.errors import KafkaError
 from structlog.testing import capture_logs
 
-from services.ingest import append
+from services.ingest import append, liveness
 from services.ingest.append import EventLog
 from services.runtime.liveness import Liveness
 from services.runtime.problems import Problem
@@ -148,6 +148,30 @@ async def test_a_broker_that_is_away_leaves_it_live(looked, broken):
 async def test_a_partition_that_the_broker_does_not_serve_leaves_it_live(looked, error):
     looked.follower.is_live, looked.follower.error = False, error
     assert await looked.look(10 * LOOKS) is None
+
+
+@pytest.mark.parametrize("broken", ["log", "follower"])
+async def test_a_look_ends_in_time_though_what_is_asked_takes_long_to_be_cut_off(looked, broken, monkeypatch):
+    """Else the next one comes so late that the process seems to have been frozen, and gets its time anew each time."""
+    monkeypatch.setattr(liveness, "ANSWER_S", 0.001)
+    may_end, ended = asyncio.Event(), asyncio.Event()
+
+    async def asked():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await may_end.wait()  # as for the end of a TLS connection
+            ended.set()
+
+    looked.follower.is_live = False
+    if broken == "log":
+        looked.liveness._broker_answers = asked
+    else:
+        looked.follower.end = asked
+    await asyncio.wait_for(looked.look(2), 5)
+    assert not ended.is_set()
+    may_end.set()
+    await asyncio.wait_for(ended.wait(), 5)
 
 
 async def test_a_process_that_was_frozen_gets_its_time_anew(looked):

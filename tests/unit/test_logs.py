@@ -1,5 +1,6 @@
 """Log lines: one line each, whatever is in them."""
 
+import hashlib
 import json
 import logging
 import threading
@@ -85,17 +86,31 @@ def test_a_terminal_gets_one_line_for_each_and_nothing_that_it_obeys(lines):
     assert r"\x1b[31m" in "".join(told[3:])
 
 
-def test_a_command_warns_on_stderr_and_leaves_stdout_to_what_it_was_asked_for(capsys):
+def fail_with(secret):
+    raise RuntimeError(f"{HOSTILE} of {len(secret)} bytes")
+
+
+def test_a_command_warns_on_stderr_and_shows_no_local_variable_and_nothing_that_a_terminal_obeys(capsys):
+    """And leaves stdout to what the command was asked for."""
     configured = structlog.get_config()
     structlog.reset_defaults()
     try:
         configure_command_logs()
         log = structlog.get_logger("streams.test")
         log.info("schemas.added")
-        log.warning("schemas.not_read", reason="away")
+        log.warning("schemas.not_read", reason="away", topic=HOSTILE)
+        try:
+            fail_with(hashlib.sha256(b"whsec").hexdigest()[:8])
+        except RuntimeError:
+            log.exception("schemas.raised")
         said = capsys.readouterr()
         assert said.out == ""
-        assert "schemas.not_read" in said.err
         assert "schemas.added" not in said.err
+        first, second, *traceback = said.err.removesuffix("\n").split("\n")
+        assert "schemas.not_read" in first
+        assert "schemas.raised" in second
+        assert traceback[0] == "    Traceback (most recent call last):"
+        assert hashlib.sha256(b"whsec").hexdigest()[:8] not in said.err
+        assert all(line.isprintable() for line in (first, second, *traceback))
     finally:
         structlog.configure(**configured)

@@ -21,6 +21,8 @@ from services.dispatcher.queues import Queue, percentile, samples
 from services.dispatcher.sender import FailureCode
 from services.runtime import metrics
 from services.runtime.metric import OTHER, Asked, Counter, Exposed, Histogram, Label
+from streams import topics
+from streams.producer import partition_of
 from streams.records import Outcome
 from streams.states import States
 from tests.breaking import make_result
@@ -257,9 +259,40 @@ def test_an_integration_is_without_an_answer_until_it_answers_or_is_not_asked_an
     ):
         silent.take(make_result(integration=integration, reason=reason, finished_at_ms=at_ms))
 
-    assert silent.count(900_000) == 2
-    assert silent.count(900_001) == 1
-    assert silent.count(2_000_000) == 0
+    assert silent.count(900_000, _any) == 2
+    assert silent.count(900_001, _any) == 1
+    assert silent.count(2_000_000, _any) == 0
+
+
+def test_an_integration_without_an_answer_is_counted_by_the_worker_that_has_its_partition_and_forgotten_by_others():
+    number = partition_of(b"int_dead", list(range(16)), [])
+    owned = {number, (number + 1) % 16}
+    gauges = Gauges(
+        app=SimpleNamespace(assigned=lambda topic: owned if topic == topics.DELIVERIES else set()),
+        partitions=topics.Partitions(by_integration=16),
+        **dict.fromkeys(("lanes", "readers", "replaying", "integrations", "states", "now_ms")),
+    )
+    silent = Silent()
+    for integration in ("int_dead", _on_another_than(owned)):
+        silent.take(make_result(integration=integration, reason="timeout", finished_at_ms=0))
+
+    assert silent.count(1, _any) == 2
+    assert silent.count(1, gauges._is_ours()) == 1
+    owned = None  # while the group assigns them anew
+    assert silent.count(1, gauges._is_ours()) == 1
+    owned = {(number + 1) % 16}
+    assert silent.count(1, gauges._is_ours()) == 0
+    owned = {number}  # somebody else has tried it meanwhile
+    assert silent.count(1, gauges._is_ours()) == 0
+
+
+def _any(_):
+    return True
+
+
+def _on_another_than(numbers):
+    names = (f"int_{n}" for n in range(100))
+    return next(each for each in names if partition_of(each.encode(), list(range(16)), []) not in numbers)
 
 
 def told(queues, failing=(), now_ms=1_000_000):
@@ -297,7 +330,7 @@ def test_an_integration_fails_when_the_breaker_says_so_of_the_epoch_that_it_is_i
         states._by_id[name] = SimpleNamespace(state=state, epoch=epoch)
     configs = {name: make_integration(name, epoch=2) for name in ("now", "before", "well", "new")}
     others = dict.fromkeys(("app", "lanes", "readers", "replaying", "now_ms"))
-    gauges = Gauges(integrations=configs, states=states, **others)
+    gauges = Gauges(integrations=configs, states=states, partitions=topics.Partitions(), **others)
 
     assert [name for name in (*configs, "gone") if gauges._is_failing(name)] == ["now"]
 

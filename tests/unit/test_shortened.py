@@ -1,10 +1,19 @@
 """Partitions that end before what was read of them: found, noted with the commit, and gone when they are mended."""
 
+import asyncio
+from types import SimpleNamespace
+
+import pytest
 from aiokafka import OffsetAndMetadata, TopicPartition
+from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from streams.engine.shortened import fallen_out, shortened
+from streams.connection import Connection
+from streams.engine import consumer
+from streams.engine.consumer import LedgerConsumer
+from streams.engine.shortened import LogShortened, fallen_out, shortened
 from streams.engine.standing import is_short, moves_to, noted_short, read
 
 A = TopicPartition("deliveries", 0)
@@ -57,3 +66,57 @@ def test_noting_it_any_number_of_times_keeps_the_floor_and_the_count(metadata, t
     assert read(noted) == read(metadata)
     assert is_short(noted) == bool(times)
     assert moves_to(noted) == (times[-1] if times else None)
+
+
+class Lost(LedgerConsumer):
+    """The consumer without Faust and without a broker: one partition was read to 53, and ends at 2 now."""
+
+    def __init__(self, topic: str, metadata: str) -> None:
+        self.at, self.sought = TopicPartition(f"t.{topic}", 0), []
+        self.stored = {self.at: OffsetAndMetadata(53, metadata)}
+        self.app = SimpleNamespace(connection=Connection("nobody:1", "t."))
+        self._kafka = SimpleNamespace(
+            _coordinator=SimpleNamespace(generation=1, fetch_committed_offsets=lambda _: _told(self.stored)),
+            beginning_offsets=lambda _: _told({self.at: 0}),
+            end_offsets=lambda _: _told({self.at: 2}),
+            commit=self._store,
+            seek=lambda _, offset: self.sought.append(offset),
+            assignment=lambda: {self.at},
+        )
+        self._processors, self._has_exact_ends, self._has_settled = {}, True, False
+        self._ledgers, self._live, self._suspects, self._unknown = {}, set(), set(), set()
+        self._standing, self._stored_floors, self._read_offset, self._committed_offset = {}, {}, {}, {}
+        self._room, self._committing = asyncio.Event(), asyncio.Lock()
+
+    async def _store(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        self.stored |= offsets
+
+    async def take_over(self) -> None:
+        await self._take_over(self.at.topic, [TP(*self.at)], 1)
+
+
+async def _told(what: object) -> object:
+    return what
+
+
+async def test_of_the_events_nothing_is_read_and_that_is_noted(monkeypatch):
+    monkeypatch.setattr(consumer, "ASK_AGAIN_S", 0)
+    lost = Lost("events", "u1|100")
+    with pytest.raises(LogShortened):
+        await lost.take_over()
+    assert (lost.sought, lost._live) == ([], set())
+    assert lost.stored[lost.at] == OffsetAndMetadata(53, noted_short("u1|100"))
+
+
+@pytest.mark.parametrize("metadata", ["", noted_short("u1|100")])
+async def test_a_compacted_one_begins_anew_with_what_is_left_which_is_said_once(monkeypatch, metadata):
+    monkeypatch.setattr(consumer, "ASK_AGAIN_S", 0)
+    lost = Lost("replays", metadata)
+    with capture_logs() as said:
+        for _ in range(2):
+            await lost.take_over()
+    assert lost.sought == [0, 0]
+    assert lost._live == {lost.at}
+    at, noted = lost.stored[lost.at]
+    assert (at, is_short(noted)) == (0, False)
+    assert [line["event"] for line in said if line["log_level"] == "error"] == ["log.begun_anew"]

@@ -122,6 +122,9 @@ async def test_a_pause_between_two_starts_is_cut_short_by_a_stop(monkeypatch):
         (GroupAuthorizationFailedError("tenterhook.dispatcher"), ["Read on group tenterhook.dispatcher"]),
         (TopicAuthorizationFailedError("strange"), ["topic strange"]),
         (ClusterAuthorizationFailedError(), ["docs/deploying.md"]),
+        (TopicAuthorizationFailedError(29), ["what is missing"]),
+        (TopicAuthorizationFailedError(None), ["what is missing"]),
+        (TopicAuthorizationFailedError(["tenterhook.events", None]), ["Read on topic tenterhook.events"]),
     ],
 )
 async def test_a_start_that_the_broker_forbids_ends_and_says_what_to_grant(error, grants):
