@@ -226,6 +226,9 @@ class IntegrationState(msgspec.Struct, frozen=True, kw_only=True):
     tripped_by_attempt: int | None = None
     tripped_by_offset: int | None = None
     armed_from: int | None = None
+    window: list[int] = []
+    window_delivered: list[int] = []
+    window_ended: list[int] = []
 
 
 class BreakerRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,6 +239,7 @@ class BreakerRow(msgspec.Struct, frozen=True, kw_only=True):
     failing_since_ms: int | None = None
     failure_reason: str | None = None
     has_failed: bool = False
+    failing_told_at_ms: int | None = None
     armed_from: int | None = None
     tripped_by_delivery: str | None = None
     tripped_by_attempt: int | None = None
