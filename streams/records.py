@@ -90,6 +90,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     source_partition: int
     source_offset: int
     source_generation: int
+    attempts_before: int = 0
+
+    @property
+    def attempts(self) -> int:
+        """Number of the highest attempt that was made of the delivery by now; 0 where none was."""
+        return self.attempt or self.attempts_before
 
 
 class FanOutReceipt(msgspec.Struct, frozen=True, kw_only=True):

@@ -149,7 +149,7 @@ def _ended(row: BreakerRow, result: Result) -> dict[str, object]:
         "last_outcome": result.outcome,
         "last_event_type": result.type,
         "last_status": result.status,
-        "last_attempt": result.attempt,
+        "last_attempt": result.attempts,
         "last_at_ms": result.finished_at_ms,
     }
     if result.outcome == "discarded":

@@ -244,8 +244,8 @@ def _document(result: Result) -> dict[str, Any]:
         "eventId": result.event_id,
         "cause": result.cause,
         "of": result.of,
-        "outcome": result.outcome,
-        "attempt": result.attempt,
+        "outcome": result.outcome or "open",
+        "attempt": result.attempts,
         "status": result.status,
         "reason": result.reason,
         "detail": result.detail,
@@ -264,7 +264,7 @@ def _show(results: Iterable[Result]) -> None:
             each.type,
             each.cause,
             each.outcome or "open",
-            str(each.attempt),
+            str(each.attempts),
             each.reason,
         )
         table.add_row(*map(Text, cells))
