@@ -83,10 +83,10 @@ SAMPLES: Final[Mapping[str, Sample]] = {
         _SUBSCRIPTION | _FAILED | {"status": "failing", "consecutiveFailures": 3, "delivery": None, "attempt": None},
     ),
     PAUSED_TYPE: Sample(
-        "The breaker paused an integration, since its attempts kept failing.",
+        "The breaker paused an integration, since its attempts kept failing, or somebody did.",
         _INTEGRATION
         | _FAILED
-        | {"status": "paused", "consecutiveFailures": 20, "delivery": "dlv_5d1f0c2b9a7e4f63", "attempt": 3},
+        | {"status": "paused", "by": None, "consecutiveFailures": 20, "delivery": "dlv_5d1f0c2b9a7e4f63", "attempt": 3},
     ),
     ACTIVATED_TYPE: Sample(
         "Somebody activated an integration that was paused.",

@@ -90,6 +90,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     source_partition: int
     source_offset: int
     source_generation: int
+    attempts_before: int = 0
+
+    @property
+    def attempts(self) -> int:
+        """Number of the highest attempt that was made of the delivery by now; 0 where none was."""
+        return self.attempt or self.attempts_before
 
 
 class FanOutReceipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,6 +232,9 @@ class IntegrationState(msgspec.Struct, frozen=True, kw_only=True):
     tripped_by_attempt: int | None = None
     tripped_by_offset: int | None = None
     armed_from: int | None = None
+    window: list[int] = []
+    window_delivered: list[int] = []
+    window_ended: list[int] = []
 
 
 class BreakerRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,6 +245,7 @@ class BreakerRow(msgspec.Struct, frozen=True, kw_only=True):
     failing_since_ms: int | None = None
     failure_reason: str | None = None
     has_failed: bool = False
+    failing_told_at_ms: int | None = None
     armed_from: int | None = None
     tripped_by_delivery: str | None = None
     tripped_by_attempt: int | None = None

@@ -44,8 +44,8 @@ class Deliveries:
 
         Args:
             event: id of the event.
-            since: whose last result is of this time or later.
-            until: whose last result is of before this time.
+            since: that ended at this time or later; without an outcome, or where it is open, that began then.
+            until: that ended, or began, before this time.
         """
         wanted = _filter(integration, outcome, type, event, cause, since, until)
         return self._admin().each(ListedDelivery, self._path, wanted)
@@ -85,7 +85,13 @@ class Deliveries:
         until: datetime | None = None,
         limit: int = 100,
     ) -> Retried:
-        """Send those that fit again, `limit` at most; not those of which a repeat was delivered or is under way."""
+        """
+        Send those that fit again, `limit` at most; not those of which a repeat was delivered or is under way.
+
+        Args:
+            since: that ended at this time or later.
+            until: that ended before this time.
+        """
         wanted = _filter(integration, outcome, type, None, None, since, until) | {"limit": limit}
         return await self._admin().get(Retried, "POST", f"{self._path}/retry", json=wanted)
 

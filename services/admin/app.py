@@ -1,7 +1,8 @@
 """
 The admin service: the API over the config topics, and the Faust agent that owns them.
 
-The port opens at once, whether there is a broker or not; until the topics are read, requests hear 503. Any number of
+The port opens at once, whether there is a broker or not; until the topics are read, requests hear 503, and those about
+deliveries until the delivery history is. Any number of
 these processes may run: each answers requests, one of them at a time owns the configuration.
 """
 
@@ -70,9 +71,7 @@ class Admin:
         self._keyring = keyring_of(settings)
         self._connection = connection_of(settings)
         self.config = ConfigLog(self._connection)
-        self.http = application(
-            self._not_live, lambda: self.config.trouble, service="admin", max_body_bytes=MAX_BODY_BYTES
-        )
+        self.http = application(self._not_live, self._not_ready, service="admin", max_body_bytes=MAX_BODY_BYTES)
         self.changes = Changes(
             self._connection, self.config, process=f"admin-{uuid7().hex}", now_ms=now_ms, new_id=lambda: uuid7().hex
         )
@@ -214,6 +213,19 @@ class Admin:
         """Another number whenever a step towards that has begun, or more is read."""
         return self.config.tries + self._joins + sum(each.position for each in self.config.followers)
 
+    def _not_ready(self) -> str | None:
+        return self.config.trouble or self.history.unread
+
+    async def caught_up(self) -> None:
+        """
+        Returns when it is ready: configuration and history are read.
+
+        Raises:
+            TopicMismatch, FaustChanged, KekError, StartupError: it can never be.
+        """
+        await self.opened
+        await self.history.caught_up()
+
     @property
     def owning(self) -> SafeApp | None:
         """The group of those of whom one owns the configuration, once this process has joined it."""
@@ -265,16 +277,24 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     """
     async with running(settings) as admin:
         stopping = asyncio.ensure_future(stop.wait())
+        saying: asyncio.Task[None] | None = None
         try:
             await asyncio.wait((stopping, admin.opened), return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
                 await admin.opened
-                log.info("admin.ready")
+                saying = asyncio.ensure_future(_say_ready(admin))
             await _until_stopped(admin, stopping)
         except (TopicMismatch, FaustChanged, KekError) as error:
             raise StartupError(str(error)) from error
         finally:
             stopping.cancel()
+            if saying is not None:
+                saying.cancel()
+
+
+async def _say_ready(admin: Admin) -> None:
+    await admin.caught_up()
+    log.info("admin.ready")
 
 
 async def _until_stopped(admin: Admin, stopping: "asyncio.Task[Any]") -> None:

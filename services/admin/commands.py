@@ -5,11 +5,11 @@ owner (`services.admin.changes`), and the answer when everybody meets it.
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from schemas.catalogue import ACTIVATED_TYPE
+from schemas.catalogue import ACTIVATED_TYPE, PAUSED_TYPE
 from schemas.profiles import Profile
 from services.admin import idempotency
 from services.admin.apps import app_unknown
@@ -37,6 +37,9 @@ from services.vault.seal import Context, Sealer, Unsealable
 from streams import codec
 from streams.records import AppConfig, Event, IntegrationConfig, Write
 from streams.topics import EVENTS
+
+#: Reason of a pause, in the event about it, where it was not the breaker.
+BY_PERSON: Final = "paused_by_person"
 
 
 class Commands:
@@ -187,7 +190,8 @@ class Commands:
 
     async def pause(self, app: str, profile: Profile, integration: str, caller: Caller) -> dict[str, Any]:
         """
-        Pause an integration; its JSON. One that a person has paused stays as it is.
+        Pause an integration; its JSON. One that a person has paused stays as it is. The app is told, unless the breaker
+        has told it already.
 
         Raises:
             Problem: 404 `integration_unknown`, 503 `broker_unavailable`.
@@ -199,7 +203,10 @@ class Commands:
                 return Unchanged(before)
             after = paused(before, now_ms=self._now_ms(), who=caller.name)
             details = {"version": str(after.version)}
-            return Change("integration.pause", after.id, after, details, integration_writes(after))
+            writes = integration_writes(after)
+            if not self._log.states.is_paused(before):
+                writes.append(_telling(self._pause_event(after)))
+            return Change("integration.pause", after.id, after, details, writes)
 
         return self.shown(await self._changes.make(app, caller, decide))
 
@@ -243,29 +250,44 @@ class Commands:
         details = {"version": str(after.version), "epoch": str(after.epoch), "held": chosen.kind}
         if chosen.kind == "from":
             details["from"] = iso(chosen.from_ms)
-        event = self._activation_event(after, chosen)
-        told = Write(topic=EVENTS.name, key=event.app, value=codec.encode(event))
-        return Change("integration.activate", after.id, after, details, [*integration_writes(after), told])
+        writes = [*integration_writes(after), _telling(self._activation_event(after, chosen))]
+        return Change("integration.activate", after.id, after, details, writes)
 
     def _activation_event(self, config: IntegrationConfig, chosen: Choice) -> Event:
         """The event of the app that tells of it; one id an epoch."""
+        return self._event(config, ACTIVATED_TYPE, "active", {"held": chosen.kind})
+
+    def _pause_event(self, config: IntegrationConfig) -> Event:
+        """As the breaker tells of its own pauses, with the same id: an epoch is paused once."""
+        state = self._log.states.get(config.id)
+        is_current = state is not None and state.epoch == config.epoch
+        told = {
+            "consecutiveFailures": state.consecutive_failures if state is not None and is_current else 0,
+            "reason": BY_PERSON,
+            "since": iso(config.updated_at_ms),
+            "delivery": None,
+            "attempt": None,
+        }
+        return self._event(config, PAUSED_TYPE, "paused", told)
+
+    def _event(self, config: IntegrationConfig, event_type: str, status: str, told: dict[str, Any]) -> Event:
         told = {
             "integration": config.id,
             "name": config.name,
             "profile": config.profile,
-            "status": "active",
-            "held": chosen.kind,
+            "status": status,
+            **told,
             "by": config.updated_by,
             "epoch": config.epoch,
         }
-        digest = hashlib.sha256(f"{config.id}:{config.epoch}:active".encode()).hexdigest()[:32]
+        digest = hashlib.sha256(f"{config.id}:{config.epoch}:{status}".encode()).hexdigest()[:32]
         return Event(
             record_id=f"rec_{self._new_id()}",
             app=config.app,
             event_id=f"evt_{digest}",
             id_space="secret",
             id_supplied=True,
-            type=ACTIVATED_TYPE,
+            type=event_type,
             payload=msgspec.json.encode(told),
             occurred_at_ms=config.updated_at_ms,
             accepted_at_ms=config.updated_at_ms,
@@ -424,6 +446,10 @@ class Commands:
             context = Context.of_signing(config.app, config.id, newest.version)
             answer["signingSecret"] = self._vault.open(newest.sealed, context).decode()
         return answer
+
+
+def _telling(event: Event) -> Write:
+    return Write(topic=EVENTS.name, key=event.app, value=codec.encode(event))
 
 
 def check_version(config: IntegrationConfig | AppConfig, if_match: str | None) -> None:

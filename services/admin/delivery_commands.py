@@ -66,6 +66,16 @@ class DeliveryCommands:
         self._now_ms = now_ms
         self._new_id = new_id
 
+    @property
+    def unread(self) -> str | None:
+        """Why deliveries cannot be asked for yet, for people; None once they can."""
+        return self._history.unread
+
+    def _read(self) -> History:
+        """The history, once everything is in it: a part of it would look like the whole."""
+        self._history.check_read()
+        return self._history
+
     # -- looking ---------------------------------------------------------------------------------------------
 
     async def page(self, wanted: Wanted, *, limit: int, cursor: str | None) -> dict[str, Any]:
@@ -75,7 +85,7 @@ class DeliveryCommands:
         Raises:
             Problem: 400 `cursor_invalid`, 503 `history_unavailable`.
         """
-        return page_json(await self._history.page(wanted, limit=limit, cursor=cursor))
+        return page_json(await self._read().page(wanted, limit=limit, cursor=cursor))
 
     async def get(self, app: str, delivery: str) -> dict[str, Any]:
         """
@@ -140,7 +150,7 @@ class DeliveryCommands:
         Raises:
             Problem: 503 `history_unavailable`.
         """
-        found = await self._history.rates(app, integrations)
+        found = await self._read().rates(app, integrations)
         return {integration: [bucket_json(each) for each in buckets] for integration, buckets in found.items()}
 
     # -- sending ---------------------------------------------------------------------------------------------
@@ -191,9 +201,9 @@ class DeliveryCommands:
         more = False
         asked = self._asked_again(app)
         while True:
-            page = await self._history.page(wanted, limit=_LOOKED_AT_ONCE, cursor=cursor)
+            page = await self._read().page(wanted, limit=_LOOKED_AT_ONCE, cursor=cursor)
             for row in page.items:
-                told = await self._history.delivery(app, row.delivery_id)
+                told = await self._read().delivery(app, row.delivery_id)
                 ended = None if told is None else _ended(told)
                 if told is None or ended is None or row.of is not None or _is_settled(told, asked):
                     continue
@@ -276,7 +286,7 @@ class DeliveryCommands:
         return Change(_RETRY, target, deliveries, details, writes)
 
     async def _told(self, app: str, delivery: str) -> Told:
-        told = await self._history.delivery(app, delivery)
+        told = await self._read().delivery(app, delivery)
         if told is None:
             raise Problem(
                 404,

@@ -11,15 +11,12 @@ from services.runtime.times import iso
 from services.vault.references import names, parts
 from services.vault.seal import Context, Opener, Unsealable
 from streams.records import IntegrationConfig, IntegrationState
+from streams.success_rate import rate_of
 
 MASK: Final = "***"
 
 #: Words before a secret that everybody knows: HTTP authentication schemes (IANA), and what common APIs add.
 _SCHEMES: Final = frozenset({"bearer", "basic", "digest", "token", "apikey", "api-key", "key", "bot", "hmac"})
-
-
-#: A success rate is about so long; nothing that ended before is in it.
-RATE_MS: Final = 86_400_000
 
 
 def integration_json(
@@ -36,7 +33,7 @@ def integration_json(
     Args:
         queue_age_ms: how long the oldest delivery has been held; None where none is.
         state: what the breaker says of it; None where nothing ended yet.
-        now_ms: of the answer: what ended a day before it is in no success rate.
+        now_ms: of the answer: what ended more than a day before it is in no success rate.
     """
     status, reason = status_of(config, state)
     is_current = state is not None and state.epoch >= config.epoch
@@ -85,9 +82,8 @@ def status_of(config: IntegrationConfig, state: IntegrationState | None) -> tupl
 
 def _rate(state: IntegrationState, now_ms: int) -> float | None:
     """The share of delivered ones, three digits; None where nothing ended within a day."""
-    if not state.ended or state.last_at_ms is None or now_ms - state.last_at_ms >= RATE_MS:
-        return None
-    return round(state.delivered / state.ended, 3)
+    rate = rate_of(state, now_ms)
+    return None if rate is None else round(rate, 3)
 
 
 def _last_delivery(state: IntegrationState) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError
 from uuid_utils import uuid7
 
 from services.breaker.announce import event_of, turned
-from services.breaker.fold import fold, has_turned, rules_of, state_of
+from services.breaker.fold import State, fold, has_turned, rules_of, state_of
 from services.breaker.traced import pause_span
 from services.runtime import metrics
 from services.runtime.tracing import TRACING, end_all
@@ -217,15 +217,15 @@ class Breaker:
         if part is None:
             return
         async with part.lock:
-            before = dict[str, BreakerRow | None]()
             after = dict[str, BreakerRow]()
+            turns = list[tuple[State, BreakerRow]]()
             for number, record in enumerate(batch.records):
                 result = self._result(record)
                 if result is not None and await self._is_configured(result.integration):
-                    self._fold(part, before, after, result, record.offset)
+                    self._fold(part, after, turns, result, record.offset)
                 if number % _MAX_AT_ONCE == _MAX_AT_ONCE - 1:
                     await asyncio.sleep(0)
-            if not await self._written(batch, part, before, after):
+            if not await self._written(batch, part, after, turns):
                 return
         for record in batch.records:
             batch.finish(record.offset)
@@ -261,8 +261,8 @@ class Breaker:
     def _fold(
         self,
         part: _Part,
-        before: dict[str, BreakerRow | None],
         after: dict[str, BreakerRow],
+        turns: list[tuple[State, BreakerRow]],
         result: Result,
         offset: int,
     ) -> None:
@@ -273,12 +273,12 @@ class Breaker:
         new = fold(row, result, offset, rules_of(config))
         if new is row:
             return
-        before.setdefault(result.integration, row)
+        turns += [(kind, new) for kind in turned(row, new)]
         after[result.integration] = new
         self.folded += 1
 
     async def _written(
-        self, batch: Batch, part: _Part, before: dict[str, BreakerRow | None], after: dict[str, BreakerRow]
+        self, batch: Batch, part: _Part, after: dict[str, BreakerRow], turns: list[tuple[State, BreakerRow]]
     ) -> bool:
         """Write what has turned, then the rows, for as long as that takes; False when the partition is given up."""
         while True:
@@ -289,7 +289,7 @@ class Breaker:
             if self._is_lost():
                 return False
             try:
-                await self._tell(batch, before, after)
+                await self._tell(batch, after, turns)
                 await self._table.write(batch.partition, _encoded(after.values()))
             except (KafkaError, OSError) as error:
                 self._writing.met(_NOT_WRITTEN, error, hint=_HINT)
@@ -304,7 +304,7 @@ class Breaker:
         """Whether our partitions are about to be somebody else's: what is not finished, that one does."""
         return self._turn() != self._taken_over_in
 
-    async def _tell(self, batch: Batch, before: dict[str, BreakerRow | None], after: dict[str, BreakerRow]) -> None:
+    async def _tell(self, batch: Batch, after: dict[str, BreakerRow], turns: list[tuple[State, BreakerRow]]) -> None:
         """States that have turned, and the events about that."""
         states, events = [], []
         for integration, row in after.items():
@@ -314,10 +314,10 @@ class Breaker:
             state = state_of(row, config)
             if has_turned(self._known(integration), state):
                 states.append(state)
-            events += [
-                event_of(kind, row, config, self._now_ms(), f"rec_{uuid7().hex}")
-                for kind in turned(before[integration], row)
-            ]
+        for kind, row in turns:
+            config = self._integrations.get(row.integration)
+            if config is not None and config.epoch <= row.epoch:  # else an activation has ended that epoch meanwhile
+                events.append(event_of(kind, row, config, self._now_ms(), f"rec_{uuid7().hex}"))
         spans = [pause_span(TRACING, batch, state) for state in states]
         # States first: lanes wait for nothing else.
         sending = [self._publish(state.integration, state) for state in states]

@@ -1,8 +1,10 @@
 """
 The events by which an app learns that an integration of it is failing or paused. Pure.
 
-Each happens once in an epoch of an integration, and its id is made of those, so that one that was appended twice
-around a crash is recognised, and so that an event about failed deliveries, failing itself, leads to no other one.
+A pause happens once in an epoch of an integration. Failing is told again where it has recovered since, at most once an
+hour. The id is made of that, so that one that was appended twice around a crash is recognised. An event about failed
+deliveries that fails itself leads to few others: none of a pause, and those of failing go to no subscription, which
+alone can be failing.
 """
 
 import hashlib
@@ -19,7 +21,10 @@ _TYPES: Final[dict[State, str]] = {"failing": FAILING_TYPE, "paused": PAUSED_TYP
 
 
 def turned(before: BreakerRow | None, after: BreakerRow) -> list[State]:
-    """What the epoch became for the first time between two rows of an integration."""
+    """
+    What an integration became by a result, that is to be told: two rows that follow each other, so that nothing depends
+    on how results come in batches.
+    """
     is_same = before is not None and before.epoch == after.epoch
     had_failed = is_same and before is not None and before.has_failed
     was_paused = is_same and before is not None and before.tripped_by_offset is not None
@@ -42,6 +47,8 @@ def event_of(state: State, row: BreakerRow, config: IntegrationConfig, now_ms: i
     """
     since_ms = (row.tripped_at_ms if state == "paused" else row.failing_since_ms) or now_ms
     made_of = f"{row.integration}:{row.epoch}:{state}"
+    if state == "failing":
+        made_of += f":{row.failing_told_at_ms}"
     digest = hashlib.sha256(made_of.encode()).hexdigest()[:32]
     payload = {
         "integration": row.integration,
@@ -55,6 +62,8 @@ def event_of(state: State, row: BreakerRow, config: IntegrationConfig, now_ms: i
         "attempt": row.tripped_by_attempt,
         "epoch": row.epoch,
     }
+    if state == "paused":
+        payload["by"] = None  # a person pauses with a name: `services.admin.commands`
     return Event(
         record_id=record_id,
         app=row.app,

@@ -21,13 +21,12 @@ import msgspec
 
 from schemas.profiles import PAUSED_AFTER, PROFILES
 from streams.records import BreakerRow, IntegrationConfig, IntegrationState, Result
+from streams.success_rate import PIECE_MS, PIECES
 
 State = Literal["active", "failing", "paused"]
 
-#: The success rate looks back so far from the newest result, in pieces of a quarter of an hour.
-WINDOW_MS: Final = 86_400_000
-PIECE_MS: Final = 900_000
-PIECES: Final = WINDOW_MS // PIECE_MS
+#: One that recovers and fails again is told to be failing again, at most so often.
+TOLD_AGAIN_MS: Final = 3_600_000
 
 #: Deliveries that are remembered so that each is counted once: a repeated result follows the first one closely.
 RECENT: Final = 16
@@ -92,15 +91,15 @@ def _counted(row: BreakerRow, result: Result, offset: int, rules: Rules) -> dict
         armed_from = (offset if row.armed_from is None else row.armed_from) if rules.auto_pause else None
         changed["armed_from"] = armed_from
     if result.outcome == "delivered":
-        return changed | {"failures": 0, "failing_since_ms": None, "failure_reason": None}
+        return changed | {"failures": 0, "failing_since_ms": None, "failure_reason": None, "has_failed": False}
     if not is_failure(result):
         return changed
     failures = row.failures + 1
     changed |= {"failures": failures, "failure_reason": result.reason}
     if row.failing_since_ms is None:
         changed["failing_since_ms"] = result.finished_at_ms
-    if rules.failing_after is not None and failures >= rules.failing_after:
-        changed["has_failed"] = True
+    if rules.failing_after is not None and failures >= rules.failing_after and _may_be_told(row, result):
+        changed |= {"has_failed": True, "failing_told_at_ms": result.finished_at_ms}
     if failures >= rules.paused_after and rules.auto_pause and row.tripped_by_offset is None:
         changed |= {
             "tripped_by_delivery": result.delivery_id,
@@ -113,6 +112,13 @@ def _counted(row: BreakerRow, result: Result, offset: int, rules: Rules) -> dict
     return changed
 
 
+def _may_be_told(row: BreakerRow, result: Result) -> bool:
+    """Whether its failing is news: not told already, not paused, and not told within the hour."""
+    if row.has_failed or row.tripped_by_offset is not None:
+        return False
+    return row.failing_told_at_ms is None or result.finished_at_ms - row.failing_told_at_ms >= TOLD_AGAIN_MS
+
+
 def _clean(epoch: int) -> dict[str, object]:
     """The count as an activation leaves it."""
     return {
@@ -121,6 +127,7 @@ def _clean(epoch: int) -> dict[str, object]:
         "failing_since_ms": None,
         "failure_reason": None,
         "has_failed": False,
+        "failing_told_at_ms": None,
         "armed_from": None,
         "tripped_by_delivery": None,
         "tripped_by_attempt": None,
@@ -142,7 +149,7 @@ def _ended(row: BreakerRow, result: Result) -> dict[str, object]:
         "last_outcome": result.outcome,
         "last_event_type": result.type,
         "last_status": result.status,
-        "last_attempt": result.attempt,
+        "last_attempt": result.attempts,
         "last_at_ms": result.finished_at_ms,
     }
     if result.outcome == "discarded":
@@ -197,6 +204,9 @@ def state_of(row: BreakerRow, config: IntegrationConfig) -> IntegrationState:
         tripped_by_attempt=row.tripped_by_attempt,
         tripped_by_offset=row.tripped_by_offset,
         armed_from=row.armed_from,
+        window=row.window,
+        window_delivered=row.delivered,
+        window_ended=row.ended,
     )
 
 

@@ -71,7 +71,8 @@ def list_(
         outcome: Only those that ended so; open: those that wait for another attempt.
         integration: Only those of this integration.
         type: Only those of events of this type.
-        since: Only those with a result at this time or later, 2026-01-02T03:04:05Z; else of the last 24 hours.
+        since: Only those that ended, or were tried last, at this time or later, 2026-01-02T03:04:05Z; else in the last
+            24 hours.
         limit: So many at most, the newest.
         log: Which log.
         as_json: Print them as JSON.
@@ -115,7 +116,7 @@ def retry(
         outcome: All that ended so.
         integration: Of those, only this integration's.
         type: Of those, only events of this type.
-        since: Of those, only with a result at this time or later, 2026-01-02T03:04:05Z; else of the last 24 hours.
+        since: Of those, only those that ended at this time or later, 2026-01-02T03:04:05Z; else of the last 24 hours.
         yes: Do not ask, however many there are.
         access: Which app, on which admin API.
         as_json: Print what was done as JSON.
@@ -243,8 +244,8 @@ def _document(result: Result) -> dict[str, Any]:
         "eventId": result.event_id,
         "cause": result.cause,
         "of": result.of,
-        "outcome": result.outcome,
-        "attempt": result.attempt,
+        "outcome": result.outcome or "open",
+        "attempt": result.attempts,
         "status": result.status,
         "reason": result.reason,
         "detail": result.detail,
@@ -263,7 +264,7 @@ def _show(results: Iterable[Result]) -> None:
             each.type,
             each.cause,
             each.outcome or "open",
-            str(each.attempt),
+            str(each.attempts),
             each.reason,
         )
         table.add_row(*map(Text, cells))

@@ -41,6 +41,8 @@ class Visit:
     #: Apps that the token may see, by name.
     apps: list[str]
     form_token: str
+    #: Why deliveries cannot be shown yet; None where they can.
+    unread: str | None
 
     @property
     def page(self) -> dict[str, Any]:
@@ -50,6 +52,7 @@ class Visit:
             "apps": self.apps,
             "caller": self.caller,
             "form_token": self.form_token,
+            "unread": self.unread,
             "may_operate": self.caller.role in ("operator", "admin"),
             "may_admin": self.caller.role == "admin",
         }
@@ -98,6 +101,7 @@ class Access:
             session,
             self.apps_of(session.token_hash),
             self._sessions.form_token(session),
+            self._api.deliveries.unread,
         )
 
     def is_still(self, request: web.Request, visit: Visit) -> bool:

@@ -297,6 +297,8 @@ class Attempts:
             source_partition=read_at.partition,
             source_offset=read_at.offset,
             source_generation=read_at.generation,
+            # What a person has asked for has one attempt.
+            attempts_before=delivery.attempt - 1 if not sent and delivery.cause == "live" else 0,
         )
 
 

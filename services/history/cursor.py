@@ -21,9 +21,9 @@ class BadCursor(ValueError):
 
 
 class Cursor(NamedTuple):
-    """Order of the last delivery: when it began, and the place of its first result."""
+    """Order of the last delivery: when it began, or ended where the list goes by that, and its first result's place."""
 
-    began_at_ms: int
+    at_ms: int
     place: int
 
 
@@ -45,12 +45,12 @@ def decoded(text: str, question: str) -> Cursor:
         BadCursor: it is none, or of another list.
     """
     try:
-        began_at_ms, place, mark = _FORM.unpack(base64.b64decode(text, altchars=b"-_", validate=True))
+        at_ms, place, mark = _FORM.unpack(base64.b64decode(text, altchars=b"-_", validate=True))
     except (ValueError, struct.error):
         raise BadCursor("it is not one that a list has answered with") from None
     if mark != _mark(question):
         raise BadCursor("it is of a list with other filters")
-    return Cursor(began_at_ms, place)
+    return Cursor(at_ms, place)
 
 
 def _mark(question: str) -> bytes:

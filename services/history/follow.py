@@ -147,6 +147,7 @@ class ResultsFollower:
             consumer.assign(self._partitions)
             await self._begin(consumer, features)
             goals, waits = dict(self._ends), FetchWaits(consumer, features)
+            self._look_whether_caught_up(goals)
             checked_s = time.monotonic()
             if not self._is_unwritable:
                 self.trouble = None
@@ -154,8 +155,7 @@ class ResultsFollower:
                 fetched = await self._fetched(consumer, features)
                 waits.saw(has_records=bool(fetched))
                 await self._take(consumer, fetched)
-                if not self.has_caught_up.is_set() and self._has_reached(goals):
-                    self.has_caught_up.set()
+                self._look_whether_caught_up(goals)
                 if time.monotonic() - checked_s > _CHECK_S:
                     await self._check(consumer, features)
                     checked_s = time.monotonic()
@@ -200,8 +200,9 @@ class ResultsFollower:
             self._is_unwritable, self.trouble = False, None
             log.info("history.written", topic=self._topic)
 
-    def _has_reached(self, goals: dict[TopicPartition, int]) -> bool:
-        return all(self._positions.get(partition, 0) >= goal for partition, goal in goals.items())
+    def _look_whether_caught_up(self, goals: dict[TopicPartition, int]) -> None:
+        if all(self._positions.get(partition, 0) >= goal for partition, goal in goals.items()):
+            self.has_caught_up.set()
 
     # -- which log, and where ---------------------------------------------------------------------------------
 

@@ -41,9 +41,15 @@ class Wanted:
     cause: Cause | None = None
     #: Id of an event.
     event: str | None = None
-    #: Whose first attempt started at this time or later, and before that one; milliseconds since 1970 UTC.
+    #: With an outcome: that ended at this time or later, and before that one. Without, or where they are open: whose
+    #: first attempt started then. Milliseconds since 1970 UTC.
     since_ms: int | None = None
     until_ms: int | None = None
+
+    @property
+    def is_by_end(self) -> bool:
+        """Whether it is about when they ended: hours after their first attempt, where they were tried many times."""
+        return self.outcome not in (None, "open") and (self.since_ms, self.until_ms) != (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
 
 def page(file: sqlite3.Connection, wanted: Wanted, *, limit: int, cursor: str | None = None) -> Page:
     """
-    Deliveries that began at the cursor or before, newest first.
+    Deliveries that began at the cursor or before, newest first; where it is about their end, those that ended then.
 
     Args:
         limit: so many at most.
@@ -101,11 +107,11 @@ def page(file: sqlite3.Connection, wanted: Wanted, *, limit: int, cursor: str | 
         return Page([], None)
     found: list[int] = []
     looked_at, last, is_over = 0, after, True
-    for place, began_at, *columns in file.execute(plan.statement(after), plan.arguments(after)):
+    for place, at_ms, *columns in file.execute(plan.statement(after), plan.arguments(after)):
         if len(found) == limit or looked_at == LOOKED_AT:
             is_over = False
             break
-        looked_at, last = looked_at + 1, Cursor(began_at, place)
+        looked_at, last = looked_at + 1, Cursor(at_ms, place)
         if columns == plan.rest:
             found.append(place)
     rows = [_row_at(file, place) for place in found]
@@ -190,6 +196,8 @@ class _Plan:
     by: dict[str, Any]
     #: The others.
     tested: dict[str, Any]
+    #: The column that the list goes by, newest first.
+    time: Literal["began_at", "ended_at"]
     #: The first and the last millisecond.
     since_ms: int
     last_ms: int
@@ -199,20 +207,21 @@ class _Plan:
         return list(self.tested.values())
 
     def statement(self, after: Cursor | None) -> str:
-        columns = ", ".join(("place", "began_at", *self.tested))
+        columns = ", ".join(("place", self.time, *self.tested))
         equal = " AND ".join(f"{column} = ?" for column in self.by)
         # Said by name, so that the plan does not hang on statistics that nobody has taken.
         return (
             f"SELECT {columns} FROM deliveries INDEXED BY {self.index} WHERE {equal} "  # noqa: S608 # names of ours
             f"{'AND cause > 0 ' if 'cause' in self.by else ''}"
-            "AND began_at BETWEEN ? AND ? "
-            f"{'' if after is None else 'AND (began_at, place) < (?, ?) '}"
-            "ORDER BY began_at DESC, place DESC"
+            f"{'AND ended_at IS NOT NULL ' if self.time == 'ended_at' else ''}"
+            f"AND {self.time} BETWEEN ? AND ? "
+            f"{'' if after is None else f'AND ({self.time}, place) < (?, ?) '}"
+            f"ORDER BY {self.time} DESC, place DESC"
         )
 
     def arguments(self, after: Cursor | None) -> tuple[Any, ...]:
         # The cursor's time bounds the index; which of its millisecond have been shown is tested row by row.
-        last_ms = self.last_ms if after is None else min(self.last_ms, after.began_at_ms)
+        last_ms = self.last_ms if after is None else min(self.last_ms, after.at_ms)
         return (*self.by.values(), self.since_ms, last_ms, *(after or ()))
 
 
@@ -235,13 +244,16 @@ def _planned(file: sqlite3.Connection, wanted: Wanted) -> _Plan | None:
     since_ms = -_NEVER if wanted.since_ms is None else wanted.since_ms
     last_ms = _NEVER if wanted.until_ms is None else wanted.until_ms - 1
     tested = {column: value for column, value in all_.items() if column not in by}
-    return _Plan(index, {column: all_[column] for column in by}, tested, since_ms, last_ms)
+    time: Literal["began_at", "ended_at"] = "ended_at" if wanted.is_by_end else "began_at"
+    return _Plan(index, {column: all_[column] for column in by}, tested, time, since_ms, last_ms)
 
 
 def _index(wanted: Wanted) -> tuple[str, tuple[str, ...]]:
     """The index that leaves the fewest rows, and the columns that it begins with: what is rare goes first."""
     if wanted.event is not None:
         return "by_event", ("event",)
+    if wanted.is_by_end:
+        return "by_app_ended", ("app", "outcome")
     if wanted.cause not in (None, "live"):
         return "by_app_cause", ("app", "cause")
     if wanted.integration is not None:

@@ -44,6 +44,8 @@ DAY_MS: Final = 86_400_000
 #: Between looks for what is too old, and between two slices of deleting it: new results go first.
 _SWEEP_EVERY_S: Final = 60.0
 _BETWEEN_SLICES_S: Final = 0.05
+#: What a question that cannot be answered now is told to wait.
+_RETRY_AFTER_S: Final = 5
 
 
 class History:
@@ -112,6 +114,22 @@ class History:
             return f"the delivery history is being read: {self.lag or 0:,} results to go"
         return None
 
+    @property
+    def unread(self) -> str | None:
+        """Why it does not say all that was on the log when it began, for people; None once it does."""
+        return None if self._follower.has_caught_up.is_set() else self.trouble
+
+    def check_read(self) -> None:
+        """
+        Hold a question until it can be answered whole: what is read so far is the oldest.
+
+        Raises:
+            Problem: 503 `history_unavailable`.
+        """
+        reason = self.unread
+        if reason is not None:
+            raise _unavailable(f"{reason[0].upper()}{reason[1:]}. Repeat the request later.")
+
     async def page(self, wanted: Wanted, *, limit: int, cursor: str | None = None) -> Page:
         """
         A part of the list, newest first: see `query.page`.
@@ -176,6 +194,12 @@ class History:
             shutil.rmtree(self._own, ignore_errors=True)
 
 
+def _unavailable(detail: str) -> Problem:
+    return Problem(
+        503, "history_unavailable", "Delivery history unavailable", detail, headers={"Retry-After": str(_RETRY_AFTER_S)}
+    )
+
+
 class _Readers:
     """Threads that ask the file, each on a connection of its own."""
 
@@ -207,13 +231,7 @@ class _Readers:
             self._trouble.met("history.not_asked", error)
             if getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _BROKEN:
                 self._found_broken()
-            raise Problem(
-                503,
-                "history_unavailable",
-                "Delivery history unavailable",
-                "The delivery history cannot be read now. Repeat the request.",
-                headers={"Retry-After": "5"},
-            ) from None
+            raise _unavailable("The delivery history cannot be read now. Repeat the request.") from None
         self._trouble.over()
         return answer
 

@@ -31,7 +31,7 @@ Raw = tuple[int, int, bytes | None]
 #: Deliveries that are looked at in one slice of deleting: some ten milliseconds, in which nothing else is written.
 SLICE: Final = 500
 
-#: 64 MB of pages. The places that are written to at once are the ends of six indexes for each integration.
+#: 64 MB of pages. The places that are written to at once are the ends of seven indexes for each integration.
 _CACHE_KIB: Final = 65_536
 #: Pages of the write-ahead log, 32 MB, after which it is copied into the file: a page that was written by many
 #: transactions is copied once.
@@ -295,6 +295,7 @@ def _opened(path: Path) -> sqlite3.Connection | None:
         if version == tables.VERSION:
             _prepare(file)
             file.execute("SELECT partition FROM positions").fetchall()
+            file.execute(tables.BY_APP_ENDED)
             return file
         log.warning("history.other_version", version=version, hint="reading the results anew")
     except sqlite3.DatabaseError as error:

@@ -2,8 +2,8 @@
 The tables of the history, and which index answers which question.
 
 `place` is a record's partition and offset in one number (`fold.place_of`); SQLite keeps a row under it and ends every
-index with it, so that lists by `began_at` have one order. Names (of apps, integrations, types, reasons) are numbers,
-since six indexes repeat them.
+index with it, so that lists by a time have one order. Names (of apps, integrations, types, reasons) are numbers,
+since seven indexes repeat them.
 """
 
 from typing import Any, Final
@@ -21,6 +21,12 @@ CAUSES: Final[tuple[Cause, ...]] = ("live", "retry", "replay", "test")
 OUTCOME_NUMBER: Final = {outcome: number for number, outcome in enumerate(OUTCOMES)}
 CAUSE_NUMBER: Final = {cause: number for number, cause in enumerate(CAUSES)}
 
+#: For what ended at a time with an outcome. A file that was made without it gets it when it is opened: 0.6 s for each
+#: million deliveries, once.
+BY_APP_ENDED: Final = (
+    "CREATE INDEX IF NOT EXISTS by_app_ended ON deliveries (app, outcome, ended_at) WHERE ended_at IS NOT NULL"
+)
+
 TABLES: Final = (
     "CREATE TABLE names (number INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
     """
@@ -37,6 +43,7 @@ TABLES: Final = (
     "CREATE INDEX by_of ON deliveries (of) WHERE of IS NOT NULL",
     "CREATE INDEX by_app ON deliveries (app, began_at)",
     "CREATE INDEX by_app_outcome ON deliveries (app, outcome, began_at)",
+    BY_APP_ENDED,
     "CREATE INDEX by_app_type ON deliveries (app, type, began_at)",
     "CREATE INDEX by_app_cause ON deliveries (app, cause, began_at) WHERE cause > 0",
     "CREATE INDEX by_integration ON deliveries (integration, began_at)",

@@ -19,7 +19,8 @@ SCHEMAS = {name for name, _ in released().values()}
 def test_every_topic_has_its_row(topic: Topic):
     _, key, _, cleanup, partitions = (cell.strip() for cell in ROWS[topic.name])
     number = None if topic.retention_ms is None else topic.retention_ms // DAY_MS
-    days = "" if number is None else f", {number} day{'' if number == 1 else 's'}"
+    longer = "delay + " if (topic.retention_ms or 0) % DAY_MS else ""
+    days = "" if number is None else f", {longer}{number} day{'' if number == 1 else 's'}"
     counts = {"app": "`partitions.by_app`", "integration": "`partitions.by_integration`", "one": "1", "slot": "5"}
 
     assert (key, cleanup, partitions) == (topic.key, topic.cleanup + days, counts[topic.partitioned_by])

@@ -2,11 +2,14 @@
 
 import asyncio
 
+from services.admin.app import running
 from services.admin.bootstrap import bootstrap
+from services.history.follow import ResultsFollower
 from services.runtime.settings import PartitionSettings
-from tests.admins import KNOWN, admin_at, client_of
+from tests.admins import KNOWN, admin_at, admin_settings, client_of
+from tests.breaking import make_result, put_results
 from tests.dispatching import dispatching
-from tests.integration.test_admin_api import INTEGRATIONS, problem_of
+from tests.integration.test_admin_api import BODY, INTEGRATIONS, problem_of
 from tests.logs import log_of, make_event
 from tests.receiving import after, receiver
 
@@ -21,6 +24,50 @@ async def listed(api, count, **query):
             return items
         await asyncio.sleep(0.05)
     raise AssertionError(f"{len(items)} and not {count}: {items}")
+
+
+async def test_nothing_is_said_of_deliveries_before_the_history_is_read(kafka_connection, monkeypatch):
+    """With an empty folder, or a long way behind: the newest would be missing, and nobody could tell."""
+    goes_on = asyncio.Event()
+    fetched = ResultsFollower._fetched
+
+    async def held(follower, *arguments):
+        await goes_on.wait()
+        return await fetched(follower, *arguments)
+
+    monkeypatch.setattr(ResultsFollower, "_fetched", held)
+    settings = admin_settings(kafka_connection, partitions=PartitionSettings(by_app=2, by_integration=3))
+    async with log_of(kafka_connection) as log:
+        await bootstrap(kafka_connection, now_ms=1_000, random=bytes, known=KNOWN)
+        await put_results(log, make_result(1, outcome="exhausted"))
+        async with running(settings) as admin, client_of(admin) as api:
+            await admin.opened
+            one = f"{DELIVERIES}/{make_result(1).delivery_id}"
+            made = await api.post(INTEGRATIONS, json=BODY)
+            asked = [
+                await api.get(DELIVERIES),
+                await api.get(one),
+                await api.get(f"{made.headers['Location']}/rates"),
+                await api.post(f"{one}/retry"),
+                await api.post(f"{DELIVERIES}/retry", json={"outcome": "exhausted"}),
+            ]
+            ready = await api.get("/health/ready")
+            await api.post("/sign-in", data={"token": KNOWN.token}, headers={"Sec-Fetch-Site": "same-origin"})
+            pages = [await api.get("/apps/demo"), await api.get("/apps/demo/deliveries")]
+            goes_on.set()
+            await admin.caught_up()
+            told = (await api.get(DELIVERIES)).json()["items"]
+            after_it = (await api.get("/health/ready")).status_code, (await api.get("/apps/demo")).text
+
+    assert [problem_of(each) for each in asked] == [(503, "history_unavailable")] * 5
+    assert {each.headers["Retry-After"] for each in asked} == {"5"}
+    assert made.status_code == 201
+    assert (ready.status_code, ready.json()["reason"]) == (503, "the delivery history is being read: 1 results to go")
+    assert [each.status_code for each in pages] == [200, 503]
+    assert "1 results to go" in pages[0].text
+    assert [each["outcome"] for each in told] == ["exhausted"]
+    assert after_it[0] == 200
+    assert "results to go" not in after_it[1]
 
 
 async def test_deliveries_are_listed_shown_and_sent_again(kafka_connection):  # noqa: PLR0915  # one stack for all

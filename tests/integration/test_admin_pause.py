@@ -266,14 +266,19 @@ async def test_every_change_is_on_the_audit_log_in_one_chain(kafka_connection, a
     assert all(each.hash == hash_of_record(each) for each in found)
 
 
-async def test_an_activation_is_an_event_of_the_app(kafka_connection, api):
+async def test_a_pause_and_an_activation_are_events_of_the_app(kafka_connection, api):
     path = await made(api)
+    await api.post(f"{path}/pause")
     await api.post(f"{path}/pause")
     await api.post(f"{path}/activate", json={"held": "skip"})
     await api.post(f"{path}/activate")
-    [(key, value)] = await records(kafka_connection, EVENTS)
-    event = codec.decode_as(Event, value)
+    [(_, pause_value), (key, value)] = await records(kafka_connection, EVENTS)
+    pause_event, event = (codec.decode_as(Event, each) for each in (pause_value, value))
 
+    assert (pause_event.app, pause_event.type) == ("demo", "tenterhook.integration.paused")
+    told = json.loads(pause_event.payload)
+    assert (told["integration"], told["status"], told["by"]) == (id_of(path), "paused", "up")
+    assert (told["reason"], told["consecutiveFailures"], told["epoch"]) == ("paused_by_person", 0, 1)
     assert (key, event.app, event.type) == (b"demo", "demo", "tenterhook.integration.activated")
     assert json.loads(event.payload) == {
         "integration": id_of(path),

@@ -59,7 +59,7 @@ async def test_a_delivery_is_one_row_with_its_outcome_and_the_newest_is_last(con
     assert len(everything) == 8
     assert [each["id"] for each in everything[-2:]] == [exhausted.delivery_id, waiting.delivery_id]
     assert [(each["id"], each["attempt"], each["reason"]) for each in ended] == [(exhausted.delivery_id, 2, "timeout")]
-    assert [(each["id"], each["outcome"]) for each in still] == [(waiting.delivery_id, None)]
+    assert [(each["id"], each["outcome"]) for each in still] == [(waiting.delivery_id, "open")]
     assert [each["id"] for each in one["items"]] == [waiting.delivery_id]
     assert one["leftOut"] == 3
     assert none == later == []

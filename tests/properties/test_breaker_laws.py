@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from schemas.profiles import BOOKING, INTEGRATION
 from services.breaker.announce import event_of, turned
-from services.breaker.fold import PIECE_MS, PIECES, RECENT, Rules, fold, has_turned, is_failure, state_of
+from services.breaker.fold import RECENT, TOLD_AGAIN_MS, Rules, fold, has_turned, is_failure, state_of
 from streams import codec
 from streams.records import BreakerRow, Result
+from streams.success_rate import PIECE_MS, PIECES, rate_of
 from tests.breaking import NOON_MS, make_result
 from tests.records import make_integration
 
@@ -93,7 +94,15 @@ def test_only_the_newest_epoch_counts_and_it_starts_clean(log):
         return
     newest = max(result.epoch for _, result in log)
     alone = folded([(offset, result) for offset, result in log if result.epoch == newest])
-    count = ("epoch", "failures", "failing_since_ms", "failure_reason", "has_failed", "armed_from")
+    count = (
+        "epoch",
+        "failures",
+        "failing_since_ms",
+        "failure_reason",
+        "has_failed",
+        "failing_told_at_ms",
+        "armed_from",
+    )
     count += ("tripped_by_delivery", "tripped_by_attempt", "tripped_by_offset", "tripped_at_ms", "tripped_failures")
 
     assert [getattr(row, name) for name in count] == [getattr(alone, name) for name in count]
@@ -155,16 +164,40 @@ def test_the_window_holds_every_delivery_once_and_nothing_older_than_a_day(log):
 
 
 @given(logs())
-def test_each_epoch_is_told_once_of_each_state(log):
-    """Whatever comes, also failures of delivering the very events: at most two events an epoch."""
-    row, told = None, []
-    for offset, result in log:
+def test_a_pause_is_told_once_an_epoch_and_failing_again_only_after_a_recovery_and_an_hour(log):
+    """Whatever comes, also failures of delivering the very events, and under one id whenever it is folded again."""
+    row, told, ids, recovered_at = None, [], [], -1
+    for number, (offset, result) in enumerate(log):
         new = fold(row, result, offset, RULES)
-        told += [(new.epoch, kind) for kind in turned(row, new)]
+        for kind in turned(row, new):
+            told.append((new.epoch, kind, result.finished_at_ms, number))
+            ids.append(event_of(kind, new, make_integration(), NOON_MS, "rec_1").event_id)
+            if kind == "failing":
+                earlier = [each for each in told[:-1] if each[:2] == (new.epoch, kind)]
+                assert all(result.finished_at_ms - each[2] >= TOLD_AGAIN_MS for each in earlier[-1:])
+                assert all(recovered_at > each[3] for each in earlier[-1:])
+        if result.outcome == "delivered" and result.epoch == new.epoch:
+            recovered_at = number
         row = new
+    pauses = [epoch for epoch, kind, *_ in told if kind == "paused"]
 
-    assert len(told) == len(set(told))
-    assert len(told) <= 2 * len({result.epoch for _, result in log})
+    assert len(pauses) == len(set(pauses))
+    assert len(ids) == len(set(ids))
+
+
+@given(logs(), st.integers(0, 90))
+def test_the_rate_is_that_of_the_day_up_to_now_as_far_as_it_is_known(log, hours):
+    row = folded(log)
+    if row is None:
+        return
+    state, now_ms = state_of(row, make_integration()), NOON_MS + hours * HOUR_MS
+    pieces = zip(row.window, row.delivered, row.ended, strict=True)
+    within = [(good, all_) for piece, good, all_ in pieces if piece > now_ms // PIECE_MS - PIECES]
+    ended = sum(all_ for _, all_ in within)
+
+    if row.window:
+        assert rate_of(state, now_ms) == (sum(good for good, _ in within) / ended if ended else None)
+    assert state.ended == sum(state.window_ended), "older releases show the whole"
 
 
 @given(logs())

@@ -108,5 +108,5 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
 @given(INT64, INT64, st.text())
-def test_a_cursor_is_what_it_was(began_at_ms: int, place: int, question: str):
-    assert cursor.decoded(cursor.encoded(Cursor(began_at_ms, place), question), question) == (began_at_ms, place)
+def test_a_cursor_is_what_it_was(at_ms: int, place: int, question: str):
+    assert cursor.decoded(cursor.encoded(Cursor(at_ms, place), question), question) == (at_ms, place)

@@ -7,13 +7,18 @@ import pytest
 from schemas.profiles import BOOKING, INTEGRATION
 from services.admin.compose import new_integration, signing_secret
 from services.admin.rules import wanted
-from services.admin.shown import MASK, RATE_MS, integration_json, masked
+from services.admin.shown import MASK, integration_json, masked
+from services.breaker.fold import Rules, fold
+from services.breaker.fold import state_of as breaker_state_of
 from services.runtime.times import iso
 from services.vault.opened import open_integration
 from services.vault.seal import Keyring, SealedUnderOtherKey, Unsealable
 from streams import codec
 from streams.records import AppConfig, IntegrationConfig, IntegrationState
+from tests.breaking import NOON_MS, delivered, make_result
+from tests.records import make_integration
 
+HOUR_MS = 3_600_000
 KEYRING = Keyring(bytes(range(32)))
 APP = AppConfig(
     app="demo",
@@ -177,11 +182,30 @@ def test_after_an_activation_nothing_of_the_epoch_before_is_shown_but_its_delive
     assert (shown["successRate"], shown["lastDelivery"]["id"]) == (0.961, "dlv_1")
 
 
-def test_a_rate_needs_something_that_ended_within_a_day():
-    last_at_ms = state_of().last_at_ms
+def test_a_rate_is_of_what_ended_within_a_day_of_now_whatever_has_ended_since():
+    """One that is paused and discards goes on having last deliveries."""
+    results = [
+        delivered(0),
+        make_result(1, outcome="rejected"),
+        make_result(2, outcome="exhausted", finished_at_ms=NOON_MS + 3 * HOUR_MS),
+        make_result(3, outcome="discarded", attempt=0, finished_at_ms=NOON_MS + 40 * HOUR_MS),
+    ]
+    row = None
+    for offset, result in enumerate(results):
+        row = fold(row, result, offset, Rules(failing_after=3))
+    state = breaker_state_of(row, make_integration())
 
-    assert shown_with(state_of(), last_at_ms + RATE_MS - 1)["successRate"] == 0.961
-    assert shown_with(state_of(), last_at_ms + RATE_MS)["successRate"] is None
+    hours = {hours: shown_with(state, NOON_MS + hours * HOUR_MS)["successRate"] for hours in (3, 23, 24, 26, 27, 40)}
+    assert hours == {3: 0.333, 23: 0.333, 24: 0.0, 26: 0.0, 27: None, 40: None}
+    assert shown_with(state)["lastDelivery"]["outcome"] == "discarded"
+
+
+def test_a_rate_that_an_older_release_has_written_is_shown_for_a_day_from_its_last_delivery():
+    last_at_ms, day_ms = state_of().last_at_ms, 24 * HOUR_MS
+
+    assert shown_with(state_of(), last_at_ms + day_ms - 1)["successRate"] == 0.961
+    assert shown_with(state_of(), last_at_ms + day_ms)["successRate"] is None
+    assert shown_with(state_of(last_outcome="discarded"))["successRate"] is None
     assert shown_with(state_of(delivered=0, ended=0))["successRate"] is None
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import msgspec
 import pytest
 
 from services.breaker.announce import event_of, turned
@@ -171,6 +172,35 @@ def test_what_an_epoch_became_is_told_once():
     assert told == [(2, "failing"), (23, "paused")]
 
 
+def test_a_booking_that_recovers_and_fails_again_is_told_again_an_hour_later_whatever_the_batches():
+    """Three failures and a success, again and again."""
+    hour_ms = 3_600_000
+    log = []
+    for start_ms in (0, 60_000, hour_ms + 5_000, hour_ms + 60_000):
+        times = [NOON_MS + start_ms + number * 1_000 for number in range(4)]
+        log += [make_result(len(log) + at, finished_at_ms=ms) for at, ms in enumerate(times[:3])]
+        log.append(delivered(len(log), finished_at_ms=times[3]))
+    row, told, ids = None, [], []
+    for offset, result in enumerate(log):
+        new = fold(row, result, offset, rules_of(BOOKING))
+        for kind in turned(row, new):
+            told.append((offset, kind))
+            ids.append(event_of(kind, new, BOOKING, NOON_MS, "rec_1").event_id)
+        row = new
+
+    assert told == [(2, "failing"), (10, "failing")], "not twice an hour"
+    assert len(set(ids)) == 2
+
+
+def test_a_row_of_an_older_release_is_told_again_after_its_next_success():
+    row = msgspec.structs.replace(folded(*failures(3), delivered(3), config=BOOKING), has_failed=True)
+    row = msgspec.structs.replace(row, failing_told_at_ms=None)
+    still = folded(*failures(3, 4), row=row, start=4, config=BOOKING)
+    assert turned(row, still) == []
+    well = folded(delivered(7), row=still, start=7, config=BOOKING)
+    assert turned(well, folded(*failures(3, 8), row=well, start=8, config=BOOKING)) == ["failing"]
+
+
 def test_the_event_tells_what_happened_and_when():
     row = folded(*failures(20))
     event = event_of("paused", row, INTEGRATION, NOON_MS + DAY_MS, "rec_1")
@@ -187,6 +217,7 @@ def test_the_event_tells_what_happened_and_when():
         "consecutiveFailures": 20,
         "reason": "status_503",
         "since": "2026-01-02T12:00:19.000Z",
+        "by": None,
         "delivery": "dlv_int_1_19",
         "attempt": 1,
         "epoch": 1,

@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 
+from services.cli.delivery_rows import Rows
+from services.cli.delivery_rows import Wanted as Listed
 from services.history import query
 from services.history.cursor import BadCursor
 from services.history.fold import HOUR_MS
 from services.history.query import Bucket, Page, Wanted
 from services.history.store import Store
 from tests.breaking import NOON_MS, make_result
-from tests.histories import BLOCKED, DELIVERED, delivered, put, reader_of
+from tests.histories import BLOCKED, DELIVERED, EXHAUSTED, delivered, put, reader_of
 
 OF_DEMO = Wanted(app="demo")
 
@@ -81,7 +83,15 @@ KINDS = {
         ({"since_ms": NOON_MS + 4_000 - 20}, "replay retry blocked"),
         ({"until_ms": NOON_MS + 4_000 - 20}, "open delivered_b delivered"),
         ({"since_ms": NOON_MS + 2_000, "until_ms": NOON_MS + 3_000}, "open"),
-        ({"outcome": "delivered", "since_ms": NOON_MS + 2_000}, "retry"),
+        # With an outcome, times are those of the end.
+        ({"outcome": "delivered", "since_ms": KINDS["delivered_b"].finished_at_ms}, "retry delivered_b"),
+        ({"outcome": "delivered", "until_ms": KINDS["retry"].finished_at_ms}, "delivered_b delivered"),
+        ({"outcome": "delivered", "since_ms": KINDS["retry"].finished_at_ms, "cause": "retry"}, "retry"),
+        ({"outcome": "delivered", "since_ms": 0, "integration": "int_b"}, "delivered_b"),
+        ({"outcome": "delivered", "since_ms": 0, "type": "call_started"}, "delivered_b"),
+        ({"outcome": "delivered", "since_ms": KINDS["retry"].finished_at_ms, "event": "evt_1"}, "retry"),
+        ({"outcome": "open", "since_ms": KINDS["open"].started_at_ms}, "open"),
+        ({"outcome": "open", "since_ms": KINDS["open"].started_at_ms + 1}, ""),
     ],
 )
 def test_a_list_holds_what_is_asked_for_and_nothing_of_another_app(store, filters, names):
@@ -91,6 +101,26 @@ def test_a_list_holds_what_is_asked_for_and_nothing_of_another_app(store, filter
 
     assert ids(asked(store, Wanted(app="demo", **filters))) == wanted
     assert [each for page in walked(store, Wanted(app="demo", **filters), limit=1) for each in page] == wanted
+
+
+def test_what_the_command_lists_since_a_time_is_what_is_sent_again_since_then(store):
+    """A booking is tried for 7.7 hours: it may have begun long before the time since which it is exhausted."""
+    ends = {"early": NOON_MS - 1, "late": NOON_MS, "later": NOON_MS + 2_000}
+    log = [make_result(number, started_at_ms=NOON_MS - 25 * HOUR_MS - number) for number in range(3)]
+    log += [
+        make_result(number, attempt=8, **EXHAUSTED, started_at_ms=at_ms - 20, finished_at_ms=at_ms)
+        for number, at_ms in enumerate(ends.values())
+    ]
+    log.append(delivered(9, started_at_ms=NOON_MS))
+    put(store, *log)
+    rows = Rows(Listed("exhausted", since_ms=NOON_MS), 10)
+    for each in log:
+        rows.see(each)
+
+    wanted = Wanted(app="demo", outcome="exhausted", since_ms=NOON_MS)
+    assert ids(asked(store, wanted)) == [each.delivery_id for each in reversed(rows.newest_last())]
+    assert ids(asked(store, wanted)) == ["dlv_int_1_2", "dlv_int_1_1"]
+    assert walked(store, wanted, limit=1) == [["dlv_int_1_2"], ["dlv_int_1_1"]]
 
 
 @pytest.mark.parametrize("filters", [{}, {"integration": "int_1"}, {"outcome": "delivered"}, {"type": "call_ended"}])
@@ -212,6 +242,7 @@ def test_no_first_page_reads_or_sorts_a_whole_table(store):
     put(store, delivered(1), make_result(2, cause="replay"))
     some = {"integration": "int_1", "outcome": "open", "type": "call_ended", "cause": "replay", "since_ms": 1}
     questions = [{name: some[name] for name in names} for names in _subsets(list(some))]
+    questions += [each | {"outcome": "exhausted"} for each in questions if "outcome" in each]
     with reader_of(store) as file:
         for question in questions:
             plan = query._planned(file, Wanted(app="demo", **question))

@@ -41,6 +41,27 @@ async def test_it_answers_from_what_it_has_while_there_is_no_broker(tmp_path):
     assert history.lag is None
 
 
+async def test_until_it_is_read_to_its_end_a_question_is_told_to_come_again(tmp_path):
+    history = history_in(tmp_path)
+    try:
+        with pytest.raises(Problem) as held:
+            history.check_read()
+        unread = history.unread
+        history._follower.trouble = None
+        reading = history.unread
+        history._follower.has_caught_up.set()
+        history._follower.trouble = "reading is interrupted: the broker is away"
+        history.check_read()
+    finally:
+        await history.stop()
+
+    assert (held.value.status, held.value.code) == (503, "history_unavailable")
+    assert held.value.headers["Retry-After"] == "5"
+    assert unread == "the delivery history is not followed: it has not begun"
+    assert reading == "the delivery history is being read: 0 results to go"
+    assert history.unread is None, "later troubles leave what is there to be asked"
+
+
 async def test_a_folder_may_be_given_from_where_the_process_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     history = history_in(Path("data/history #1?"))

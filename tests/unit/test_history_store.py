@@ -5,7 +5,8 @@ import stat
 
 import pytest
 
-from services.history import tables
+from services.history import query, tables
+from services.history.query import Wanted
 from services.history.store import SLICE, Store
 from services.runtime.serving import StartupError
 from streams import codec
@@ -94,6 +95,21 @@ def test_a_file_of_another_version_is_thrown_away(tmp_path, monkeypatch):
     other.close()
 
     assert (found, positions) == ([], {})
+
+
+def test_a_file_that_was_made_without_an_index_gets_it_and_keeps_what_it_has(tmp_path, monkeypatch):
+    with monkeypatch.context() as former:
+        former.setattr(tables, "TABLES", tuple(each for each in tables.TABLES if each != tables.BY_APP_ENDED))
+        store = Store(tmp_path)
+    put(store, delivered(1))
+    store.close()
+    again = Store(tmp_path)
+    wanted = Wanted(app="demo", outcome="delivered", since_ms=0)
+    with reader_of(again) as file:
+        found = query.page(file, wanted, limit=10)
+    again.close()
+
+    assert [row.delivery_id for row in found.items] == ["dlv_int_1_1"]
 
 
 def test_a_folder_is_one_process_s(store):

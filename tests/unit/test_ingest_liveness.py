@@ -6,8 +6,9 @@ import pytest
 from aiokafka.errors import KafkaError
 from structlog.testing import capture_logs
 
-from services.ingest import append, liveness
+from services.ingest import append
 from services.ingest.append import EventLog
+from services.runtime import liveness
 from services.runtime.liveness import Liveness
 from services.runtime.problems import Problem
 from streams import topics

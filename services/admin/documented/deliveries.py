@@ -109,8 +109,8 @@ SCHEMAS: Final[dict[str, Any]] = {
             {
                 "integration": text(most=200),
                 "type": text(most=200),
-                "since": {**TIME, "description": "Those that began then or later."},
-                "until": {**TIME, "description": "Those that began before."},
+                "since": {**TIME, "description": "Those that ended then or later."},
+                "until": {**TIME, "description": "Those that ended before."},
                 "limit": {**number(1, MAX_RETRIED), "default": DEFAULT_RETRIED},
             }
         ),
@@ -170,8 +170,14 @@ PARAMETERS: Final[dict[str, Any]] = {
     "type": {"description": "Only of events of this type.", "schema": TEXT},
     "event": {"description": "Only of the event of this id.", "schema": TEXT},
     "cause": {"description": "Only those that came about so.", "schema": _CAUSE},
-    "Deliveries.since": {"description": "Only those that began at that time or later.", "schema": TIME},
-    "Deliveries.until": {"description": "Only those that began before that time.", "schema": TIME},
+    "Deliveries.since": {
+        "description": "That ended at that time or later; without an `outcome`, or with `open`, that began then.",
+        "schema": TIME,
+    },
+    "Deliveries.until": {
+        "description": "That ended before that time; without an `outcome`, or with `open`, that began.",
+        "schema": TIME,
+    },
     "Deliveries.cursor": {
         "description": "`next` of the page before, with the same filters.",
         "schema": {"type": "string", "pattern": f"^[A-Za-z0-9_-]{{{CURSOR_CHARS}}}$"},

@@ -181,7 +181,7 @@ _OF_NOW: Final = {
         "type": ["number", "null"],
         "minimum": 0,
         "maximum": 1,
-        "description": "`delivered` among what ended in the last 24 hours; null where nothing did.",
+        "description": "`delivered` among what ended in the last 24 hours, `discarded` aside; null where nothing did.",
     },
     "queueAgeMs": nullable(count()) | {"description": "How long the oldest delivery has waited for its turn."},
     "lastDelivery": nullable(

@@ -27,7 +27,9 @@ PROBLEMS: Final = {
     "delivery_open": Kind(409, "the delivery has not ended"),
     "delivery_unknown": Kind(404, "there is no delivery of this id with a result, or it is not kept any more"),
     "held_choice_required": Kind(409, "deliveries are held, and the body does not say what becomes of them"),
-    "history_unavailable": Kind(503, "the delivery history cannot be read now"),
+    "history_unavailable": Kind(
+        503, "the delivery history cannot be read now, or has not been read to its end yet since the start"
+    ),
     "idempotency_key_reused": Kind(409, "the `Idempotency-Key` came with another body before"),
     "idempotency_key_spent": Kind(409, "what was created under the `Idempotency-Key` has been deleted since"),
     "installation_token_required": Kind(403, "it takes a token of the installation, and this is one of an app"),
