@@ -7,7 +7,7 @@ import signal
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from services.cli.brokers.choose import kafka_lacks
@@ -17,7 +17,7 @@ from streams import mending, topics
 from streams.connection import Connection
 from streams.mending import StillRead, lost_partitions
 from tests.brokers import lacking
-from tests.e2e.test_up import TENTERHOOK, send, texts, up
+from tests.e2e.test_up import TENTERHOOK, send, sh, texts, up
 from tests.endpoints import answer, endpoint
 from tests.waiting import eventually
 
@@ -180,3 +180,112 @@ async def test_what_comes_after_the_loss_is_held_back_and_then_sent_in_order(tmp
 
             await eventually(is_counted_on, 40)
             assert await running.stop() == 0
+
+
+#: What is read from its beginning by each process: no worker stops, so it has to show otherwise.
+TOLD = ("integration-state", "lane-rows", "fan-out", "schemas")
+CONFIGURED = ("integration-config", "config-history", "audit")
+
+
+async def listed(running):
+    """The integrations, by name."""
+    return {each["name"]: each for each in (await running.run("integrations", "list"))["items"]}
+
+
+async def is_paused_by_the_breaker(running, name):
+    found = (await listed(running))[name]
+    return (found["status"], found["statusReason"]) == ("paused", "consecutive_failures")
+
+
+async def events_of(connection):
+    """Ends of the topics that were lost, as the broker has them now."""
+    async with AIOKafkaConsumer(bootstrap_servers=connection.bootstrap) as consumer:
+        names = [connection.topic(topic) for topic in (topics.SCHEMAS, topics.FAN_OUT)]
+        await consumer._client.fetch_all_metadata()
+        own = {name: [TopicPartition(name, at) for at in consumer.partitions_for_topic(name)] for name in names}
+        ends = await consumer.end_offsets([each for of_topic in own.values() for each in of_topic])
+    return {name.removeprefix(connection.prefix): sum(ends[each] for each in own[name]) for name in names}
+
+
+async def before_it_is_lost(folder, hook, failing, held):
+    """One is paused by the breaker and one by a person, and both have deliveries that wait on the log."""
+    async with up(folder, "--broker", "kafka") as running:
+        await running.ready()
+        ids = {}
+        for name, each in (("hook", hook), ("failing", failing), ("held", held)):
+            made = await running.run("integrations", "create", "--name", name, "--url", each.url, "--events", "*")
+            ids[name] = made["id"]
+        await running.run("integrations", "pause", ids["held"])
+        await send(running, *(f"first-{number}" for number in range(24)))
+        await eventually(lambda: is_paused_by_the_breaker(running, "failing"), 40)
+        await send(running, *(f"then-{number}" for number in range(4)))
+        await eventually(lambda: len(texts(hook.received)) == 28, 30)
+        before = await listed(running)
+        assert await running.stop() == 0
+    return ids, before
+
+
+async def without_what_was_told(folder, ids, before, hook, failing, held):
+    """States are published again, rows and receipts are not: their loss is said, found and made good."""
+    hook.received.clear()
+    failed = len(failing.received)
+    async with up(folder, "--broker", "kafka") as running:
+        document = await running.ready()
+        for topic in ("lane-rows", "fan-out"):
+            await running.says(rf"records\.lost.*tenterhook\.{topic}")
+        connection = Connection(document["broker"], "tenterhook.")
+        assert await lost_partitions(connection, GROUPS) == []
+        assert (await events_of(connection))["schemas"] > 0
+        await eventually(lambda: is_paused_by_the_breaker(running, "failing"), 20)
+        now = await listed(running)
+        assert {name: each["consecutiveFailures"] for name, each in now.items()} == {
+            name: each["consecutiveFailures"] for name, each in before.items()
+        }
+        # What was held is not sent by itself, and nobody is sent anything twice.
+        await running.run("integrations", "activate", ids["held"], "--drain")
+        await send(running, "after")
+        await eventually(lambda: "after" in texts(held.received) and "after" in texts(hook.received), 30)
+        assert (texts(hook.received), texts(held.received)) == ({"after"}, {"after"})
+        assert len(failing.received) == failed
+
+        code, out, _ = await tenterhook("reconcile", "--json", "--broker", connection.bootstrap, cwd=folder)
+        report = json.loads(out)
+        assert code == 1
+        print(report["counts"], report["events"], report["pairs"])
+        await sh(folder, TENTERHOOK, "replay", document["app"], ids["held"], "--from", "2026-01-01T00:00:00Z")
+        await eventually(lambda: len(texts(held.received)) == 29, 30)
+        assert await running.stop() == 0
+
+
+async def without_the_rows(folder, before):
+    """They are folded from the results again."""
+    async with up(folder, "--broker", "kafka") as running:
+        await running.says(r"rows\.behind")
+        await running.ready()
+        assert await is_paused_by_the_breaker(running, "failing")
+        failures = before["failing"]["consecutiveFailures"]
+        assert (await listed(running))["failing"]["consecutiveFailures"] == failures
+        assert await running.stop() == 0
+
+
+async def without_a_configuration(folder):
+    """Nobody works under none: events are taken, and wait for it."""
+    [port] = free_ports(1)
+    async with up(folder, "--broker", "kafka", ingest_port=port) as running:
+        await running.says(r"integration-config has lost its records", 60)
+        assert await running.ended() == 1
+    print(running.said)
+
+
+async def test_what_followers_read_is_made_again_or_missed_aloud(tmp_path):
+    if (missing := kafka_lacks()) is not None:
+        lacking(missing)
+    async with endpoint() as hook, endpoint() as failing, endpoint() as held:
+        failing.behave(answer(503))
+        ids, before = await before_it_is_lost(tmp_path, hook, failing, held)
+        lose(tmp_path, *TOLD)
+        await without_what_was_told(tmp_path, ids, before, hook, failing, held)
+        lose(tmp_path, "breaker-rows-changelog")
+        await without_the_rows(tmp_path, before)
+        lose(tmp_path, *CONFIGURED)
+        await without_a_configuration(tmp_path)
