@@ -74,9 +74,9 @@ def check_configured(integrations: Integrations, states: States, *, prefix: str)
     if known and not any(integrations.changed_at(each.integration) >= 0 for each in known):
         raise TopicMismatch(
             f"topic {prefix}integration-config has lost its records: {prefix}integration-state knows"
-            f" {len(known)} integrations, and none of them is configured. Events are accepted and wait. Restore a backup"
-            " under another TENTERHOOK_TOPIC_PREFIX (docs/operating.md); or, where all integrations were deleted, delete"
-            f" topic {prefix}integration-state, which is made again"
+            f" {len(known)} integrations, and none of them is configured. What is accepted waits. Restore a backup"
+            " under another TENTERHOOK_TOPIC_PREFIX (docs/operating.md); or, where all integrations were deleted,"
+            f" delete topic {prefix}integration-state, which is made again"
         )
 
 

@@ -133,7 +133,7 @@ async def mark(
 
 
 def say_lost(topic: str, partitions: Iterable[int], *, hint: str) -> None:
-    """A line where partitions of a topic hold less than owners before have appended to them. *hint*: what that means."""
+    """A line where partitions of a topic hold less than owners before have appended. *hint*: what that means."""
     if lost := sorted(partitions):
         log.error("records.lost", topic=topic, partitions=lost, hint=hint)
 
