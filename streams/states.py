@@ -4,6 +4,8 @@ import structlog
 
 from streams import codec
 from streams.records import IntegrationConfig, IntegrationState
+from streams.topics import TopicMismatch
+from streams.views import Integrations
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +55,29 @@ class States:
         state = self._by_id.get(config.id)
         by_breaker = state is not None and state.state == "paused" and state.epoch == config.epoch
         return config.status == "paused" or by_breaker
+
+
+def check_configured(integrations: Integrations, states: States, *, prefix: str) -> None:
+    """
+    Hold the configuration to what is published of integrations, before anything is done under it.
+
+    With a configuration that was lost, events would be fanned out to nobody, deliveries discarded as those of deleted
+    integrations, and states deleted. What is deleted leaves a tombstone for a day at least, and its state goes then.
+
+    Args:
+        integrations: all that was on the log when the last of *states* was applied.
+
+    Raises:
+        TopicMismatch: no integration that has a state was ever configured.
+    """
+    known = states.all()
+    if known and not any(integrations.changed_at(each.integration) >= 0 for each in known):
+        raise TopicMismatch(
+            f"topic {prefix}integration-config has lost its records: {prefix}integration-state knows"
+            f" {len(known)} integrations, and none of them is configured. What is accepted waits. Restore a backup"
+            " under another TENTERHOOK_TOPIC_PREFIX (docs/operating.md); or, where all integrations were deleted,"
+            f" delete topic {prefix}integration-state, which is made again"
+        )
 
 
 def _rank(state: IntegrationState) -> tuple[int, int]:

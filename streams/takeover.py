@@ -10,6 +10,7 @@ those that work on it, and those that look for what was done already (`Generatio
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Final
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from streams import codec
@@ -17,6 +18,8 @@ from streams.connection import Connection
 from streams.features import features_of
 from streams.reading import started, stop
 from streams.records import Marker
+
+log = structlog.get_logger(__name__)
 
 #: Bytes of one partition in one fetch while reading back: large, nothing else waits for this loop.
 _READ_BACK_BYTES: Final = 4_194_304
@@ -129,6 +132,12 @@ async def mark(
         ends.saw(target, offset)
         last[target] = max(offset, last.get(target, -1))
     return last
+
+
+def say_lost(topic: str, partitions: Iterable[int], *, hint: str) -> None:
+    """A line where partitions of a topic hold less than owners before have appended. *hint*: what that means."""
+    if lost := sorted(partitions):
+        log.error("records.lost", topic=topic, partitions=lost, hint=hint)
 
 
 async def came_at(connection: Connection, starts: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

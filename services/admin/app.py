@@ -48,6 +48,7 @@ from streams.engine.app import SafeApp
 from streams.engine.pinned import FaustChanged
 from streams.producer import open_producer
 from streams.quarantine import Quarantine
+from streams.states import check_configured
 from streams.topics import COMMANDS, Partitions, TopicMismatch
 
 #: How long a stop waits for requests in flight: a second more than they wait for the owner of the configuration.
@@ -149,14 +150,16 @@ class Admin:
         settings = self._settings
         partitions = Partitions(settings.partitions.by_app, settings.partitions.by_integration)
         self._stack.push_async_callback(self.config.close)
-        await self.config.open(partitions, replication=settings.replication, check=self._check_keks)
+        await self.config.open(partitions, replication=settings.replication, check=self._check)
         self.history.start()
         self._stack.push_async_callback(self.changes.close)
         await self.changes.open()
         await self._own()
 
-    def _check_keks(self) -> None:
-        check_keks(self._keyring, self.config.apps.all(), self.config.integrations.all())
+    def _check(self) -> None:
+        config = self.config
+        check_configured(config.integrations, config.states, prefix=self._connection.prefix)
+        check_keks(self._keyring, config.apps.all(), config.integrations.all())
 
     async def _own(self) -> None:
         """Join those of whom one owns the configuration."""

@@ -25,7 +25,7 @@ from streams.engine.pinned import FaustChanged
 from streams.follower import Follower
 from streams.producer import open_producer
 from streams.quarantine import Quarantine
-from streams.states import States
+from streams.states import States, check_configured
 from streams.topics import Partitions, TopicMismatch
 from streams.views import Integrations
 
@@ -171,6 +171,8 @@ async def _followed(
     for follower in (shared, config, published):
         await follower.start()
         stack.push_async_callback(follower.stop)
+    await config.catch_up()
+    check_configured(integrations, states, prefix=connection.prefix)
     breaker = Breaker(
         connection=connection,
         partitions=partitions,

@@ -35,7 +35,7 @@ from streams.follower import Apply, Follower
 from streams.producer import open_producer
 from streams.quarantine import Quarantine
 from streams.replays import Replays
-from streams.states import States
+from streams.states import States, check_configured
 from streams.topics import Partitions, TopicMismatch
 from streams.views import Apps, Integrations
 
@@ -156,6 +156,8 @@ async def _start(
     await _started(
         Follower(connection, topics.INTEGRATION_STATE, changes.after(states.apply), clear=states.clear), stack
     )
+    await config.catch_up()
+    check_configured(integrations, states, prefix=connection.prefix)
     await _started(Follower(connection, topics.APP_CONFIG, apps.apply, clear=apps.clear), stack)
     check_keks(keyring, apps.all(), integrations.all())
     replays, replay_changes = Replays(), _Changes()

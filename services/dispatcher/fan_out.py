@@ -109,6 +109,7 @@ class FanOut:
             self._on_fatal(error)
             raise
         floors = {p: Floor.parse(floor, len(self._deliveries)) for p, floor in assignment.floors.items()}
+        self._say_lost(floors, {**marked, **ids_marked})
         await self._read_ids(floors, ids_marked)
         starts = {
             TopicPartition(self._receipts, p): min(floor.receipts, self._ids[p].receipts_from)
@@ -138,6 +139,19 @@ class FanOut:
             log.info("takeover.ids", ids=ids_kept)
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._refresh_ends(), name="refresh ends")
+
+    def _say_lost(self, floors: Mapping[int, Floor], marked: Mapping[TopicPartition, int]) -> None:
+        """Of topics that end before what was appended to them. Fan-out goes on without it."""
+        takeover.say_lost(
+            self._receipts,
+            (p for p, floor in floors.items() if floor.receipts > marked[TopicPartition(self._receipts, p)]),
+            hint="tenterhook reconcile cannot prove events of before",
+        )
+        takeover.say_lost(
+            self._won_ids,
+            (p for p, floor in floors.items() if floor.ids.chunk > marked[TopicPartition(self._won_ids, p)]),
+            hint="an id of before that comes again may be delivered again",
+        )
 
     async def _read_ids(self, floors: Mapping[int, Floor], marked: Mapping[TopicPartition, int]) -> None:
         """Fill the tables of ids with what was saved."""

@@ -135,6 +135,12 @@ class Lanes:
         markers = {p: self._marker(p) for p in assignment.floors}
         try:
             rows = await self._rows.take_over(markers)
+            takeover.say_lost(
+                self._connection.topic(topics.LANE_ROWS),
+                # Whoever has finished deliveries before has marked the rows before that.
+                (p for p in self._rows.unmarked if assignment.starts[p] > 0),
+                hint="what lines held is not sent by itself: tenterhook reconcile lists it, replay it",
+            )
             targets = {self._results[p]: [marker] for p, marker in markers.items()}
             marked = await takeover.mark(self._producer, targets, self._ends)
             lately = await takeover.since(self._connection, await self._look_back_to(assignment.starts))

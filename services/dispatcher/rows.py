@@ -26,6 +26,8 @@ class Rows:
         self._topic = connection.topic(topics.LANE_ROWS)
         #: Keys of rows that are on the log, by partition.
         self._keys: dict[int, set[bytes]] = {}
+        #: Partitions, of those that were taken over, without the marker of any owner before.
+        self.unmarked: set[int] = set()
 
     async def take_over(self, markers: Mapping[int, Marker]) -> dict[int, list[LaneRow]]:
         """
@@ -37,10 +39,13 @@ class Rows:
         targets = {TopicPartition(self._topic, number): [marker] for number, marker in markers.items()}
         marked = await takeover.mark(self._producer, targets, Ends(), key=MARKER_KEY)
         self._keys = {number: set() for number in markers}
+        self.unmarked = set(markers)
         rows, partition_of = LaneRows(), dict[str, int]()
 
         def see(record: "ConsumerRecord[Any, Any]") -> None:
             rows.apply(record.partition, record.key, record.value, record.offset)
+            if record.key == MARKER_KEY:
+                self.unmarked.discard(record.partition)
             if record.key is None or record.key == MARKER_KEY:
                 return
             if record.value is None:

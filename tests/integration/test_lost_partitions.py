@@ -4,10 +4,11 @@ import asyncio
 import json
 import shutil
 import signal
+from collections import Counter
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from services.cli.brokers.choose import kafka_lacks
@@ -17,7 +18,7 @@ from streams import mending, topics
 from streams.connection import Connection
 from streams.mending import StillRead, lost_partitions
 from tests.brokers import lacking
-from tests.e2e.test_up import TENTERHOOK, send, texts, up
+from tests.e2e.test_up import TENTERHOOK, send, sh, texts, up
 from tests.endpoints import answer, endpoint
 from tests.waiting import eventually
 
@@ -103,9 +104,16 @@ async def is_interrupted(connection, monkeypatch):
     assert again.moved_to == events.moved_to < again.ends_at
 
 
-async def failures_of(running, url):
-    listed = (await running.run("integrations", "list"))["items"]
-    return next(each["consecutiveFailures"] for each in listed if each["name"] == url)
+async def listed(running):
+    """The integrations, by name."""
+    ready = running.document
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {ready['token']}"}) as client:
+        answer = await client.get(f"{ready['admin']}/v1/apps/{ready['app']}/integrations")
+    return {each["name"]: each for each in answer.json()["items"]}
+
+
+async def failures_of(running, name):
+    return (await listed(running))[name]["consecutiveFailures"]
 
 
 async def before_the_loss(folder, hook, failing):
@@ -180,3 +188,110 @@ async def test_what_comes_after_the_loss_is_held_back_and_then_sent_in_order(tmp
 
             await eventually(is_counted_on, 40)
             assert await running.stop() == 0
+
+
+#: No worker stops over these, so their loss has to show otherwise. What can be made again of one is not lost with it.
+TOLD = ("integration-state", "lane-rows", "schemas")
+COUNTED = ("breaker-rows-changelog", "fan-out")
+CONFIGURED = ("integration-config", "config-history", "audit")
+
+
+async def is_paused_by_the_breaker(running, name):
+    found = (await listed(running))[name]
+    return found["status"] == "paused" and "attempts in a row failed" in found["statusReason"]
+
+
+async def end_of(connection, topic):
+    """Of a topic of one partition, as the broker has it now."""
+    partition = TopicPartition(connection.topic(topic), 0)
+    async with AIOKafkaConsumer(bootstrap_servers=connection.bootstrap) as consumer:
+        return (await consumer.end_offsets([partition]))[partition]
+
+
+async def reconciled(folder, connection):
+    """How many findings there are of each kind and integration."""
+    code, out, _ = await tenterhook("reconcile", "--json", "--broker", connection.bootstrap, cwd=folder)
+    assert code == 1
+    return Counter((each["kind"], each["integration"]) for each in json.loads(out)["findings"])
+
+
+async def before_it_is_lost(folder, hook, failing, held):
+    """One is paused by the breaker and one by a person, and both have deliveries that wait on the log."""
+    async with up(folder, "--broker", "kafka") as running:
+        await running.ready()
+        ids = {}
+        for name, each in (("hook", hook), ("failing", failing), ("held", held)):
+            made = await running.run("integrations", "create", "--name", name, "--url", each.url, "--events", "*")
+            ids[name] = made["id"]
+        await running.run("integrations", "pause", ids["held"])
+        await send(running, *(f"first-{number}" for number in range(24)))
+        await eventually(lambda: is_paused_by_the_breaker(running, "failing"), 40)
+        await send(running, *(f"then-{number}" for number in range(4)))
+        await eventually(lambda: len(texts(hook.received)) == 28, 30)
+        failures = await failures_of(running, "failing")
+        assert await running.stop() == 0
+    return ids, failures
+
+
+async def without_what_was_told(folder, ids, failures, hook, failing, held):
+    """States are published again, rows of lines are not: their loss is said, found and made good."""
+    hook.received.clear()
+    failing.received.clear()
+    async with up(folder, "--broker", "kafka") as running:
+        document = await running.ready()
+        await running.says(r"records\.lost.*tenterhook\.lane-rows")
+        connection = Connection(document["broker"], "tenterhook.")
+        assert await lost_partitions(connection, GROUPS) == []
+        assert await end_of(connection, topics.SCHEMAS) > 0
+        await eventually(lambda: is_paused_by_the_breaker(running, "failing"), 20)
+        assert await failures_of(running, "failing") >= failures
+        # What was held is not sent by itself, and nobody is sent anything twice.
+        await running.run("integrations", "activate", ids["held"], "--drain")
+        await send(running, "after")
+        await eventually(lambda: "after" in texts(held.received) and "after" in texts(hook.received), 30)
+        assert (texts(hook.received), texts(held.received)) == ({"after"}, {"after"})
+        assert "after" not in texts(failing.received)
+
+        found = await reconciled(folder, connection)
+        assert set(found) == {("no_outcome", ids["held"]), ("no_outcome", ids["failing"])}
+        # Each of those that it had sent, and the events about integrations.
+        assert found["no_outcome", ids["held"]] >= 28
+        await sh(folder, TENTERHOOK, "replay", document["app"], ids["held"], "--from", "2026-01-01T00:00:00Z")
+        await eventually(lambda: len(texts(held.received)) == 29, 30)
+        assert await running.stop() == 0
+
+
+async def without_what_was_counted(folder, failures):
+    """The breaker's rows are folded from the results again; what the receipts said nobody can prove any more."""
+    async with up(folder, "--broker", "kafka") as running:
+        await running.says(r"rows\.behind")
+        await running.says(r"records\.lost.*tenterhook\.fan-out")
+        document = await running.ready()
+        found = await reconciled(folder, Connection(document["broker"], "tenterhook."))
+        assert {kind for kind, _ in found} == {"no_receipt", "stray_outcome"}
+        assert await is_paused_by_the_breaker(running, "failing")
+        assert await failures_of(running, "failing") >= failures
+        assert await running.stop() == 0
+
+
+async def without_a_configuration(folder):
+    """Nobody works under none, so that nothing goes to nobody."""
+    async with up(folder, "--broker", "kafka") as running:
+        for service in ("dispatcher", "breaker", "admin"):
+            await running.says(rf"tenterhook {service}: topic tenterhook\.integration-config has lost its records")
+        running.process.send_signal(signal.SIGTERM)
+        await running.ended()
+
+
+async def test_what_no_worker_stops_over_is_made_again_or_missed_aloud(tmp_path):
+    if (missing := kafka_lacks()) is not None:
+        lacking(missing)
+    async with endpoint() as hook, endpoint() as failing, endpoint() as held:
+        failing.behave(answer(503))
+        ids, failures = await before_it_is_lost(tmp_path, hook, failing, held)
+        lose(tmp_path, *TOLD)
+        await without_what_was_told(tmp_path, ids, failures, hook, failing, held)
+        lose(tmp_path, *COUNTED)
+        await without_what_was_counted(tmp_path, failures)
+        lose(tmp_path, *CONFIGURED)
+        await without_a_configuration(tmp_path)
