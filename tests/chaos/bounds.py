@@ -19,6 +19,8 @@ class Bounds:
 
     #: So many retries at least are judged with nothing taken off.
     least_judged: int = 0
+    #: So often at least the API acknowledged a pause of one that is paused at times.
+    least_pauses: int = 0
     #: By kind of fault: the longest silence of a steady integration from each of its faults on, in seconds.
     silent_s: Mapping[str, float] = field(default_factory=dict)
 
@@ -49,6 +51,10 @@ def told(bounds: Bounds, seen: Observed, steady: tuple[str, ...]) -> list[str]:
 def _missed(bounds: Bounds, seen: Observed, steady: tuple[str, ...]) -> Iterator[str]:
     if (judged := judged_whole(seen)) < bounds.least_judged:
         yield f"{judged} retries were judged with nothing taken off, of at least {bounds.least_judged}"
+    at_times = {each.name for each in seen.destinations.values() if each.is_paused_at_times}
+    paused = sum(each.status == "paused" and each.integration in at_times for each in seen.changed)
+    if paused < bounds.least_pauses:
+        yield f"{paused} pauses were acknowledged, of at least {bounds.least_pauses}"
     for kind, most_s in bounds.silent_s.items():
         of_kind = [each for each in silences(seen, steady) if each.fault.partition(" ")[0] == kind]
         if not of_kind:

@@ -24,7 +24,7 @@ from services.cli.brokers.ports import free_ports
 from services.cli.die_with_parent import die_with
 from streams.connection import Connection
 from streams.topics import Partitions
-from tests.chaos.observed import Happened
+from tests.chaos.observed import DIED, Happened
 from tests.chaos.releases import THIS, Release
 from tests.chaos.schedule import Fault
 from tests.dispatching import KEK
@@ -64,9 +64,11 @@ class Service:
         self._output = folder / f"{name}.log"
         self._environment = {**environment, f"TENTERHOOK_{self.kind.upper()}__PORT": str(self.port)}
         self._process: subprocess.Popen[bytes] | None = None
+        self._started_ms = 0.0
 
     def start(self) -> None:
         """Start it, the first time or again."""
+        self._started_ms = now_ms()
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self.release.module, self.kind],
@@ -77,6 +79,11 @@ class Service:
                 stderr=output,
                 preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - before any thread of ours matters
             )
+
+    @property
+    def ran_ms(self) -> float:
+        """For how long it has run."""
+        return now_ms() - self._started_ms
 
     @property
     def exit_code(self) -> int | None:
@@ -219,10 +226,16 @@ class Fleet:
         while True:
             await asyncio.sleep(_LOOK_S)
             for service in self.services.values():
-                if service.is_wanted and not service.busy.locked() and (code := service.exit_code) is not None:
-                    self._say(f"{service.name} ended by itself with {code}:\n{service.tail(5)}")
-                    self._note("died", service.name, now_ms() - 1_000 * _LOOK_S, now_ms())
+                if service.is_wanted and not service.busy.locked() and self._has_died(service):
                     service.start()
+
+    def _has_died(self, service: Service) -> bool:
+        """Whether it ended though nobody had killed it or asked it to, noted."""
+        code = service.exit_code
+        if code is not None:
+            self._say(f"{service.name} ended by itself with {code}:\n{service.tail(5)}")
+            self._note(DIED, service.name, now_ms() - 1_000 * _LOOK_S, now_ms(), code)
+        return code is not None
 
     async def _note_settled(self) -> None:
         """Note when all were ready again after each fault."""
@@ -235,8 +248,16 @@ class Fleet:
                 if each.settled_ms == _NOT_YET and at_ms - each.ended_ms > 1_000 * _FELT_S:
                     self._happened[number] = each._replace(settled_ms=at_ms)
 
-    def _note(self, kind: str, target: str, began_ms: float, ended_ms: float, code: int | None = None) -> None:
-        self._happened.append(Happened(kind, target, began_ms, ended_ms, _NOT_YET, code))
+    def _note(
+        self,
+        kind: str,
+        target: str,
+        began_ms: float,
+        ended_ms: float,
+        code: int | None = None,
+        ran_ms: float = float("inf"),
+    ) -> None:
+        self._happened.append(Happened(kind, target, began_ms, ended_ms, _NOT_YET, code, ran_ms))
 
     # -- faults ----------------------------------------------------------------------------------------------
 
@@ -262,19 +283,18 @@ class Fleet:
 
     async def _strike(self, service: Service, fault: Fault) -> None:
         async with service.busy:
-            began_ms, code = now_ms(), None
+            if self._has_died(service):
+                service.start()
+            began_ms, ran_ms, code = now_ms(), service.ran_ms, None
             if fault.kind == "kill":
                 service.kill()
             elif fault.kind in {"stop", "update", "back"}:
-                # One that has only just been started dies of the signal, as anything does.
-                is_up = await self._is_ready(service)
-                ended_with = await service.stop()
-                code = ended_with if is_up else None
+                code = await service.stop()
             else:
                 service.signal(signal.SIGSTOP)
                 await asyncio.sleep(fault.for_s)
                 service.signal(signal.SIGCONT)
-            self._note(fault.kind, fault.target, began_ms, now_ms(), code)
+            self._note(fault.kind, fault.target, began_ms, now_ms(), code, ran_ms)
             service.release = self._releases.get(fault.kind, service.release)
             if fault.kind != "freeze":
                 service.start()
@@ -292,10 +312,12 @@ class Fleet:
 
     async def _leave(self, service: Service) -> None:
         async with service.busy:
-            began_ms = now_ms()
             service.is_wanted = False
+            # One that has died leaves nobody: its code is told as that.
+            has_died = self._has_died(service)
+            began_ms, ran_ms = now_ms(), service.ran_ms
             code = await service.stop()
-            self._note("leave", service.name, began_ms, now_ms(), code)
+            self._note("leave", service.name, began_ms, now_ms(), None if has_died else code, ran_ms)
 
     async def _restart_node(self, target: str, away_s: float) -> None:
         node = self._broker.nodes[int(target.removeprefix("node-")) - 1]

@@ -25,6 +25,7 @@ from streams.records import (
 from streams.states import States
 from streams.takeover import Generations
 from streams.topics import Partitions, Topic
+from tests.chaos.fleet import now_ms
 from tests.chaos.observed import Changed, Ended, Observed, Receipt, Stored, Taken
 
 _FOLLOWED = (
@@ -63,6 +64,8 @@ class Following:
         ]
         self._connection = connection
         self._positions: dict[TopicPartition, int] = {}
+        #: When the records that are looked at now came.
+        self._read_ms = 0.0
         self._generations = Generations()
         self._states = States()
         self._lane_rows = LaneRows()
@@ -92,6 +95,7 @@ class Following:
                 reader.seek(partition, position)
             while True:
                 for partition, records in (await reader.getmany(timeout_ms=500)).items():
+                    self._read_ms = now_ms()
                     for record in records:
                         self._see(self._names[partition.topic], record)
                 # The last offset of a partition may be a transaction's marker, which no record comes of.
@@ -184,7 +188,7 @@ class Following:
                 delivery.integration,
                 delivery.event_id,
                 delivery.attempt,
-                raw.timestamp,
+                self._read_ms,
                 delivery.retry_line is not None,
             )
             self._into.deliveries.append(taken)
@@ -203,7 +207,7 @@ class Following:
                 result.reason,
                 result.started_at_ms,
                 result.finished_at_ms,
-                raw.timestamp,
+                self._read_ms,
                 result.next_attempt,
                 result.next_due_at_ms,
                 result.next_slot is not None,

@@ -18,8 +18,12 @@ from tests.chaos.destinations import Destination
 LONGEST_REQUEST_MS = 15_000
 #: Between a time that a process noted and one that another noted of the same moment: they take turns on the machine.
 SLACK_MS = 250
-#: A request that was answered so long ago has a result, unless nothing could be written since then.
-RECORDED_MS = 5_000
+#: A request that was answered so long ago has a result: results wait 20 ms to be written together.
+RECORDED_MS = 1_000
+#: So long ago where a broker's node was away since, or had only just come back.
+RECORDED_LATE_MS = 5_000
+#: As the kind of what happened: a process ended that nobody had killed or asked to stop.
+DIED = "died"
 #: By how much clocks in whole milliseconds differ.
 TICK_MS = 2
 
@@ -82,7 +86,8 @@ class Taken(NamedTuple):
     integration: str
     event_id: str
     attempt: int
-    appended_ms: int
+    #: When it was read here: it was appended no later. Its own timestamp is that at which a producer was given it.
+    read_ms: float
     #: Whether a retry reader put it back.
     is_retry: bool
 
@@ -100,7 +105,8 @@ class Ended(NamedTuple):
     reason: str
     started_ms: int
     finished_ms: int
-    appended_ms: int
+    #: When it was read here: it was appended no later.
+    read_ms: float
     next_attempt: int | None
     next_due_ms: int | None
     #: Whether the next attempt goes through a retry topic.
@@ -115,14 +121,16 @@ class Happened(NamedTuple):
     began_ms: float
     ended_ms: float
     settled_ms: float
-    #: Exit code of a process that was ready and asked to stop; None for the others.
+    #: Exit code of a process that was asked to stop, or that ended by itself; None for the others.
     code: int | None = None
+    #: For how long it had run when it was asked to stop.
+    ran_ms: float = float("inf")
 
     @property
     def is_crash(self) -> bool:
         """Whether requests in flight then may be repeated."""
         is_worker = self.target.startswith("dispatcher")
-        return self.kind == "node" or (is_worker and self.kind in {"kill", "freeze", "died"})
+        return self.kind == "node" or (is_worker and self.kind in {"kill", "freeze"})
 
     @property
     def name(self) -> str:
@@ -235,34 +243,48 @@ class Observed:
         if not crash.began_ms - LONGEST_REQUEST_MS <= request.arrived_ms <= until_ms:
             return False
         if made is None:
-            return request.ended_ms is None or request.ended_ms >= crash.began_ms - RECORDED_MS
-        return made.appended_ms >= crash.began_ms - slack_ms
+            return request.ended_ms is None or request.ended_ms >= crash.began_ms - self._recorded_ms(request, crash)
+        return made.read_ms >= crash.began_ms - slack_ms
 
-    def is_excused(self, before: Sequence[Request], after: Request) -> bool:
+    def _recorded_ms(self, request: Request, crash: Happened) -> int:
+        """How long before that crash an answer may have come that nobody could record."""
+        return next(
+            (
+                RECORDED_LATE_MS
+                for each in self.crashes
+                if each.kind == "node"
+                and each.began_ms < crash.began_ms
+                and each.ended_ms + RECORDED_LATE_MS >= (request.ended_ms or crash.began_ms)
+            ),
+            RECORDED_MS,
+        )
+
+    def explains(self, crash: Happened, before: Sequence[Request], after: Request) -> bool:
         """
-        Whether HTTP's limit explains that a request was sent though the same attempt had been sent before.
+        Whether HTTP's limit at that crash explains that a request was sent though the same attempt had been sent.
 
         The limit is that a sender which is gone cannot tell how far it got. It explains two things:
 
         - **Taken over.** Who sent it took over from somebody whose request stood nowhere on the log. So a crash lies
           between the two: the request before it was in flight when that crash began, this one came afterwards, and by
-          then no earlier one had been recorded. Where a worker was killed, the earlier one's result is not later than
-          that: whose result is, lived on.
+          then no earlier one had been recorded. Where a worker was killed, the one before has no result at all: whoever
+          took over has read what stood there before the kill, and whose result is later lived on. Where one was frozen
+          or a node was away, its result came when that was over.
         - **Woken.** Its sender had begun it before a freeze, when no earlier one had been recorded, and sent it when it
           woke, after its successor's. That is for the later one alone, and for no crash but the freeze that its own
           work spans.
 
-        That the later one was itself in flight at some crash explains nothing: it should not have been sent.
+        That the later one was itself in flight at some crash explains nothing: it should not have been sent. A crash
+        explains one copy of an attempt; `unexcused` sees to it.
 
         Args:
             before: the same attempt's requests until then, in the order of their arrival; at least one.
         """
         # Whoever woke took over from nobody: who comes afterwards did so from the one before that.
         last = next((each for each in reversed(before) if not self.is_woken(each)), before[-1])
-        return any(
-            self._is_woken_from(after, crash) or (crash.began_ms <= after.arrived_ms and self._is_left_by(last, crash))
-            for crash in self.crashes
-            if not any(self._is_recorded_before(each, crash) for each in before)
+        is_taken_over = crash.began_ms <= after.arrived_ms and self._is_left_by(last, crash)
+        return (is_taken_over or self._is_woken_from(after, crash)) and not any(
+            self._is_recorded_before(each, crash) for each in before
         )
 
     def is_woken(self, request: Request) -> bool:
@@ -285,23 +307,50 @@ class Observed:
 
     @cached_property
     def unexcused(self) -> list[tuple[Request, Request]]:
-        """The repeats that nothing excuses, each after the request before it."""
+        """The repeats that no crash of their own excuses, each after the request before it."""
         return [
-            (same[number - 1], after)
+            (same[number - 1], same[number])
             for same in self.requests_of.values()
-            for number, after in enumerate(same)
-            if number and not self.is_excused(same[:number], after)
+            if len(same) > 1
+            for number in self._without_a_crash(same)
         ]
+
+    @cached_property
+    def excused(self) -> set[Request]:
+        """The requests of attempts that were sent more than once, each time with an excuse."""
+        wrong = {_attempt_of(after) for _, after in self.unexcused}
+        repeated = (same for same in self.requests_of.values() if len(same) > 1)
+        return {each for same in repeated for each in same if _attempt_of(each) not in wrong}
+
+    def _without_a_crash(self, same: Sequence[Request]) -> list[int]:
+        """The copies, by number, that are left when each crash explains one at most, and as many as can be have one."""
+        explaining = {
+            number: [crash for crash in self.crashes if self.explains(crash, same[:number], same[number])]
+            for number in range(1, len(same))
+        }
+        copy_of: dict[Happened, int] = {}
+
+        def finds_one(number: int, tried: set[Happened]) -> bool:
+            for crash in explaining[number]:
+                if crash in tried:
+                    continue
+                tried.add(crash)
+                if crash not in copy_of or finds_one(copy_of[crash], tried):
+                    copy_of[crash] = number
+                    return True
+            return False
+
+        return [number for number in explaining if not finds_one(number, set())]
 
     def _is_left_by(self, request: Request, crash: Happened) -> bool:
         """Whether who died or froze in that crash may have been its sender, and left it in flight."""
         made = self.result_of.get(request)
-        lived_on = crash.kind in {"kill", "died"} and made is not None and made.appended_ms > crash.ended_ms + SLACK_MS
-        return not lived_on and self.is_in_flight(request, crash)
+        is_late = made is None or (crash.kind != "kill" and made.read_ms >= crash.ended_ms - TICK_MS)
+        return is_late and self.is_in_flight(request, crash)
 
     def _is_recorded_before(self, request: Request, crash: Happened) -> bool:
         made = self.result_of.get(request)
-        return made is not None and made.appended_ms < crash.began_ms - SLACK_MS
+        return made is not None and made.read_ms < crash.began_ms
 
     def unsettled_ms(self, from_ms: float, to_ms: float) -> float:
         """
@@ -321,3 +370,7 @@ class Observed:
 def _is_of(result: Ended, request: Request) -> bool:
     late_ms = LONGEST_REQUEST_MS if result.reason == "timeout" else TICK_MS
     return result.started_ms - TICK_MS <= request.arrived_ms <= result.finished_ms + late_ms
+
+
+def _attempt_of(request: Request) -> tuple[str, str, int]:
+    return request.integration, request.event_id, request.attempt

@@ -14,6 +14,9 @@ _TOKEN: Final = "tok_chaos"
 _PAUSED_S: Final = 2.0
 _AGAIN_S: Final = 0.5
 _PATIENCE_S: Final = 8.0
+#: A request is answered with 200 after so long, whatever is done to whoever answers: a run has a node away for seconds,
+#: and then may have to wait until the configuration has an owner again.
+_ANSWERED_S: Final = 120.0
 
 
 def token() -> Token:
@@ -57,9 +60,16 @@ class Pausing:
                 await self._post(http, integration, "activate")
 
     async def _post(self, http: aiohttp.ClientSession, integration: str, what: str) -> dict[str, Any]:
-        """What the API answers, once it does."""
+        """
+        What the API answers, once it does.
+
+        Raises:
+            AssertionError: it said anything but 200 or 503, or did not do it in `_ANSWERED_S`.
+        """
+        loop = asyncio.get_running_loop()
+        until_s, said = loop.time() + _ANSWERED_S, None
         body = {"held": "drain"} if what == "activate" else None
-        while True:
+        while loop.time() < until_s:
             admins = self._admins()
             self._requests += 1
             url = f"{admins[self._requests % len(admins)]}/v1/apps/demo/integrations/{integration}/{what}"
@@ -74,6 +84,7 @@ class Pausing:
                 self.changed.append(Changed(integration, said["status"], said["version"]))
                 return dict(said)
             await asyncio.sleep(_AGAIN_S)
+        raise AssertionError(f"{what} of {integration} was not done in {_ANSWERED_S:g} s, at last: {said}")
 
     def _client(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(

@@ -34,6 +34,8 @@ PARTITIONS: Final = Partitions(by_app=2, by_integration=6)
 QUIET_S: Final = 4.0
 #: How long that may take after the last fault; at least half as long as the faults: they leave a backlog.
 QUIESCENCE_S: Final = 180.0
+#: How long reading the log of half an hour to its end may take.
+_CONCLUDED_S: Final = 600.0
 #: How long all processes are of one release before they are replaced again: admin writes configuration each 2 s, and is
 #: the last that becomes newer and the first that becomes older.
 _WHOLE_S: Final = 12.0
@@ -81,22 +83,30 @@ def mixed(load_s: float, nodes: int = 1, per_second: float = 30.0) -> Scenario:
         counts = {
             ("node", "node"): nodes * count,
             ("kill", "dispatcher"): count,
+            ("stop", "dispatcher"): count,
+            ("freeze", "dispatcher"): count,
+            ("join", "dispatcher"): count,
             ("kill", "ingest"): count,
             ("kill", "breaker"): count,
         }
     plan = Plan(load_s, counts, workers=3 if nodes == 1 else 2, nodes=nodes)
-    return Scenario(MIXED, plan, per_second, bounds=_some_judged(per_second))
+    return Scenario(MIXED, plan, per_second, bounds=_some_judged(load_s, per_second))
 
 
 def each_once(load_s: float) -> Scenario:
     """Every fault there is on whatever it is made on, once; for a run of a minute or so."""
     counts = dict.fromkeys(mixed(load_s).plan.counts, 1)
-    return Scenario(MIXED, Plan(load_s, counts, workers=3, nodes=1), 30.0, bounds=_some_judged(30.0))
+    return Scenario(MIXED, Plan(load_s, counts, workers=3, nodes=1), 30.0, bounds=_some_judged(load_s, 30.0))
 
 
-def _some_judged(per_second: float) -> Bounds:
+def _some_judged(load_s: float, per_second: float) -> Bounds:
     """Of what fails in the calm at the end, 1.3 retries in 3 s for each event a second, most; of the rest, nothing."""
-    return Bounds(least_judged=round(per_second))
+    return Bounds(least_judged=round(per_second), least_pauses=_pauses(load_s))
+
+
+def _pauses(load_s: float) -> int:
+    """A third of what there are in half an hour of faults: one each 5.7 s."""
+    return int(load_s // 17)
 
 
 def kills() -> Scenario:
@@ -145,7 +155,7 @@ def _scripted(every_s: float, turns: list[list[tuple[Any, str]]], *, workers: in
             at_s += every_s
         at_s += _WHOLE_S
     plan = Plan(at_s - _WHOLE_S + CALM_S, {}, workers=workers, nodes=1)
-    return Scenario(MIXED, plan, 30.0, tuple(script), is_patient)
+    return Scenario(MIXED, plan, 30.0, tuple(script), is_patient, Bounds(least_pauses=_pauses(plan.load_s)))
 
 
 class Run:
@@ -231,6 +241,8 @@ class Run:
                 await asyncio.sleep(CALM_S)
             sender.stop()
             await asyncio.wait_for(sending, QUIESCENCE_S)
+            if operating.done():
+                operating.result()  # whoever pauses has failed, unless there is nobody to pause
         finally:
             for task in (operating, leaving, sending):
                 task.cancel()
@@ -280,9 +292,10 @@ class Run:
 
     async def _conclude(self, following: Following) -> None:
         """The log's last words."""
-        self.seen.reconciled = await Reconciliation(self._connection, Span(), lambda *_: None).run()
-        while not await following.is_at_the_end():  # noqa: ASYNC110  # what is read tells nobody
-            await asyncio.sleep(0.1)
+        async with asyncio.timeout(_CONCLUDED_S):
+            self.seen.reconciled = await Reconciliation(self._connection, Span(), lambda *_: None).run()
+            while not await following.is_at_the_end():  # noqa: ASYNC110  # what is read tells nobody
+                await asyncio.sleep(0.1)
         following.conclude()
 
 

@@ -3,15 +3,16 @@
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.cli.reconcile.proof import Finding, LateOutcome, Report, Said
-from streams.records import BreakerRow, IntegrationState, LaneRow
+from streams.records import BreakerRow, IntegrationState, LaneRow, OpenDelivery
 from tests.chaos import claims
 from tests.chaos.bounds import Bounds, missed, told
 from tests.chaos.claims import CLAIMS, check, in_flight, judged_whole, lateness, repeats, silences
 from tests.chaos.destinations import COMMON, Destination
-from tests.chaos.observed import Changed, Ended, Happened, Observed, Receipt, Request, Sent, Stored, Taken
+from tests.chaos.observed import DIED, Changed, Ended, Happened, Observed, Receipt, Request, Sent, Stored, Taken
 
 #: Of the first event, milliseconds since 1970 UTC.
 T = 1_767_355_200_000
@@ -45,7 +46,7 @@ def result(integration: str, number: int, at_ms: int, attempt: int = 1, **change
         reason="status_200",
         started_ms=at_ms - 1,
         finished_ms=at_ms + 11,
-        appended_ms=at_ms + 12,
+        read_ms=at_ms + 12,
         next_attempt=None,
         next_due_ms=None,
         is_queued=False,
@@ -189,9 +190,13 @@ def answered_otherwise() -> Observed:
     return doctored(requests=[each._replace(status=500) if each[:2] == ("int_a", "e3") else each for each in well().requests])  # fmt: skip # noqa: E501
 
 
-def sent_again(*faults: Happened) -> Observed:
-    """The fourth event, four seconds after it was answered and recorded."""
+def sent_again(*faults: Happened, first_ms: int | None = 3_112) -> Observed:
+    """The fourth event, four seconds after it was answered; when the result of that is on the log, None for never."""
     seen = doctored(faults=list(faults))
+    first = next(each for each in seen.results if each[3:5] == ("int_a", event(3)))
+    seen.results.remove(first)
+    if first_ms is not None:
+        seen.results.append(first._replace(read_ms=T + first_ms))
     seen.requests.append(request("int_a", 3, T + 7_100))
     seen.results.append(result("int_a", 3, T + 7_100))
     return seen
@@ -227,6 +232,26 @@ def overtaken_while_it_waited(integration: str) -> Observed:
     return seen
 
 
+def overtaken_while_it_ran(integration: str) -> Observed:
+    """As before, but the last attempt comes in time: it runs until after the fifth event has come."""
+    seen = overtaken_while_it_waited(integration)
+    seen.requests = [each for each in seen.requests if each[:3] != (integration, event(2), 2)]
+    seen.requests.append(request(integration, 2, T + 3_900, attempt=2))
+    seen.requests.sort(key=lambda each: each.arrived_ms)
+    seen.results[-1] = result(integration, 2, T + 3_900, attempt=2, finished_ms=T + 4_500)
+    return seen
+
+
+def together(integration: str, ordering: Any = None) -> Observed:
+    """The third event is answered when the fifth, which has its key, has come."""
+    changed = replace(DESTINATIONS[integration], config={"ordering": ordering} if ordering else {})
+    seen = doctored(destinations={**DESTINATIONS, integration: changed})
+    seen.results = [
+        each._replace(finished_ms=T + 4_103) if each[3:5] == (integration, event(2)) else each for each in seen.results
+    ]
+    return seen
+
+
 def second_attempt(**changes: Any) -> Observed:
     seen = well()
     return replace(seen, results=[each._replace(**changes) if each.attempt == 2 else each for each in seen.results])
@@ -241,7 +266,8 @@ def arrived_early() -> Observed:
 
 
 def back_late() -> Observed:
-    late = [each._replace(appended_ms=each.appended_ms + 5_100) if each.attempt == 2 else each for each in well().deliveries]  # fmt: skip # noqa: E501
+    """The put-back hung in its producer: it was made in time, and came onto the log when it was late."""
+    late = [each._replace(read_ms=each.read_ms + 5_100) if each.attempt == 2 else each for each in well().deliveries]  # fmt: skip # noqa: E501
     return doctored(deliveries=late, faults=[])
 
 
@@ -270,8 +296,20 @@ def holds_too_few() -> Observed:
     return seen
 
 
-def stopped(code: int, took_ms: int) -> Observed:
-    return doctored(faults=[Happened("stop", "admin", T, T + took_ms, T + took_ms, code)])
+def holds_and_lists_what_waits(held: int) -> Observed:
+    """Two deliveries wait; one of them is listed in the row, the others are counted."""
+    seen = holds_too_few()
+    listed = OpenDelivery(offset=EVENTS - 1, attempt=1)
+    seen.lane_rows["int_a"] = msgspec.structs.replace(lane_row("int_a", held), open=[listed])
+    return seen
+
+
+def stopped(code: int, took_ms: int, ran_ms: float = 60_000) -> Observed:
+    return doctored(faults=[Happened("stop", "admin", T, T + took_ms, T + took_ms, code, ran_ms)])
+
+
+def ended_by_itself(target: str, code: int) -> Observed:
+    return doctored(faults=[Happened(DIED, target, T + 900, T + 1_000, T + 3_000, code)])
 
 
 def found_by_reconcile(kind: Any) -> Observed:
@@ -298,12 +336,16 @@ BROKEN: list[tuple[Any, Observed]] = [
     (claims.results_are_true, answered_otherwise()),
     (claims.only_what_was_in_flight_is_repeated, sent_again()),
     (claims.only_what_was_in_flight_is_repeated, unrecorded()),
-    (claims.repeats_are_no_more_than_in_flight, sent_again()),
+    (claims.one_at_a_time, together("int_a", "integration")),
+    (claims.one_at_a_time, together("int_a", "strict")),
+    (claims.one_at_a_time, together("int_a", "key")),
     (claims.order_is_kept, overtaken("int_a", 2, 3)),
     (claims.order_is_kept, overtaken("int_strict", 2, 3)),
     (claims.order_is_kept, overtaken("int_key", 2, 4)),
     (claims.nothing_overtakes_what_fails, overtaken_while_it_waited("int_strict")),
     (claims.nothing_overtakes_what_fails, overtaken_while_it_waited("int_key")),
+    (claims.nothing_overtakes_what_fails, overtaken_while_it_ran("int_strict")),
+    (claims.nothing_overtakes_what_fails, overtaken_while_it_ran("int_key")),
     (claims.no_retry_is_early, second_attempt(started_ms=T + 2_050)),
     (claims.no_retry_is_early, arrived_early()),
     (claims.no_retry_is_late, back_late()),
@@ -312,11 +354,18 @@ BROKEN: list[tuple[Any, Observed]] = [
     (claims.tables_are_true, holds_what_is_done()),
     (claims.tables_are_true, left_paused_with_nothing()),
     (claims.tables_are_true, holds_too_few()),
+    (claims.tables_are_true, holds_and_lists_what_waits(2)),
     (claims.nothing_is_quarantined, doctored(quarantined=["events 0@3: unreadable"])),
     (claims.changes_are_kept, doctored(configured=[])),
     (claims.changes_are_kept, doctored(configured=[Changed("int_a", "paused", 2), Changed("int_a", "active", 1)])),
     (claims.who_is_asked_to_stop_ends, stopped(-9, 2_000)),
     (claims.who_is_asked_to_stop_ends, stopped(0, 31_000)),
+    (claims.who_is_asked_to_stop_ends, stopped(-15, 20)),
+    (claims.who_is_asked_to_stop_ends, stopped(-15, 31_000, ran_ms=500)),
+    (claims.who_is_asked_to_stop_ends, stopped(-9, 29_000, ran_ms=500)),
+    (claims.who_is_asked_to_stop_ends, stopped(1, 20, ran_ms=500)),
+    (claims.nobody_ends_unasked, ended_by_itself("dispatcher-1", 1)),
+    (claims.nobody_ends_unasked, ended_by_itself("admin", 0)),
     (claims.reconcile_proves_it, found_by_reconcile("no_delivery")),
     (claims.reconcile_proves_it, found_by_reconcile("two_outcomes")),
 ]
@@ -335,6 +384,29 @@ def test_keys_that_go_on_beside_each_other_are_in_order():
     assert name(claims.order_is_kept) not in violated(overtaken("int_key", 2, 3))
 
 
+def test_what_has_only_just_been_started_may_die_of_the_signal():
+    assert violated(stopped(-15, 20, ran_ms=500)) == set()
+
+
+def test_a_row_counts_what_it_lists_and_what_it_does_not():
+    assert name(claims.tables_are_true) not in violated(holds_and_lists_what_waits(1))
+
+
+@pytest.mark.parametrize(("integration", "ordering", "other"), [("int_a", "none", 2), ("int_key", "key", 3)])
+def test_without_an_order_and_of_different_keys_requests_go_beside_each_other(integration, ordering, other):
+    seen = together(integration, ordering)
+    if ordering == "key":  # it ends before the fifth event, which has its key, and after the fourth, which has not
+        seen.results = [each._replace(finished_ms=T + 3_600) if each.finished_ms == T + 4_103 else each for each in seen.results]  # fmt: skip # noqa: E501
+    assert violated(seen) == set()
+
+
+def test_a_process_that_ended_by_itself_excuses_nothing():
+    seen = sent_again(*ended_by_itself("dispatcher-1", 1).faults, first_ms=None)
+    seen.faults = [each._replace(began_ms=T + 3_105, ended_ms=T + 3_106) for each in seen.faults]
+    wrong = {claims.only_what_was_in_flight_is_repeated, claims.nobody_ends_unasked}
+    assert {name(each) for each in wrong} <= violated(seen)
+
+
 def faults(*what: tuple[str, int, int]) -> list[Happened]:
     """Of these kinds, from when to when."""
     names = {"node": "node-1", "breaker": "breaker"}
@@ -345,50 +417,49 @@ def faults(*what: tuple[str, int, int]) -> list[Happened]:
 
 
 @pytest.mark.parametrize(
-    ("happened", "allowed"),
+    ("happened", "first_ms", "allowed"),
     [
         # While the first, of 3,100 to 3,112, was in flight, and before the second, of 7,100.
-        (faults(("kill", 3_105, 3_106)), True),
-        (faults(("died", 3_105, 3_106)), True),
-        (faults(("node", 3_105, 5_000)), True),
-        (faults(("freeze", 3_105, 11_000)), True),
+        (faults(("kill", 3_105, 3_106)), None, True),
+        (faults(("node", 3_105, 5_000)), None, True),
+        (faults(("node", 3_105, 5_000)), 5_020, True),
+        (faults(("freeze", 3_105, 11_000)), None, True),
+        (faults(("freeze", 3_105, 11_000)), 11_005, True),
+        # Its result was on the log when somebody took over: of a worker that lived on, or of a node that did.
+        (faults(("kill", 3_105, 3_106)), 3_112, False),
+        (faults(("kill", 3_300, 3_301)), 3_299, False),
+        (faults(("kill", 3_105, 3_106)), 3_900, False),
+        (faults(("node", 3_105, 5_000)), 4_900, False),
+        (faults(("node", 2_500, 5_000)), 3_112, False),
+        (faults(("freeze", 3_105, 11_000)), 3_112, False),
         # Between the two, and it was recorded, or had not come.
-        (faults(("kill", 3_500, 3_501)), False),
-        (faults(("freeze", 3_500, 11_500)), False),
-        (faults(("node", 3_500, 5_000)), False),
-        (faults(("kill", 2_500, 2_501)), False),
+        (faults(("kill", 3_500, 3_501)), 3_112, False),
+        (faults(("freeze", 3_500, 11_500)), 3_112, False),
+        (faults(("node", 3_500, 5_000)), 3_112, False),
+        (faults(("kill", 2_500, 2_501)), 3_112, False),
         # No crash of a dispatcher.
-        (faults(("stop", 3_105, 3_106)), False),
-        (faults(("breaker", 3_105, 3_106)), False),
+        (faults(("stop", 3_105, 3_106)), 3_112, False),
+        (faults(("breaker", 3_105, 3_106)), 3_112, False),
         # The second alone was in flight: it should not have been sent at all.
-        (faults(("kill", 7_105, 7_106)), False),
-        (faults(("freeze", 7_105, 15_000)), False),
-        (faults(("node", 7_105, 9_000)), False),
-        (faults(("kill", 2_500, 2_501), ("kill", 3_500, 3_501), ("kill", 7_105, 7_106)), False),
+        (faults(("kill", 7_105, 7_106)), 3_112, False),
+        (faults(("freeze", 7_105, 15_000)), 3_112, False),
+        (faults(("node", 7_105, 9_000)), 3_112, False),
+        (faults(("kill", 2_500, 2_501), ("kill", 3_500, 3_501), ("kill", 7_105, 7_106)), 3_112, False),
         # A freeze that was over, or not yet begun, when the second was begun.
-        (faults(("freeze", 3_500, 7_099)), False),
+        (faults(("freeze", 3_500, 7_099)), 3_112, False),
     ],
     ids=str,
 )
-def test_a_repeat_is_allowed_where_the_first_request_was_in_flight_at_a_crash_between_the_two(happened, allowed):
-    seen = sent_again(*happened)
+def test_a_repeat_is_allowed_where_the_first_request_was_in_flight_at_a_crash_between_the_two(
+    happened, first_ms, allowed
+):
+    seen = sent_again(*happened, first_ms=first_ms)
     assert (name(claims.only_what_was_in_flight_is_repeated) not in violated(seen)) == allowed
     assert repeats(seen) == 1
     # Its second result is no second outcome then, and one otherwise.
     assert (name(claims.one_outcome) not in violated(seen)) == allowed
     # Nor does it count among those that there may be a repeat for.
     assert allowed or in_flight(seen) == in_flight(replace(seen, requests=seen.requests[:-1]))
-
-
-def test_a_kill_excuses_nothing_whose_result_came_after_it():
-    """Whoever sent it lived on, and another one was killed."""
-    seen = sent_again(*faults(("kill", 3_105, 3_106)))
-    lived_on = [each._replace(appended_ms=T + 3_900) if each.started_ms == T + 3_099 else each for each in seen.results]
-    seen = replace(seen, results=lived_on)
-    assert {name(claims.only_what_was_in_flight_is_repeated), name(claims.one_outcome)} <= violated(seen)
-    # A broker's node that was away lets results wait.
-    seen = replace(seen, faults=faults(("node", 3_105, 5_000)))
-    assert name(claims.only_what_was_in_flight_is_repeated) not in violated(seen)
 
 
 def sent_three_times(second_ms: int, *happened: tuple[str, int, int]) -> Observed:
@@ -408,10 +479,15 @@ def sent_three_times(second_ms: int, *happened: tuple[str, int, int]) -> Observe
         # The second was recorded when the third was sent: the first one's kill does not excuse that.
         ([("kill", 3_105, 3_106)], False),
         ([("kill", 3_105, 3_106), ("kill", 6_000, 6_001)], False),
+        # Nor does one that lasts explain two copies.
+        ([("node", 3_105, 8_000)], False),
+        ([("node", 3_105, 8_000), ("kill", 5_105, 5_106)], True),
     ],
 )
 def test_each_repeat_needs_a_crash_of_its_own(happened, allowed):
     seen = sent_three_times(5_100, *happened)
+    if ("kill", 5_105, 5_106) in happened or happened[0][0] == "node":  # nor was anything recorded of the second
+        seen.results = [each for each in seen.results if each.started_ms != T + 5_099 or each.integration != "int_a"]
     assert repeats(seen) == 2
     assert (name(claims.only_what_was_in_flight_is_repeated) not in violated(seen)) == allowed
 
@@ -442,10 +518,25 @@ def test_a_frozen_worker_that_had_sent_nothing_may_leave_a_result_beside_its_suc
     assert name(claims.one_outcome) in violated(seen)
 
 
-def test_a_request_without_a_result_was_in_flight_at_a_crash_soon_after_its_answer():
-    for kill_ms, allowed in ((5_105, True), (7_000, True), (11_000, False)):
-        seen = replace(unrecorded(), faults=faults(("kill", kill_ms, kill_ms + 1)))
-        assert (name(claims.only_what_was_in_flight_is_repeated) not in violated(seen)) == allowed
+@pytest.mark.parametrize(
+    ("happened", "allowed"),
+    [
+        # Answered at 5,110.
+        ([("kill", 5_105, 5_106)], True),
+        ([("kill", 6_000, 6_001)], True),
+        ([("kill", 6_200, 6_201)], False),
+        ([("node", 5_105, 5_900)], True),
+        ([("node", 6_200, 7_000)], False),
+        # Nothing could be written meanwhile, or hardly.
+        ([("node", 1_000, 4_000), ("kill", 7_000, 7_001)], True),
+        ([("node", 1_000, 4_000), ("kill", 11_000, 11_001)], False),
+        ([("node", -3_000, 0), ("kill", 7_000, 7_001)], False),
+    ],
+    ids=str,
+)
+def test_a_request_without_a_result_was_in_flight_at_a_crash_soon_after_its_answer(happened, allowed):
+    seen = replace(unrecorded(), faults=faults(*happened))
+    assert (name(claims.only_what_was_in_flight_is_repeated) not in violated(seen)) == allowed
 
 
 def test_a_delivery_that_a_paused_integration_holds_needs_no_outcome():
@@ -507,3 +598,10 @@ def test_a_run_that_judged_no_retry_as_it_is_has_missed_its_least():
     assert missed(Bounds(least_judged=1), doctored(faults=[during]), ()) == [
         "0 retries were judged with nothing taken off, of at least 1"
     ]
+
+
+def test_a_run_in_which_nobody_paused_any_more_has_missed_its_least():
+    seen = doctored(destinations={**DESTINATIONS, "int_a": replace(DESTINATIONS["int_a"], is_paused_at_times=True)})
+    assert missed(Bounds(least_pauses=1), seen, ()) == []
+    assert missed(Bounds(least_pauses=2), seen, ()) == ["1 pauses were acknowledged, of at least 2"]
+    assert missed(Bounds(least_pauses=1), replace(seen, destinations=DESTINATIONS), ()) != []

@@ -50,6 +50,10 @@ def test_the_presets_are_what_they_are_called():
     assert recovery().bounds.silent_s == {"kill": 10.0, "stop": 3.0}
     assert recovery().steady == ("int_1", "int_2", "int_3")
     assert [mixed(45, per_second=20).bounds.least_judged, each_once(75).bounds.least_judged] == [20, 30]
+    assert [mixed(1_800).bounds.least_pauses, mixed(45).bounds.least_pauses] == [105, 2]
+    assert all(made().bounds.least_pauses > 1 for made in (scale, upgrade))
+    # With three nodes, dispatchers have as many ways to go and come.
+    assert {kind for kind, who in mixed(40, nodes=3).plan.counts if who == "dispatcher"} == {"kill", "stop", "freeze", "join"}  # fmt: skip # noqa: E501
     short = Counter((f.kind, f.target.partition("-")[0]) for f in schedule(1, mixed(45).plan))
     assert {"kill", "stop", "freeze", "join", "node"} == {kind for kind, _ in short}
     assert {"dispatcher", "breaker", "ingest", "admin", "node"} == {service for _, service in short}
