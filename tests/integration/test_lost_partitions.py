@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 from collections import Counter
@@ -240,6 +241,7 @@ async def without_what_was_told(folder, ids, failures, hook, failing, held):
     async with up(folder, "--broker", "kafka") as running:
         document = await running.ready()
         await running.says(r"records\.lost.*tenterhook\.lane-rows")
+        assert not re.search(r"records\.lost.*tenterhook\.(fan-out|event-ids)", running.said)
         connection = Connection(document["broker"], "tenterhook.")
         assert await lost_partitions(connection, GROUPS) == []
         assert await end_of(connection, topics.SCHEMAS) > 0
@@ -269,6 +271,7 @@ async def without_what_was_counted(folder, failures):
         document = await running.ready()
         found = await reconciled(folder, Connection(document["broker"], "tenterhook."))
         assert {kind for kind, _ in found} == {"no_receipt", "stray_outcome"}
+        assert not re.search(r"records\.lost.*tenterhook\.(lane-rows|event-ids)", running.said)
         assert await is_paused_by_the_breaker(running, "failing")
         assert await failures_of(running, "failing") >= failures
         assert await running.stop() == 0
