@@ -157,6 +157,9 @@ class _Consumer:
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         return {each: self._broker.beginnings[each] for each in partitions}
 
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {each: len(self._broker.partitions[each]) for each in partitions}
+
     async def offsets_for_times(self, times: dict[TopicPartition, int]) -> dict[TopicPartition, Stored | None]:
         return {
             each: next((one for one in self._broker.partitions[each] if one.timestamp >= at_ms), None)

@@ -27,7 +27,7 @@ def unsent(**changes) -> Result:
         version="0",
         now_ms=lambda: 5,
     )
-    return asyncio.run(attempts.attempt(make_delivery(**changes), ReadAt(0, 7, 1)))
+    return asyncio.run(attempts.attempt(make_delivery(**changes), ReadAt(0, 7, 1), lambda: True))
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_since_when_it_was_on_may_be_older_than_what_is_kept():
     results = [delivered(0), *failures(3, 1), delivered(4), *failures(2, 5)]
     state = published(results, [ON] * 7, config)
     assert (state.armed_from, state.consecutive_failures) == (0, 2)
-    rest = {"delivered": 1, "ended": 1}  # older ends are counted no more
+    rest = {"delivered": 1, "ended": 1, "window_delivered": [1], "window_ended": [1]}  # older ends are counted no more
 
     found = verified(results, replace_state(state, **rest), config, first=2)
     assert (found.differences, found.verdict) == ([], "equal")

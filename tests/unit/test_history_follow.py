@@ -82,7 +82,7 @@ def run(tmp_path, monkeypatch):
         async def features(_):
             return APACHE_KAFKA
 
-        async def topic_id():
+        async def topic_id(_):
             return "topic_1"
 
         monkeypatch.setattr(follow, "AIOKafkaConsumer", lambda **_: topic)

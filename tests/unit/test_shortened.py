@@ -4,6 +4,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+import structlog
 from aiokafka import OffsetAndMetadata, TopicPartition
 from faust.types import TP
 from hypothesis import given
@@ -15,6 +16,7 @@ from streams.engine import consumer
 from streams.engine.consumer import LedgerConsumer
 from streams.engine.shortened import LogShortened, fallen_out, shortened
 from streams.engine.standing import is_short, moves_to, noted_short, read
+from streams.trouble import Trouble
 
 A = TopicPartition("deliveries", 0)
 OFFSETS = st.integers(0, 1_000)
@@ -87,6 +89,7 @@ class Lost(LedgerConsumer):
         self._ledgers, self._live, self._suspects, self._unknown = {}, set(), set(), set()
         self._standing, self._stored_floors, self._read_offset, self._committed_offset = {}, {}, {}, {}
         self._room, self._committing = asyncio.Event(), asyncio.Lock()
+        self._commits = Trouble(structlog.get_logger())
 
     async def _store(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
         self.stored |= offsets
