@@ -116,8 +116,8 @@ class Broker:
         """What stands there and can be read, from the beginning."""
         return self._read[target]
 
-    def consumer(self, **_: Any) -> "_Consumer":
-        return _Consumer(self)
+    def consumer(self, **options: Any) -> "_Consumer":
+        return _Consumer(self, is_a_look=options.get("max_partition_fetch_bytes") == 1)
 
 
 def now_ms() -> int:
@@ -125,8 +125,10 @@ def now_ms() -> int:
 
 
 class _Consumer:
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, *, is_a_look: bool) -> None:
+        """*is_a_look*: at one batch of each partition, whatever is there; not counted as reading."""
         self._broker = broker
+        self._is_a_look = is_a_look
         self._at: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         #: What `streams.reading.stop` looks into for open connections.
@@ -175,7 +177,7 @@ class _Consumer:
             if records:
                 found[each] = records
                 self._at[each] = records[-1].offset + 1
-                self._broker.fetched[each] += len(records)
+                self._broker.fetched[each] += 0 if self._is_a_look else len(records)
         if not found:
             await asyncio.sleep(timeout_ms / 1_000)
         return found
