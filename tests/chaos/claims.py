@@ -159,8 +159,10 @@ def tables_are_true(seen: Observed) -> Iterator[str]:
         row = seen.lane_rows.get(name)
         # As the admin API tells it: those that are only counted, and those that the row lists.
         held = 0 if row is None else row.held + len(row.open)
-        if held != waiting[name]:
-            yield f"lane {name}: its row holds {held}, and {waiting[name]} deliveries wait"
+        frontier = 0 if row is None else row.frontier
+        copies = sum(integration == name and offset >= frontier for integration, offset in seen.late_copies)
+        if held != waiting[name] + copies:
+            yield f"lane {name}: its row holds {held}, and {waiting[name]} deliveries wait, and {copies} late copies"
 
 
 def nothing_is_quarantined(seen: Observed) -> Iterator[str]:

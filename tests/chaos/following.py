@@ -180,7 +180,9 @@ class Following:
             source, partition = delivery.retry_line, delivery.retry_partition or 0
             generation = delivery.retry_generation or 0
         place = topics.DELIVERIES, raw.partition, f"{self._connection.prefix}{source}"
-        if not self._generations.is_late(place, partition, generation):
+        if self._generations.is_late(place, partition, generation):
+            self._into.late_copies.append((delivery.integration, raw.offset))
+        else:
             taken = Taken(
                 raw.partition,
                 raw.offset,

@@ -157,6 +157,8 @@ class Observed:
     stored: list[Stored] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     deliveries: list[Taken] = field(default_factory=list)
+    #: Integration and offset of those that a replaced owner appended: dropped when their turn comes.
+    late_copies: list[tuple[str, int]] = field(default_factory=list)
     #: Each partition in its order.
     results: list[Ended] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
