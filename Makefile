@@ -168,6 +168,9 @@ audit: setup ## Ask PyPI for known vulnerabilities of what is locked; fails wher
 	$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes \
 		--progress-spinner off -r requirements/main.txt $(ARGS)
 
+audit-copy: setup ## The same by a copy of an advisory database, without a network; ADVISORIES=DIR
+	$(BIN)/python -m requirements.advisories $(ADVISORIES)
+
 sbom: setup ## Write build/sbom.json: what an installation consists of, as CycloneDX
 	@mkdir -p build
 	$(BIN)/python requirements/sbom.py > build/sbom.json.new && mv build/sbom.json.new build/sbom.json
