@@ -14,7 +14,7 @@ KUSTOMIZE := sigs.k8s.io/kustomize/kustomize/v5@v5.5.0
 # How many tests run beside each other: those of a broker wait more than they compute, and two cores serve three.
 WORKERS ?= 3
 
-.PHONY: help setup kafka npm chromium shells languages registry prometheus go strimzi up test failed fast long chaos lint types imports check lock openapi tables docs asyncapi dashboards manifests fuzz audit sbom bench clean
+.PHONY: help setup kafka npm chromium shells languages registry prometheus go strimzi up test failed fast long chaos lint types imports check lock openapi tables docs asyncapi dashboards manifests fuzz audit audit-copy sbom bench clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -19,7 +19,7 @@ from aiokafka.errors import CommitFailedError, UnknownMemberIdError
 
 from streams import reading
 from streams.connection import Connection
-from streams.engine.shortened import of_compacted, shortened
+from streams.engine.shortened import ASK_AGAIN_S, of_compacted, shortened
 from streams.engine.standing import moves_to, noted_short
 from streams.features import features_of
 from streams.producer import open_producer
@@ -95,10 +95,13 @@ async def lost_partitions(connection: Connection, groups: Iterable[str]) -> list
             told = await reader._coordinator.fetch_committed_offsets(own)  # noqa: SLF001
             stored = {each: at for each, at in told.items() if at.offset >= 0}
             beginnings, ends = await reader.beginning_offsets(stored), await reader.end_offsets(stored)
-        found += [
-            Lost(each, full_name, stored[each], beginnings[each], ends[each])
-            for each in sorted(shortened(stored, beginnings, ends))
-        ]
+            short = shortened(stored, beginnings, ends)
+            if short:
+                # As a worker does before it stops: a new leader may say less than it has for a moment.
+                await asyncio.sleep(ASK_AGAIN_S)
+                ends = await reader.end_offsets(stored)
+                short &= shortened(stored, beginnings, ends)
+        found += [Lost(each, full_name, stored[each], beginnings[each], ends[each]) for each in sorted(short)]
     return found
 
 

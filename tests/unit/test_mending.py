@@ -118,3 +118,26 @@ async def test_a_partition_that_nobody_leads_is_not_waited_for_for_ever(monkeypa
 def test_a_group_whose_commits_nobody_tells_is_not_waited_for_for_ever():
     with pytest.raises(Failed, match=r"what group t\.dispatcher has read was not told"):
         ask_log(NOWHERE, mending.lost_partitions(NOWHERE, ["dispatcher"]))
+
+
+async def test_a_new_leader_that_says_less_than_it_has_for_a_moment_is_asked_again(monkeypatch):
+    told = [{EVENTS: 25}, {EVENTS: 60}]
+
+    class Elected(Reader):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self._coordinator.fetch_committed_offsets = lambda _: _told({EVENTS: OffsetAndMetadata(53, "")})
+
+        async def beginning_offsets(self, _):
+            return {EVENTS: 0}
+
+        async def end_offsets(self, _):
+            return told.pop(0)
+
+    monkeypatch.setattr(mending, "AIOKafkaConsumer", Elected)
+    monkeypatch.setattr(mending, "ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(mending.reading, "look_at", lambda *_: None)
+
+    assert await mending.lost_partitions(NOWHERE, ["dispatcher"]) == []
+    told[:] = [{EVENTS: 25}, {EVENTS: 25}]
+    assert [each.partition for each in await mending.lost_partitions(NOWHERE, ["dispatcher"])] == [EVENTS]
