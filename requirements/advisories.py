@@ -99,4 +99,6 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:  # noqa: PLR2004
+        sys.exit("make audit-copy ADVISORIES=DIR: name the folder of an advisory database")
     sys.exit(main(Path(sys.argv[1])))

@@ -175,6 +175,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=others)
 
 
+#: In pytest's cache: what log lines held that they must not, in the last whole run.
+_HEARD_BEFORE = "tenterhook/heard"
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """
@@ -185,7 +189,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if HEARD.is_worker:
         HEARD.found()  # written down for the comparison of all
         return
-    if found := HEARD.found_in_all():
+    before = session.config.cache.get(_HEARD_BEFORE, []) if session.config.cache else []
+    is_again = session.config.getoption("lf", default=False)
+    found = [*HEARD.found_in_all(), *(before if is_again else ())]
+    if session.config.cache and not is_again:
+        # Tests that run again alone have not said it; so it is theirs to remember, from all parts of the run before.
+        kept = [] if session.config.getoption("part", None) == "beside" else before
+        session.config.cache.set(_HEARD_BEFORE, [*kept, *found])
+    if found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if told := session.config.pluginmanager.get_plugin("terminalreporter"):
             told.write_line("a log line of this session holds what it must not:\n" + "\n".join(found), red=True)

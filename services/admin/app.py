@@ -213,8 +213,9 @@ class Admin:
 
     @property
     def tries(self) -> int:
-        """Another number whenever a step towards that has begun, or more is read."""
-        return self.config.tries + self._joins + sum(each.position for each in self.config.followers)
+        """Another number whenever a step towards that has begun, or more is read of what has not been read once."""
+        unread = (each.position for each in self.config.followers if not each.is_live)
+        return self.config.tries + self._joins + sum(unread)
 
     def _not_ready(self) -> str | None:
         return self.config.trouble or self.history.unread

@@ -132,6 +132,8 @@ class ConfigLog:
             self._connection, LANE_ROWS, partitions.by_integration, self.rows.apply, clear=self.rows.clear
         )
         await asyncio.gather(*(follower.start() for follower in (self._schemas, *self._followers, self._rows)))
+        # A state that was met may be of an integration that was made since its topic's end was asked for.
+        await asyncio.gather(*(follower.catch_up() for follower in self._followers))
         check()
         self._is_read = True
 

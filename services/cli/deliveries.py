@@ -137,8 +137,7 @@ def retry(
                 wanted["integration"] = integration
             if type is not None:
                 wanted["type"] = type
-            first = http.run(http.client.deliveries.page(**wanted, limit=ASK_ABOVE + 1))
-            _agreed(len(first.items), yes=yes)
+            _agreed(0 if yes else http.run(_count(http.client.deliveries, wanted)), yes=yes)
             done = http.run(_all_again(http.client.deliveries, wanted))
     _report(*done, as_json=as_json)
     return 1 if done[1] else 0
@@ -174,6 +173,16 @@ def _agreed(count: int, *, yes: bool) -> None:
     if count > ASK_ABOVE and not yes:
         many = f"more than {ASK_ABOVE} deliveries"
         agreed(f"Send {many} again?", would=f"{many} would be sent again", not_done="nothing was sent")
+
+
+async def _count(deliveries: Deliveries, wanted: _Wanted) -> int:
+    """How many there are, up to one more than is sent again without asking: a page may come short and have a next."""
+    count, cursor = 0, None
+    while True:
+        page = await deliveries.page(**wanted, limit=ASK_ABOVE + 1, cursor=cursor)
+        count, cursor = count + len(page.items), page.next
+        if count > ASK_ABOVE or cursor is None:
+            return count
 
 
 async def _each_again(deliveries: Deliveries, ids: tuple[str, ...], *, quiet: bool) -> _Done:

@@ -253,7 +253,8 @@ def _index(wanted: Wanted) -> tuple[str, tuple[str, ...]]:
     if wanted.event is not None:
         return "by_event", ("event",)
     if wanted.is_by_end:
-        return "by_app_ended", ("app", "outcome")
+        of = "app" if wanted.integration is None else "integration"
+        return f"by_{of}_ended", (of, "outcome")
     if wanted.cause not in (None, "live"):
         return "by_app_cause", ("app", "cause")
     if wanted.integration is not None:

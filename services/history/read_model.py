@@ -2,7 +2,7 @@
 The delivery history of one process: filled from `delivery-results` on one thread, asked on others.
 
 The event loop never waits for the disk. Whatever goes wrong with the file, it is derived from the log: thrown away and
-read anew, which takes about a minute and a half for each million results.
+read anew, which takes about two minutes for each million results.
 """
 
 import asyncio

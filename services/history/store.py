@@ -295,7 +295,8 @@ def _opened(path: Path) -> sqlite3.Connection | None:
         if version == tables.VERSION:
             _prepare(file)
             file.execute("SELECT partition FROM positions").fetchall()
-            file.execute(tables.BY_APP_ENDED)
+            for index in tables.BY_END:
+                file.execute(index)
             return file
         log.warning("history.other_version", version=version, hint="reading the results anew")
     except sqlite3.DatabaseError as error:

@@ -665,7 +665,9 @@ class LedgerConsumer(Consumer):
         return fetched
 
     async def _hand_over(self, tp: TP, records: list[Any], generation: int) -> None:
-        if self.app.consumer_generation_id != generation or not self.flow_active:
+        # Where partitions are being assigned anew, they lose their ledgers before the generation changes.
+        is_given_up = tp.topic in self._processors and tp not in self._ledgers
+        if is_given_up or self.app.consumer_generation_id != generation or not self.flow_active:
             self._give_back(tp, records)
             return
         if tp in self._suspects:

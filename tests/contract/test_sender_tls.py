@@ -162,13 +162,14 @@ async def test_a_reset_in_the_handshake_is_a_failure_like_another(tls_sender):
 
 async def test_no_byte_of_a_request_goes_out_that_is_another_s_when_its_handshake_is_over(tls_sender, ca):
     """The handshake hangs until the group has given the partition to somebody else."""
-    may_agree, is_member, certificate = threading.Event(), True, ca.issue_cert(HOST)
+    is_met, may_agree, is_member, certificate = threading.Event(), threading.Event(), True, ca.issue_cert(HOST)
 
     def agree_late():
         """What comes on each of two connections."""
         for _ in range(2):
             accepted, _ = listening.accept()
             accepted.settimeout(5)
+            is_met.set()
             may_agree.wait(5)
             try:
                 with server_context(certificate).wrap_socket(accepted, server_side=True) as secured:
@@ -181,7 +182,7 @@ async def test_no_byte_of_a_request_goes_out_that_is_another_s_when_its_handshak
         url = f"https://{HOST}:{listening.getsockname()[1]}/"
         agreeing = asyncio.create_task(asyncio.to_thread(lambda: list(agree_late())))
         sending = asyncio.create_task(tls_sender.send(request(url), lambda: is_member))
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(is_met.wait, 5)
         is_member = False
         may_agree.set()
         with pytest.raises(Withheld):

@@ -9,6 +9,7 @@ from services.admin.app import Admin
 from streams import topics
 from streams.connection import Connection
 from streams.engine.progress import LOOK_S, STUCK_S
+from streams.follower import Follower
 from tests.admins import admin_settings
 
 LOOKS = int(STUCK_S / LOOK_S)
@@ -49,6 +50,15 @@ async def test_a_start_that_gets_no_further_makes_it_not_live_until_it_does(look
         looked.admin.config.tries += 1
         assert await looked.look(LOOKS) is None
     assert [line["event"] for line in said if line["event"].startswith("admin.")] == ["admin.stuck", "admin.moves"]
+
+
+async def test_what_has_been_read_once_and_goes_on_is_no_progress_of_a_start(looked, monkeypatch):
+    """States are published each second."""
+    monkeypatch.setattr(Follower, "is_live", property(lambda _: True))
+    for _ in range(LOOKS):
+        looked.admin.config.followers[-1].position += 1
+        await looked.look(1)
+    assert await looked.look(1) == "no progress: the configuration is not opened, though the broker answers for 120 s"
 
 
 async def test_what_it_does_not_read_though_the_broker_has_it_makes_it_not_live(looked, monkeypatch):

@@ -320,9 +320,9 @@ def test_the_page_stops_and_starts_every_service_and_runs_commands_in_their_pod(
 
     assert [(set(names), replicas) for *names, replicas in scaled] == [
         ({"deployment/commands"}, "--replicas=1"),
-        ({"deployment/commands"}, "--replicas=0"),
         (all_of_them, "--replicas=0"),
         (all_of_them, "--replicas=2"),
+        ({"deployment/commands"}, "--replicas=0"),
     ]
     assert set(re.findall(r" exec (?:-i )?(\S+)", page)) <= {"admin-0", "deployment/commands", "admin"}
 

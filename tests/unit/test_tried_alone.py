@@ -19,6 +19,8 @@ class Trying(LedgerConsumer):
         self.app = SimpleNamespace(consumer_generation_id=1)
         self._kafka = SimpleNamespace(seek=lambda _, offset: self.sought.append(offset))
         self._ledgers, self._standing, self._suspects = {A: Ledger(7)}, {A: Standing(7, unclean)}, {A}
+        self._processors, self.assignment = {A.topic: None}, lambda: {A}
+        self._position = lambda _: 9
         self.flow_active = True
         self.commits, self.aside, self.taken, self.sought = [], [], [], []
         self.refuses = 0
@@ -87,3 +89,11 @@ async def test_nothing_more_is_begun_once_the_partition_is_being_given_up():
     assert await trying._try_alone(A, left, 1) == left
     assert (trying.commits, trying.taken) == ([], [])
     assert trying._standing[A] == Standing(7, 2)
+
+
+async def test_what_was_fetched_of_a_partition_that_is_being_given_up_is_handed_to_nobody():
+    """An agent knows batches alone; a record by itself, of a partition without a ledger, ended one."""
+    trying = Trying(0)
+    trying._ledgers, trying._suspects = {}, set()
+    await trying._hand_over(A, records(7, 8), 1)
+    assert (trying.taken, trying.sought) == ([], [7])
