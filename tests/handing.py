@@ -221,10 +221,10 @@ class Group:
         self.integrations = integrations
         self._reader = reader
 
-    async def next_owner(self, courier: Courier | None = None) -> "Owner":
+    async def next_owner(self, courier: Courier | None = None, **changes: Any) -> "Owner":
         """A worker that takes everything over, in a generation of its own."""
         self.generation += 1
-        owner = Owner(self, courier or Courier(), self.generation)
+        owner = Owner(self, courier or Courier(), self.generation, **changes)
         await owner.take_over()
         return owner
 
@@ -265,7 +265,8 @@ async def group_of(log: Log) -> AsyncIterator[Group]:
 class Owner:
     """One worker: a fan-out and lanes with one producer, and the ledgers of all partitions."""
 
-    def __init__(self, group: Group, courier: Courier, generation: int) -> None:
+    def __init__(self, group: Group, courier: Courier, generation: int, **changes: Any) -> None:
+        """*changes*: of what the lanes are given."""
         self.group = group
         self.log = log = group.log
         self.courier = courier
@@ -294,7 +295,7 @@ class Owner:
             retries=retries,
             may_start=lambda: self.is_confirmed,
             session_timeout_ms=6_000,
-            **shared,
+            **shared | changes,
         )
 
     def partitions(self, topic: Topic) -> list[TopicPartition]:

@@ -169,11 +169,12 @@ async def _start(
     sender = WireSender(allow_private=own.allow_private_addresses)
     stack.push_async_callback(sender.close)
 
+    bounds = Bounds(own.max_unfinished_records, own.max_unfinished_bytes)
     app = health.app = SafeApp(
         "dispatcher",
         connection,
         put_aside=Quarantine(producer, connection, "dispatcher", now_ms).put,
-        bounds=Bounds(own.max_unfinished_records, own.max_unfinished_bytes),
+        bounds=bounds,
         session_timeout_ms=own.session_timeout_ms,
         commit_interval_ms=own.commit_interval_ms,
         instance_id=own.instance_id,
@@ -203,6 +204,7 @@ async def _start(
         ),
         retries=retries,
         quarantine=Quarantine(producer, connection, LANES, now_ms),
+        bounds=bounds,
         may_start=lambda: app.is_confirmed,
         session_timeout_ms=own.session_timeout_ms,
         **shared,

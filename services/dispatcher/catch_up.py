@@ -201,7 +201,7 @@ class CatchUp:
             start, self._at[number] = self._at[number], position
             if position <= start:
                 continue
-            self._turns[number] += 1
+            self._had_turn(number, start)
             live = self._reading.live(number)
             for line in self._reading.detached.get(number, {}).values():
                 if start <= line.read_from < position:
@@ -241,10 +241,6 @@ class CatchUp:
             if self._at.get(partition.partition) != position:
                 consumer.seek(partition, position)
                 self._at[partition.partition] = position
-            if position in self._singles.get(partition.partition, ()):
-                self._had_singles.add(partition.partition)
-            else:
-                self._had_singles.discard(partition.partition)
             consumer.resume(partition)
 
     def _plan(self) -> dict[TopicPartition, int]:
@@ -287,6 +283,14 @@ class CatchUp:
             except Exception:
                 log.exception("catch_up.not_watched", retry_s=LOOK_S)
             await asyncio.sleep(LOOK_S)
+
+    def _had_turn(self, partition: int, position: int) -> None:
+        """Something came from where it was read. Before that its turn goes on: what is on its way would be lost."""
+        self._turns[partition] += 1
+        if position in self._singles.get(partition, ()):
+            self._had_singles.add(partition)
+        else:
+            self._had_singles.discard(partition)
 
     def _tell(self, stuck: Mapping[int, float]) -> None:
         before, self._stuck = self._stuck, {each: (seconds, self._whom(each)) for each, seconds in stuck.items()}
@@ -342,8 +346,8 @@ class CatchUp:
 
     def _resolve(self, partition: int, records: "list[ConsumerRecord[Any, Any]]") -> None:
         """Single records that are among these, before anything else moves."""
-        self._turns[partition] += 1
         singles, start = self._singles.get(partition), self._at[partition]
+        self._had_turn(partition, start)
         if not singles:
             return
         by_offset = {record.offset: record for record in records}

@@ -7,7 +7,6 @@ and attached again when it has caught up with what comes. Looked at whenever som
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -21,6 +20,7 @@ from services.dispatcher.runs import Deliverer, Runs
 from services.dispatcher.saving import Saving
 from services.dispatcher.standing import RETENTION_MARGIN_MS
 from streams import topics
+from streams.engine.app import Bounds
 
 log = structlog.get_logger("dispatcher.lanes")
 
@@ -32,9 +32,9 @@ SAVE_EVERY_OPEN_S: Final = 0.001
 SAVE_FEW_S: Final = 10.0
 FEW: Final = 100
 
-#: What was passed over is finished when a row counts it, and has its place in the room of its partition until then.
-#: Of a line alone, or of all those of a partition, it takes no more than half of that (`streams.engine.app.Bounds`).
-MOST_PASSING: Final = 1_000
+#: What was passed over is finished when a row counts it, and has its place in the room of its partition until then: of
+#: all lines together no more than this part of it. Then rows are written at once.
+PASSING_SHARE: Final = 0.5
 
 #: Lines that are looked at in one go: a thousand, with the rows that they write, held everybody else up for 40 ms.
 LOOKED_AT: Final = 20
@@ -68,11 +68,14 @@ class Detaching:
         catch_up: CatchUp,
         runs: Runs,
         now_ms: Callable[[], int],
+        bounds: Bounds,
     ) -> None:
         """
         Args:
             lines: the worker's, by integration; those that are empty are taken out.
+            bounds: the room of each partition.
         """
+        self._bounds = bounds
         self._lines = lines
         self._deliverer = deliverer
         self._recorded = recorded
@@ -86,8 +89,6 @@ class Detaching:
         self.live: dict[int, int] = {}
         #: Partitions of which a batch is in hand; their lines stay as they are, detached or not.
         self.processing: set[int] = set()
-        #: Partitions with so much that was passed over and is counted by no row that their lines write theirs now.
-        self._full: set[int] = set()
 
     def begin(self, starts: Mapping[int, int], lines: Iterable[Line]) -> None:
         """Partitions are taken over, with these lines, which have rows; *starts*: where each is read from."""
@@ -104,10 +105,6 @@ class Detaching:
     async def review(self, within_s: float) -> None:
         """Look at every line, a few at a time, spread over so long."""
         lines, share = list(self._lines.values()), share_of(self.count)
-        passing: Counter[int] = Counter()
-        for line in lines:
-            passing[line.partition] += len(line.passing)
-        self._full = {partition for partition, records in passing.items() if records >= MOST_PASSING}
         parts = len(lines) // LOOKED_AT + 1
         for part in range(parts):
             await asyncio.sleep(within_s / parts)
@@ -133,10 +130,15 @@ class Detaching:
         elif line.is_over_bound:
             self.detach(line, "behind")
 
-    def save_if_full(self, line: Line) -> None:
-        """Write its row now where too much waits for that."""
-        if len(line.passing) >= MOST_PASSING and not self._saving.is_writing(line):
-            self._saving.soon(line, busy=line.is_busy)
+    def save_if_full(self, partition: int) -> None:
+        """Write the rows of its lines now where too much waits for that."""
+        passing = [line for line in self.detached.get(partition, {}).values() if line.passing]
+        records, bytes_ = sum(len(line.passing) for line in passing), sum(line.passing_bytes for line in passing)
+        is_full = records >= PASSING_SHARE * self._bounds.unfinished_records
+        if is_full or bytes_ >= PASSING_SHARE * self._bounds.unfinished_bytes:
+            for line in passing:
+                if not self._saving.is_writing(line):
+                    self._saving.soon(line, busy=line.is_busy)
 
     def hold(self, line: Line) -> None:
         """It is paused: what it has in line goes back to the log."""
@@ -186,8 +188,7 @@ class Detaching:
             line.attach(live)
             self._saving.soon(line, busy=True)
         elif line.is_dirty:
-            is_full = bool(line.passing) and line.partition in self._full
-            if is_full or now_s - line.saved_s >= _saves_every_s(line):
+            if now_s - line.saved_s >= _saves_every_s(line):
                 self._saving.soon(line, busy=line.is_busy)
         elif line.is_busy and self._saving.floor(line) is None and now_s - line.active_s > IDLE_S:
             self._saving.soon(line, busy=False)
@@ -213,8 +214,9 @@ class Detaching:
         """
         if line.until is None or line.partition in self.processing:
             return False
-        since_s = line.lane.tracked_since_s()
-        return since_s is not None and now_s - since_s > BEHIND_S
+        since_s, runs_s = line.lane.tracked_since_s(), line.lane.runs_since_s()
+        waits = since_s is not None and now_s - since_s > BEHIND_S
+        return waits or (runs_s is not None and now_s - runs_s > RUNS_S)
 
     def _expire(self, line: Line, now_s: float) -> None:
         """What is about to fall out of the log is recorded before it goes, whether or not the line is held."""

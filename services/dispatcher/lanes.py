@@ -35,6 +35,7 @@ from services.dispatcher.saving import Saving
 from services.runtime.tracing import TRACING
 from streams import codec, takeover, topics
 from streams.connection import Connection
+from streams.engine.app import Bounds
 from streams.engine.processor import Assignment, Batch
 from streams.quarantine import Quarantine, was_put_back
 from streams.records import Delivery, LaneRow, Marker
@@ -54,6 +55,9 @@ CLOCKS_DIFFER_MS: Final = 2_000
 #: group has missed the reader for a session, and so long may it take until the record is back.
 COMES_AGAIN_MS: Final = 14_000
 
+#: Somebody worked last, as far as a takeover looks, when the first of so many results before its marker was written.
+LAST_RESULTS: Final = 50
+
 
 class Lanes:
     """The processor of topic `deliveries`. See the module's docstring, and `streams.engine.processor.Processor`."""
@@ -72,11 +76,13 @@ class Lanes:
         on_fatal: Callable[[Exception], None],
         may_start: Callable[[], bool],
         session_timeout_ms: int,
+        bounds: Bounds = Bounds(),  # noqa: B008  # frozen
     ) -> None:
         """
         Args:
             on_fatal: told when nothing can be recorded any more; the process has to end.
             may_start: whether this worker is known to be a member of its group: one that was frozen sends nothing.
+            bounds: what the worker holds of a partition at most.
             session_timeout_ms: after how long without a heartbeat a worker of the group counts as dead.
         """
         self._on_fatal = on_fatal
@@ -112,7 +118,7 @@ class Lanes:
         self._lines: dict[str, Line] = {}
         self._detaching = Detaching(
             self._lines, deliverer=deliverer, recorded=self._recorded, saving=self._saving, catch_up=self._catch_up,
-            runs=self._runs, now_ms=now_ms,
+            runs=self._runs, now_ms=now_ms, bounds=bounds,
         )  # fmt: skip
         self._is_open = False
         #: The takeover under way or done; None after partitions were given up.
@@ -143,7 +149,7 @@ class Lanes:
             )
             targets = {self._results[p]: [marker] for p, marker in markers.items()}
             marked = await takeover.mark(self._producer, targets, self._ends)
-            lately = await takeover.since(self._connection, await self._look_back_to(assignment.starts))
+            lately = await takeover.since(self._connection, await self._look_back_to(assignment.starts, marked))
             starts = self._recorded.begin(
                 assignment.floors,
                 rows,
@@ -188,19 +194,23 @@ class Lanes:
         self._catch_up.start()
         for line in lines:
             self._detaching.look_at(line)
+            self._runs.start(line)  # of one that is held, too, what is known to have been begun
 
-    async def _look_back_to(self, starts: Mapping[int, int]) -> dict[TopicPartition, int]:
+    async def _look_back_to(
+        self, starts: Mapping[int, int], marked: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
         """
         Since when results may be of a copy whose second one is still to be read: see COMES_AGAIN_MS.
 
-        From when that one may have come onto the log, not from now: it may have waited for as long as nobody worked.
+        From when that one may have come onto the log, and from when somebody worked last, not from now: for any time
+        in between nobody may have.
         """
-        came = await takeover.came_at(
-            self._connection, {TopicPartition(self._deliveries, p): at for p, at in starts.items()}
-        )
-        now_ms = self._now_ms()
-        first_ms = {partition.partition: at_ms for partition, at_ms in came.items()}
-        return {self._results[p]: min(first_ms.get(p, now_ms), now_ms) - self._look_back_ms for p in starts}
+        unread = {TopicPartition(self._deliveries, number): at for number, at in starts.items()}
+        last = {target: max(0, marker - LAST_RESULTS) for target, marker in marked.items()}
+        now_ms, first_ms = self._now_ms(), dict[int, int]()
+        for target, at_ms in (await takeover.came_at(self._connection, unread | last)).items():
+            first_ms[target.partition] = min(at_ms, first_ms.get(target.partition, now_ms))
+        return {self._results[p]: first_ms.get(p, now_ms) - self._look_back_ms for p in starts}
 
     def _marker(self, partition: int) -> Marker:
         return Marker(
@@ -348,13 +358,14 @@ class Lanes:
         self._detaching.live[batch.partition] = batch.records[-1].offset + 1
         for line in touched.values():
             self._detaching.look_at(line)
+        self._detaching.save_if_full(batch.partition)
         if passed:
             self._catch_up.wake()
 
     def _pass_over(self, line: Line, batch: Batch, record: "ConsumerRecord[Any, Any]") -> None:
         if line.pass_over(record.offset, record.timestamp):
             line.passing.append((batch, record.offset))
-            self._detaching.save_if_full(line)
+            line.passing_bytes += len(record.value or b"")
         else:
             batch.finish(record.offset)
 
@@ -416,7 +427,7 @@ class Lanes:
     def _has_saved(self, line: Line) -> None:
         """Its row is on the broker, or gone from there."""
         if self._lines.get(line.integration) is line:
-            self._detaching.save_if_full(line)
+            self._detaching.save_if_full(line.partition)
             self._runs.start(line)
             self._catch_up.wake()
 

@@ -62,6 +62,7 @@ class Line:
         self.held_since_ms: int | None = None
         #: Passed over, and counted by no row on the log yet: not finished before one does.
         self.passing: list[tuple[Batch, int]] = []
+        self.passing_bytes = 0
         #: Whether the row on the log says where results of what is in flight are to be found.
         self.is_busy = False
         #: Whether the row on the log is behind.
@@ -230,7 +231,7 @@ class Line:
 
     def make_room(self) -> None:
         """Nothing of it may start, and more is to be read: what was read so far is open, and needs no payload here."""
-        if self.lane.ahead > LOW_RECORDS:
+        if self.lane.ahead > LOW_RECORDS or self.lane.queued_bytes > self.ahead_bytes // 4:
             self.lane.open_queued()
             self.lane.unload(0)
             self.is_dirty = True

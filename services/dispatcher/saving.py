@@ -109,7 +109,7 @@ class Saving:
         if not busy:
             line.is_busy = False  # from here on: whatever starts now has to say so first
         line.is_dirty, line.saved_s, line.ended_since_saved = False, time.monotonic(), 0
-        passing, line.passing = line.passing, []
+        passing, line.passing, line.passing_bytes = line.passing, [], 0
         detached_times = line.detached_times
         await self._rows.save(line.partition, self.row(line, busy=busy))
         line.is_durable |= line.detached_times == detached_times
@@ -127,11 +127,14 @@ class Saving:
                 log.exception("row.unrecordable", integration=line.integration)
                 self._on_dead(error)
                 return
+            forget(asyncio.current_task())  # who is told may write the next
             self._on_saved(line)
+
+        def forget(ended: asyncio.Task[None] | None) -> None:
+            if self._writing.get(line.integration) is ended:
+                del self._writing[line.integration]
 
         before = self._writing.get(line.integration)
         task = asyncio.create_task(saved(), name=f"save {line.integration}")
         self._writing[line.integration] = task
-        task.add_done_callback(
-            lambda done: self._writing.pop(line.integration) if self._writing.get(line.integration) is done else None
-        )
+        task.add_done_callback(forget)

@@ -21,10 +21,12 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from services.admin.compose import activated
 from services.admin.rules import SKIP
 from services.dispatcher import detaching
+from services.dispatcher.detaching import SAVE_FEW_S
 from services.dispatcher.lane import Pace
 from services.dispatcher.line import ATTACHED_RECORDS
 from streams import codec, takeover, topics
 from streams.connection import Connection
+from streams.engine.app import Bounds
 from streams.lane_rows import LaneRows
 from streams.reading import started
 from streams.records import Delivery, LaneRow
@@ -344,11 +346,67 @@ async def test_one_that_waits_for_its_key_alone_does_not_hold_its_partition_back
         await accept(owner, "waits", type="int_locked")
         await accept(owner, "evt_1", type="int_1")
         await until(lambda: not owner.unfinished(topics.DELIVERIES))
+        # On its way back to what comes, it is no other.
+        await until(lambda: owner.lanes._lines["int_locked"].until is not None)
+        await accept(owner, "waits_too", type="int_locked")
+        await until(lambda: not owner.unfinished(topics.DELIVERIES))
         assert sent(courier) == ["evt_1"]
         monkeypatch.setattr(courier, "is_locked", lambda _: False)
         await everything_is_done(owner)
-        assert sent(courier) == ["evt_1", "waits"]
+        assert set(sent(courier)) == {"evt_1", "waits", "waits_too"}
         await owner.die()
+
+
+async def test_what_waits_for_a_row_leaves_others_the_room_of_their_partition(kafka_connection: Connection):
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        for name in ("int_slow", "int_1"):
+            await log.integration(make_integration(name, events=[name]))
+        courier = Courier(hanging={"slow_0": asyncio.Event()})
+        owner = await group.next_owner(courier, bounds=Bounds(unfinished_records=100, unfinished_bytes=40_000))
+        names = [f"slow_{n}" for n in range(ATTACHED_RECORDS + 10)]
+        await log.events(*(make_event(event_id=name, type="int_slow") for name in names))
+        for _ in range(2):
+            await owner.hand_over_all(topics.EVENTS)
+            await owner.hand_over_all(topics.DELIVERIES)
+        await until(lambda: owner.lanes._lines["int_slow"].is_durable)
+        for count, size in ((60, 10), (3, 10_000)):
+            before = time.monotonic()
+            payload = b'{"text":"%s"}' % (b"x" * size)
+            await accept(owner, *(f"slow_{size}_{n}" for n in range(count)), type="int_slow", payload=payload)
+            await until(lambda: not owner.unfinished(topics.DELIVERIES))
+            assert time.monotonic() - before < SAVE_FEW_S / 2
+        await owner.die()
+
+
+async def test_of_a_held_line_what_a_predecessor_had_begun_is_ended(kafka_connection: Connection):
+    """Nobody else would: nothing of it comes by, and nothing is read."""
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        answers = asyncio.Event()
+        courier = Courier(hanging={"evt_0": answers})
+        first = await group.next_owner(courier)
+        await accept(first, "evt_0", "evt_1")
+        await until(lambda: courier.waiting == 1)
+        courier.standings["int_1"] = "hold"
+        first.lanes.wake("int_1")
+
+        async def is_paused() -> bool:
+            return [(row.reason, len(row.open)) for row in await rows_of(group)] == [("paused", 1)]
+
+        await eventually(is_paused)
+        await until(lambda: not first.unfinished(topics.DELIVERIES))
+        first.commit()
+        await first.leave()
+        second = await group.next_owner(courier)
+        answers.set()
+
+        async def only_the_other_waits() -> bool:
+            return [(len(row.open), row.held) for row in await rows_of(group)] == [(0, 1)]
+
+        await eventually(only_the_other_waits)
+        assert sent(courier) == ["evt_0"]
+        await second.die()
+        await first.die()
 
 
 async def test_an_endpoint_that_hangs_falls_behind_alone_and_catches_up_in_order(kafka_connection: Connection):
@@ -470,6 +528,12 @@ async def test_a_key_that_fails_for_hours_stops_neither_other_keys_nor_the_bound
         await owner.die()
 
         group.now_ms = now_ms + HOUR_MS
+
+        async def nothing(*_: Any) -> dict[Any, int]:
+            return {}
+
+        # Else those of the last seconds, which here are all: an hour has passed for the lanes alone.
+        monkeypatch.setattr(takeover, "came_at", nothing)
         read = counting_results(log, monkeypatch)
         started_s = time.monotonic()
         owner = await group.next_owner(courier)

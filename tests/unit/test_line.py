@@ -101,3 +101,8 @@ def test_a_line_that_reopened_many_reads_on_while_nothing_of_it_may_start():
     assert line.lane.start(KEY, 0) is not None
     line.feed(Entry(200, 1))
     assert (line.lane.queued, line.lane.ahead) == (180, 1)
+    for offset in range(201, 250):
+        line.feed(Entry(offset, 1, size=10_000))
+    assert not line.wants(1_000)
+    line.make_room()
+    assert line.wants(1_000)
