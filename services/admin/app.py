@@ -218,7 +218,7 @@ class Admin:
         return self.config.tries + self._joins + sum(unread)
 
     def _not_ready(self) -> str | None:
-        return self.config.trouble or self.history.unread
+        return self.config.trouble or self.history.holds_up
 
     async def caught_up(self) -> None:
         """

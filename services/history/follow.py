@@ -84,8 +84,10 @@ class ResultsFollower:
         self.has_caught_up = asyncio.Event()
         #: Why nothing goes into the store now, for people; None while something does.
         self.trouble: str | None = "it has not begun"
+        #: Whether everything was once, since this process began.
+        self.was_read = False
         #: Whether the last write failed: that the broker answers does not mend it.
-        self._is_unwritable = False
+        self.is_unwritable = False
 
     @property
     def lag(self) -> int | None:
@@ -117,7 +119,7 @@ class ResultsFollower:
 
     async def _survive(self, error: sqlite3.Error) -> None:
         """A full disk is waited for, a broken file is thrown away."""
-        if self._is_unwritable:
+        if self.is_unwritable:
             self._say("history.not_written", f"the history's file cannot be written: {error}")
         else:
             self._say("history.not_read", f"the history's file cannot be read: {error}")
@@ -149,7 +151,7 @@ class ResultsFollower:
             goals, waits = dict(self._ends), FetchWaits(consumer, features)
             self._look_whether_caught_up(goals)
             checked_s = time.monotonic()
-            if not self._is_unwritable:
+            if not self.is_unwritable:
                 self.trouble = None
             while True:
                 fetched = await self._fetched(consumer, features)
@@ -194,15 +196,16 @@ class ResultsFollower:
         try:
             await self._on_thread(write, *arguments)
         except sqlite3.Error:
-            self._is_unwritable = True
+            self.is_unwritable = True
             raise
-        if self._is_unwritable:
-            self._is_unwritable, self.trouble = False, None
+        if self.is_unwritable:
+            self.is_unwritable, self.trouble = False, None
             log.info("history.written", topic=self._topic)
 
     def _look_whether_caught_up(self, goals: dict[TopicPartition, int]) -> None:
         if all(self._positions.get(partition, 0) >= goal for partition, goal in goals.items()):
             self.has_caught_up.set()
+            self.was_read = True
 
     # -- which log, and where ---------------------------------------------------------------------------------
 

@@ -119,6 +119,15 @@ class History:
         """Why it does not say all that was on the log when it began, for people; None once it does."""
         return None if self._follower.has_caught_up.is_set() else self.trouble
 
+    @property
+    def holds_up(self) -> str | None:
+        """
+        Why the process is not ready for its sake: it has not been read once; None after that.
+
+        Nor where it cannot be written: whoever wants to pause an integration need not wait for a disk.
+        """
+        return None if self._follower.was_read or self._follower.is_unwritable else self.unread
+
     def check_read(self) -> None:
         """
         Hold a question until it can be answered whole: what is read so far is the oldest.

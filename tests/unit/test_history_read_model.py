@@ -62,6 +62,15 @@ async def test_until_it_is_read_to_its_end_a_question_is_told_to_come_again(tmp_
     assert history.unread is None, "later troubles leave what is there to be asked"
 
 
+@pytest.mark.parametrize(("flag", "is_held_up"), [(None, True), ("was_read", False), ("is_unwritable", False)])
+async def test_a_process_is_held_up_by_it_once_at_most_and_by_no_disk(tmp_path, flag, is_held_up):
+    history = history_in(tmp_path)
+    if flag is not None:
+        setattr(history._follower, flag, True)
+    assert (history.unread is not None, history.holds_up is not None) == (True, is_held_up)
+    await history.stop()
+
+
 async def test_a_folder_may_be_given_from_where_the_process_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     history = history_in(Path("data/history #1?"))
