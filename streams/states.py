@@ -68,10 +68,10 @@ def check_configured(integrations: Integrations, states: States, *, prefix: str)
         integrations: all that was on the log when the last of *states* was applied.
 
     Raises:
-        TopicMismatch: no integration that has a state was ever configured.
+        TopicMismatch: there are none, and no integration that has a state was ever configured.
     """
     known = states.all()
-    if known and not any(integrations.changed_at(each.integration) >= 0 for each in known):
+    if known and not integrations.all() and not any(integrations.changed_at(each.integration) >= 0 for each in known):
         raise TopicMismatch(
             f"topic {prefix}integration-config has lost its records: {prefix}integration-state knows"
             f" {len(known)} integrations, and none of them is configured. What is accepted waits. Restore a backup"

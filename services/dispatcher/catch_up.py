@@ -221,7 +221,11 @@ class CatchUp:
         if begins <= max(at, self._begins.get(number, 0)):
             return
         self._begins[number] = begins
+        # A single record that is gone is said by whoever wanted it.
         lines = [line for line in self._reading.detached.get(number, {}).values() if line.read_from < begins]
+        lines = [line for line in lines if line.held]
+        if not lines:
+            return
         log.error(
             "deliveries.fallen_out",
             topic=self._topic,

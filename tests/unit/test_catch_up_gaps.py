@@ -31,7 +31,7 @@ class Reading:
         self.fed = []
         self.detached = {
             2: {
-                name.encode(): SimpleNamespace(integration=name, read_from=at, served_s=0.0)
+                name.encode(): SimpleNamespace(integration=name, read_from=at, served_s=0.0, held=1)
                 for name, at in read_from.items()
             }
         }
@@ -91,3 +91,13 @@ async def test_offsets_without_a_record_are_passed_over_in_silence(reached, begi
         await one._tell_gap(log, P, reached)
 
     assert (lines, log.asked) == ([], asked)
+
+
+async def test_a_line_that_held_nothing_has_lost_nothing():
+    reading = Reading(int_a=40)
+    reading.detached[2][b"int_a"].held = 0
+    one = catching_up(reading, 40)
+    with capture_logs() as lines:
+        await one._pass_gaps(Log(60), [P])
+    assert lines == []
+    assert reading.fed == [("int_a", 60)]
