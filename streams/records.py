@@ -375,6 +375,7 @@ class LaneRow(msgspec.Struct, frozen=True, kw_only=True):
     marked: int = 0
     marked_retries: int = 0
     marked_newer: str = ""
+    retried: list[int] = []
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):

@@ -402,7 +402,9 @@ class Lanes:
                 log.warning("delivery.set_aside", delivery=delivery.delivery_id, why="appended by a frozen predecessor")
                 return False
             # Asked of what is not new too: it is the first copy of what may come again.
-            if self._retried.is_repeated(delivery, offset, time.monotonic()) and is_new:
+            is_repeated = self._retried.is_repeated(delivery, offset, time.monotonic())
+            is_repeated |= line.copies.is_repeated(delivery, offset, record.timestamp, self._look_back_ms)
+            if is_repeated and is_new:
                 return False
         size = len(record.value or b"")
         entry = Entry(offset, record.timestamp, key=key_of(delivery), delivery=delivery, size=size, batch=batch)

@@ -8,6 +8,7 @@ a lane row: everything below its *frontier* is finished, but for those it lists 
 
 from typing import Final, Literal
 
+from services.dispatcher.copies import Copies
 from services.dispatcher.lane import ENDED, Entry, Found, Handed, Lane
 from services.dispatcher.owners import Before, Owners
 from streams.engine.alarm import Alarm
@@ -81,6 +82,8 @@ class Line:
         self.expires_before_ms = 0
         #: Owners below where it began to be read: see `Recorded.is_late`.
         self.before = Before()
+        #: Retries that came by.
+        self.copies = Copies()
 
     @classmethod
     def of_row(cls, row: LaneRow, partition: int, generation: int) -> "Line":
@@ -91,6 +94,7 @@ class Line:
         line.read_from, line.until = row.frontier, row.until
         line.held, line.held_to, line.held_since_ms = row.held, row.held_to, row.oldest_at_ms
         line.before = Before(row.frontier, Owners.read(row.marked, row.marked_retries, row.marked_newer))
+        line.copies = Copies(row.retried)
         return line
 
     def reopen(self, opened: OpenDelivery, found: Found | None, handed: Handed | None) -> None:
@@ -296,6 +300,7 @@ class Line:
             marked=marked.events,
             marked_retries=marked.retries,
             marked_newer=marked.named(),
+            retried=self.copies.below(self.frontier()),
         )
 
     def floor(self) -> int | None:

@@ -34,7 +34,7 @@ from streams.topics import Topic
 from tests.dispatching import SLOW
 from tests.handing import Configured, Courier, Group, Owner, group_of, until
 from tests.logs import Log, log_of, make_event
-from tests.records import make_integration
+from tests.records import make_delivery, make_integration
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.kafka
@@ -330,6 +330,50 @@ async def test_what_a_row_counts_is_exact_though_owners_die_before_they_wrote_on
             return [(row.reason, row.held + len(row.open)) for row in await rows_of(group)] == [("paused", count)]
 
         await eventually(all_is_counted)
+        await owner.die()
+
+
+async def test_a_retry_that_stands_twice_far_behind_is_sent_once_by_whatever_owner(
+    kafka_connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """A line that is read again meets the second copy when nobody looks for results of the first any more."""
+    monkeypatch.setattr("services.dispatcher.line.ATTACHED_RECORDS", 5)
+    async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
+        await log.integration(make_integration())
+        first_hang, second_hang = asyncio.Event(), asyncio.Event()
+        courier = Courier(hanging={"evt_0": first_hang, "evt_15": second_hang})
+        owner = await group.next_owner(courier)
+        deliveries = owner.partitions(topics.DELIVERIES)[0]
+        # As its reader left it that died between appending it to the next line and committing.
+        copy = make_delivery(event_id="copy", attempt=2, due_at_ms=1, source_generation=99)
+
+        async def comes_back() -> None:
+            await log.producer.send_and_wait(
+                deliveries.topic, codec.encode(copy), key=copy.integration.encode(), partition=deliveries.partition
+            )
+
+        await accept(owner, "evt_0")
+        await comes_back()
+        await accept(owner, *(f"evt_{n}" for n in range(1, 30)))
+        await comes_back()
+        await owner.hand_over_all(topics.DELIVERIES)
+        await until(lambda: owner.lanes.detached_lines == 1)
+        first_hang.set()
+        await until(lambda: courier.waiting == 1 and "copy" in sent(courier))
+        await until(lambda: not owner.unfinished(topics.DELIVERIES))  # and so a row is there that is behind the first
+        owner.commit()
+        await owner.die()
+
+        async def nothing(*_: Any) -> dict[Any, int]:
+            return {}
+
+        monkeypatch.setattr(takeover, "since", nothing)  # all that is looked back for has long passed
+        owner = await group.next_owner(courier)
+        second_hang.set()
+        await owner.hand_over_all(topics.DELIVERIES)
+        await everything_is_done(owner)
+        assert Counter(sent(courier))["copy"] == 1
+        assert {f"evt_{n}" for n in range(30)} <= set(sent(courier))
         await owner.die()
 
 
