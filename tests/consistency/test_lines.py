@@ -337,7 +337,9 @@ async def test_a_retry_that_stands_twice_far_behind_is_sent_once_by_whatever_own
     kafka_connection: Connection, monkeypatch: pytest.MonkeyPatch
 ):
     """A line that is read again meets the second copy when nobody looks for results of the first any more."""
-    monkeypatch.setattr("services.dispatcher.line.ATTACHED_RECORDS", 5)
+    for name, records in (("ATTACHED_RECORDS", 5), ("AHEAD_RECORDS", 6), ("LOW_RECORDS", 2)):
+        monkeypatch.setattr(f"services.dispatcher.line.{name}", records)
+    monkeypatch.setattr(detaching, "SAVE_FEW_S", 0.2)
     async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
         await log.integration(make_integration())
         first_hang, second_hang = asyncio.Event(), asyncio.Event()
@@ -347,20 +349,26 @@ async def test_a_retry_that_stands_twice_far_behind_is_sent_once_by_whatever_own
         # As its reader left it that died between appending it to the next line and committing.
         copy = make_delivery(event_id="copy", attempt=2, due_at_ms=1, source_generation=99)
 
-        async def comes_back() -> None:
-            await log.producer.send_and_wait(
+        async def comes_back() -> int:
+            there = await log.producer.send_and_wait(
                 deliveries.topic, codec.encode(copy), key=copy.integration.encode(), partition=deliveries.partition
             )
+            return int(there.offset)
 
         await accept(owner, "evt_0")
-        await comes_back()
+        first = await comes_back()
         await accept(owner, *(f"evt_{n}" for n in range(1, 30)))
         await comes_back()
         await owner.hand_over_all(topics.DELIVERIES)
         await until(lambda: owner.lanes.detached_lines == 1)
         first_hang.set()
         await until(lambda: courier.waiting == 1 and "copy" in sent(courier))
-        await until(lambda: not owner.unfinished(topics.DELIVERIES))  # and so a row is there that is behind the first
+        await until(lambda: not owner.unfinished(topics.DELIVERIES))
+
+        async def a_row_is_behind_the_first() -> bool:
+            return [row.frontier > first for row in await rows_of(group)] == [True]
+
+        await eventually(a_row_is_behind_the_first)
         owner.commit()
         await owner.die()
 
