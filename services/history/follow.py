@@ -40,7 +40,7 @@ _LINGER_S: Final = 0.1
 #: Between looks at where the log ends and which one it is.
 _CHECK_S: Final = 5.0
 #: The same by the topic's id, which costs a connection: what a shorter log does not tell already.
-_ID_CHECK_S: Final = 60.0
+_ID_CHECK_S: Final = 20.0
 _PAUSES_S: Final = (0.1, 5.0)
 #: A new leader may say less than it has for a moment.
 _ASK_AGAIN_S: Final = 1.0
