@@ -20,7 +20,7 @@ from streams.connection import Connection
 from streams.ends import EndOffset
 from streams.features import features_of
 from streams.silence import FetchWaits
-from streams.topics import Topic
+from streams.topics import SCHEMAS, Topic
 from streams.trouble import Trouble
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ _MAX_AT_ONCE: Final = 500
 _LIVE_S: Final = 15.0
 _STALLED_S: Final = 30.0
 #: Between checks that what we have read is still there.
-_CHECK_S: Final = 5.0
+_CHECK_S: Final = 10.0
 _PAUSES_S: Final = (0.1, 5.0)
 #: See `_look`.
 _LOOKS_S: Final = (0.001, 0.01)
@@ -161,7 +161,8 @@ class Follower:
             self._consumer, self._opened_s = consumer, time.time()
             self._reading.set()
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._read(consumer, FetchWaits(consumer, features)))
+                waits = FetchWaits(consumer, features, rarely=self.topic is SCHEMAS)
+                both.create_task(self._read(consumer, waits))
                 both.create_task(self._check(consumer))
         finally:
             self._consumer = None

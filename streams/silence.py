@@ -20,8 +20,11 @@ from streams.features import Features
 #: So long after its last record a topic counts as silent. Who tries things out at a terminal is quicker than that.
 SILENT_S: Final = 10.0
 
+#: A topic to which something comes rarely is looked at by so much more seldom.
+_RARELY: Final = 5
+
 #: How often the fetching task of a silent topic's consumer looks around.
-_LOOK_S: Final = 2.0
+_LOOK_S: Final = 5.0
 
 
 class FetchWaits:
@@ -32,16 +35,18 @@ class FetchWaits:
         consumer: "AIOKafkaConsumer[bytes | None, bytes | None]",
         features: Features,
         *,
+        rarely: bool = False,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
             consumer: just started; there is one of these for the life of each.
+            rarely: something comes with a new release at most, and nobody waits for it.
             now_s: seconds on a clock that never goes back.
         """
         self._fetcher = consumer._fetcher  # noqa: SLF001 - aiokafka takes the wait once; each fetch reads it
         self._short_ms: int = self._fetcher._fetch_max_wait_ms  # noqa: SLF001
-        self._long_ms = max(self._short_ms, features.silent_fetch_wait_ms or 0)
+        self._long_ms = max(self._short_ms, (features.silent_fetch_wait_ms or 0) * (_RARELY if rarely else 1))
         self._look_s: float = self._fetcher._fetcher_timeout  # noqa: SLF001
         self._now_s = now_s
         self._last_s = now_s()

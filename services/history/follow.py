@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 #: How long a fetch waits for records.
 _WAIT_MS: Final = 500
+#: How long a call for records waits for what fetches bring: it returns as soon as they do.
+_CALL_MS: Final = 2_000
 #: Records folded at once, where so many have come: a second of work on the writer's thread. The more there are, the
 #: more rows share a page that is written. What a fetch brings bounds their bytes, to 50 MB.
 BATCH: Final = 10_000
@@ -168,7 +170,7 @@ class ResultsFollower:
         self, consumer: "AIOKafkaConsumer[Any, Any]", features: Features
     ) -> "dict[TopicPartition, list[Any]]":
         try:
-            found: dict[TopicPartition, list[Any]] = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=BATCH)
+            found: dict[TopicPartition, list[Any]] = await consumer.getmany(timeout_ms=_CALL_MS, max_records=BATCH)
         except OffsetOutOfRangeError:
             # Either the log went on without us, for longer than it is kept, or it ends before where we are.
             await self._check(consumer, features)

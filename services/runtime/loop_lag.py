@@ -6,7 +6,7 @@ from typing import Final
 from services.runtime import metrics
 
 #: Between two looks.
-EVERY_S: Final = 0.25
+EVERY_S: Final = 1.0
 
 
 async def watch_loop_lag() -> None:

@@ -101,7 +101,7 @@ HTTP_SECONDS: Final = Histogram(
 )  # fmt: skip
 LOOP_LAG: Final = Histogram(
     name="tenterhook_event_loop_lag_seconds", unit="seconds", services=ALL,
-    meaning="How much later than asked the event loop called back, asked four times a second.",
+    meaning="How much later than asked the event loop called back, asked once a second.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )  # fmt: skip
 BROKER_ANSWERED: Final = Asked(

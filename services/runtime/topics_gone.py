@@ -7,6 +7,7 @@ here: who works on the topic waits or ends, and no start goes on with another on
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,7 +15,9 @@ import structlog
 
 from services.runtime.connection import connection_of
 from services.runtime.settings import Settings
+from streams.answers import ANSWERS
 from streams.connection import BrokerAway, Connection, brokers_at
+from streams.features import features_of
 from streams.security import SecurityUnusable
 from streams.topic_ids import topic_ids
 from streams.topics import TOPICS
@@ -76,7 +79,7 @@ async def watch_topics(settings: Settings) -> None:
     while True:
         await asyncio.sleep(wait_s)
         try:
-            ids = await asyncio.wait_for(topic_ids(connection, names), EVERY_S)
+            ids = await asyncio.wait_for(_ids(connection, names), EVERY_S)
         except Exception as error:  # noqa: BLE001 - no broker, or one that answers otherwise: others tell
             log.debug("topics.not_looked_at", reason=repr(error))
             if is_there and (away := await _away(connection)) is not None:
@@ -89,6 +92,14 @@ async def watch_topics(settings: Settings) -> None:
             for topic, what in gone.saw(ids).items():
                 log.error("topic.gone", topic=topic, reason=what, hint="restore the brokers, or accept the loss")
         wait_s = AGAIN_S if gone.suspects else EVERY_S
+
+
+async def _ids(connection: Connection, names: list[str]) -> dict[str, str]:
+    """As `topic_ids`; a broker that has none is asked only where it has answered nobody lately."""
+    has_ids = (await features_of(connection)).topic_ids
+    if not has_ids and time.time() - ANSWERS.answered_s < EVERY_S:
+        return {}
+    return await topic_ids(connection, names)
 
 
 async def _away(connection: Connection) -> str | None:

@@ -743,7 +743,16 @@ class LedgerConsumer(Consumer):
                     ledger.finish(offset)
             acked.clear()
             self._acked_index[tp].clear()
-        return (tp for tp in self._ledgers if topics is None or tp in topics or tp.topic in topics)
+        wanted = self._ledgers if topics is None else [tp for tp in self._ledgers if tp in topics or tp.topic in topics]
+        now = asyncio.get_running_loop().time()
+        # Four times a second, of each of 65 partitions, where nothing happens: a tenth of what an idle dispatcher does.
+        return iter([tp for tp in wanted if not self._is_as_stored(tp, now)])
+
+    def _is_as_stored(self, tp: TP, now: float) -> bool:
+        """Whether `_should_commit` would say no, for what costs least to find out."""
+        _, stored_at = self._stored_floors.get(tp, ("", float("-inf")))
+        is_fresh = now - stored_at <= FLOOR_REFRESH_S and not self._has_settled
+        return is_fresh and self._committed_offset.get(tp) == self._ledgers[tp].committable
 
     def _new_offset(self, tp: TP) -> int | None:
         """Faust's second step: how far. Here: up to the first record not finished."""
