@@ -92,7 +92,7 @@ async def test_no_error_of_the_client_ends_the_watch_and_the_broker_is_said_to_b
 
     monkeypatch.setattr(topics_gone, "AGAIN_S", 0)
     monkeypatch.setattr(topics_gone, "EVERY_S", 0.01)
-    monkeypatch.setattr(topics_gone, "topic_ids", lambda *_: next_of(looks))
+    monkeypatch.setattr(topics_gone, "_ids", lambda *_: next_of(looks))
     monkeypatch.setattr(topics_gone, "brokers_at", lambda _: next_of(brokers))
     with capture_logs() as said:
         watching, done = asyncio.ensure_future(watch_topics(Settings())), asyncio.ensure_future(are_done.wait())
