@@ -3,8 +3,8 @@ What waiting retries cost, and how exactly they come back.
 
 A dispatcher of its own process, idle; then so many retry records over so many integrations are written to the long
 retry topics, as the lanes write them: the first of them due one after another in the near future, the others hours
-later. In the middle of their coming back the dispatcher is killed with `kill -9` and started anew. Their integrations
-are not configured, so a lane ends each (`discarded`) without a request: the lines are measured, not an endpoint.
+later. Each that comes back is a request to an endpoint that answers at once. In the middle of it the dispatcher is
+killed with `kill -9` and started anew, under the name that it had in its group, as a pod or a unit of systemd would be.
 """
 
 import asyncio
@@ -41,6 +41,20 @@ _LATER_MS: Final = 4 * 3_600_000
 
 _PAYLOAD_BYTES: Final = 400
 
+#: What the worker is called in its group.
+_INSTANCE: Final = "bench-0"
+
+#: What `summary` shows of a run, and how it says it.
+_SHOWN: Final = (
+    ("before", "back, due before the kill"),
+    ("kill", "back, due around it"),
+    ("after", "back, due after it"),
+    ("all", "back, all"),
+    ("requestsBefore", "request started, due before it"),
+    ("requestsAfter", "request started, due after it"),
+    ("requestsAll", "request started, all"),
+)
+
 
 def measure(bootstrap: str, *, retries: int, due: int, integrations: int, per_s: float, say: Say) -> dict[str, Any]:
     """One run; *due*: how many of the retries come back within it."""
@@ -52,7 +66,9 @@ async def _measure(
     bootstrap: str, folder: Path, retries: int, due: int, integrations: int, per_s: float, say: Say
 ) -> dict[str, Any]:
     async with stage(bootstrap, folder / "retries") as run:
-        worker = await run.dispatcher()
+        for number in range(integrations):
+            await run.integration(_name(number, integrations), "fast", auto_pause=False)
+        worker = await run.dispatcher(instance_id=_INSTANCE)
         await run.ready()
         await asyncio.sleep(5)
         idle_mb = run.rss_mb(worker)
@@ -78,19 +94,19 @@ async def _measure(
         worker.wait()
         run.ports.pop(0)
         killed_ms = _now_ms()
-        worker = await run.dispatcher()
+        worker = await run.dispatcher(instance_id=_INSTANCE)
         await run.ready()
         ready_ms = _now_ms()
         say(f"killed, and ready again after {(ready_ms - killed_ms) / 1_000:.1f} s")
         most_again_mb = await _watch(run, worker, first_due_ms + span_ms + 3_000)
-        while len(back.errors) < due and _now_ms() < first_due_ms + span_ms + 120_000:  # noqa: ASYNC110
+        while len(back.started_ms) < due and _now_ms() < first_due_ms + span_ms + 120_000:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         await asyncio.sleep(2)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
 
     recovered_ms = ready_ms + _RECOVERED_MS
-    errors = back.errors
+    errors, requests = back.errors, back.requests()
     return {
         "retries": retries,
         "due": due,
@@ -105,8 +121,11 @@ async def _measure(
         "before": _figures([error for due, error in errors.values() if due < killed_ms - 1_000]),
         "kill": _figures([error for due, error in errors.values() if killed_ms - 1_000 <= due < recovered_ms]),
         "after": _figures([error for due, error in errors.values() if due >= recovered_ms]),
-        "toLane": _figures([late for id_, late in back.starts.items() if errors[id_][0] < killed_ms - 1_000]),
-        "lost": due - len(errors),
+        "all": _figures([error for _, error in errors.values()]),
+        "requestsBefore": _figures([late for due, late in requests if due < killed_ms - 1_000]),
+        "requestsAfter": _figures([late for due, late in requests if due >= recovered_ms]),
+        "requestsAll": _figures([late for _, late in requests]),
+        "lost": due - len(requests),
         "repeated": sum(count - 1 for count in back.origins.values()),
     }
 
@@ -121,16 +140,12 @@ def summary(found: dict[str, Any]) -> list[str]:
         ),
         f"  idle {idle_mb:.0f} MB, all waiting +{waiting_mb - idle_mb:.0f} MB, most +{most_mb - idle_mb:.0f} MB",
     ]
-    for name, what in (("before", "before the kill"), ("kill", "around it"), ("after", "after it")):
+    for name, what in _SHOWN:
         one = found[name]
         lines.append(
-            f"  {what:16} earliest {one['earliestMs']:,} ms, p50 {one['p50Ms']:,}, p99 {one['p99Ms']:,},"
+            f"  {what:32} earliest {one['earliestMs']:,} ms, p50 {one['p50Ms']:,}, p99 {one['p99Ms']:,},"
             f" latest {one['latestMs']:,} ms of {one['count']:,}"
         )
-    lane = found["toLane"]
-    lines.append(
-        f"  a request would start p50 {lane['p50Ms']:,} ms, p99 {lane['p99Ms']:,} ms after due (before the kill)"
-    )
     lines.append(
         f"  ready {found['readyAgainS']:.1f} s after kill -9; {found['lost']} lost, {found['repeated']} repeated"
     )
@@ -145,8 +160,13 @@ class _Back:
         self.errors: dict[str, tuple[int, int]] = {}
         #: How often each retry record was put back.
         self.origins: Counter[bytes] = Counter()
-        #: By delivery: how much later than due the lane had it, where a request would start.
-        self.starts: dict[str, int] = {}
+        #: By delivery: when its request started, by the first time.
+        self.started_ms: dict[str, int] = {}
+
+    def requests(self) -> list[tuple[int, int]]:
+        """Of each whose request has started: when it was due, and how much later that was."""
+        dues = ((id_, self.errors[id_][0]) for id_ in self.started_ms.keys() & self.errors.keys())
+        return [(due_ms, self.started_ms[id_] - due_ms) for id_, due_ms in dues]
 
     async def read(self, run: Stage) -> None:
         partitions = [
@@ -170,8 +190,8 @@ class _Back:
     def _see(self, record: Any) -> None:
         if record.topic.endswith(topics.RESULTS.name):
             result = codec.decode(record.value)
-            if isinstance(result, Result) and result.delivery_id in self.errors:
-                self.starts.setdefault(result.delivery_id, result.started_at_ms - self.errors[result.delivery_id][0])
+            if isinstance(result, Result):
+                self.started_ms.setdefault(result.delivery_id, result.started_at_ms)
             return
         origin = dict(record.headers).get(HEADER)
         if origin is None:
@@ -196,7 +216,7 @@ async def _write(run: Stage, retries: int, due: int, integrations: int, first_du
         delivery = msgspec.structs.replace(
             like,
             delivery_id=f"dlv_{number:032x}",
-            integration=f"int_{number % integrations:032x}",
+            integration=_name(number, integrations),
             source_offset=number,
             due_at_ms=first_due_ms + (number * span_ms // due if number < due else _LATER_MS + number),
         )
@@ -207,6 +227,11 @@ async def _write(run: Stage, retries: int, due: int, integrations: int, first_du
             under_way.clear()
     await asyncio.gather(*under_way)
     return time.monotonic() - began
+
+
+def _name(number: int, integrations: int) -> str:
+    """Of the integration that retry of this number belongs to."""
+    return f"int_{number % integrations:032x}"
 
 
 async def _watch(run: Stage, worker: Any, until_ms: int) -> float:

@@ -7,7 +7,7 @@ Noted for each request, not for each record: of a busy worker some hundreds a se
 import time
 from typing import Any, Final, Literal, get_args
 
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 
 #: What a request is about.
 Api = Literal["append", "fetch", "commit", "group", "other"]
@@ -46,11 +46,6 @@ class Answers:
             except KafkaError:
                 self.failed[api] += 1
                 raise
-            except RuntimeError as error:
-                # uvloop's, where a connection is closed and aiokafka has not been told: whoever asks tries again, as
-                # without any other answer. It ended a dispatcher whose broker was restarted.
-                self.failed[api] += 1
-                raise KafkaConnectionError(f"the connection is closed: {error}") from error
             self.answered_s = time.time()
             if api in {"append", "fetch"} and _has_error(response):
                 self.failed[api] += 1

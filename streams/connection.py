@@ -16,6 +16,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
+from streams.closed_connections import treat_as_broken
 from streams.security import OPEN, Security
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ _SAY_AGAIN_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the log is, and what our topics are called there."""
+    """
+    Where the log is, and what our topics are called there.
+
+    Raises:
+        AiokafkaChanged: see `streams.closed_connections`.
+    """
 
     #: `host:port,host:port`.
     bootstrap: str
@@ -41,6 +47,10 @@ class Connection:
     #: Whether producers are idempotent; `auto` asks the broker.
     idempotence: Literal["auto", "on", "off"] = "auto"
     security: Security = OPEN
+
+    def __post_init__(self) -> None:
+        # Whoever makes a client, in whatever process, has one of these.
+        treat_as_broken()
 
     @property
     def client_options(self) -> dict[str, Any]:

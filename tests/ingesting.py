@@ -19,6 +19,7 @@ from services.ingest.app import Ingest, running
 from services.runtime.settings import Settings
 from streams import codec, topics
 from streams.connection import Connection
+from streams.ends import EndOffsets
 from streams.features import features_of
 from streams.producer import open_producer
 from streams.records import AppConfig, Event
@@ -83,10 +84,14 @@ async def events_on(connection: Connection) -> list[tuple[bytes | None, Event]]:
     try:
         partitions = [TopicPartition(topic, number) for number in range(PARTITIONS.by_app)]
         consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
+        asker = EndOffsets(connection, partitions)
+        try:
+            ends = await asker.ask()
+        finally:
+            await asker.stop()
         found: dict[TopicPartition, list[tuple[bytes | None, Event]]] = {partition: [] for partition in partitions}
         async with asyncio.timeout(30):
-            while sum(map(len, found.values())) < sum(ends.values()):
+            while any([await consumer.position(each) < ends[each] for each in partitions]):
                 for partition, records in (await consumer.getmany(timeout_ms=200)).items():
                     found[partition] += [(record.key, codec.decode_as(Event, record.value)) for record in records]
         return [record for partition in partitions for record in found[partition]]

@@ -18,13 +18,14 @@ from unittest import mock
 
 from aiokafka import TopicPartition
 
-from services.dispatcher import catch_up, handed, lanes
+from services.dispatcher import catch_up, detaching, handed, lanes, saving
 from services.dispatcher.lane import Pace
 from services.dispatcher.lanes import Lanes
 from services.dispatcher.sender import MaySend, Withheld
 from services.dispatcher.standing import Standing
 from streams import codec, takeover, topics
 from streams.connection import Connection
+from streams.engine.app import Bounds
 from streams.engine.processor import Assignment, Batch, ReadAt, floor_of
 from streams.ledger import Ledger
 from streams.records import Delivery, Record, Result
@@ -32,6 +33,7 @@ from tests.handing import result_of
 from tests.records import make_delivery
 
 ONE = topics.Partitions(by_app=1, by_integration=1)
+DEFAULT_BOUNDS = Bounds()
 BASE_MS = 1_700_000_000_000
 CONNECTION = Connection("nowhere:0", "sim.")
 DELIVERIES = TopicPartition(CONNECTION.topic(topics.DELIVERIES), 0)
@@ -202,6 +204,8 @@ def simulation() -> Iterator[tuple[SimulatedLoop, Broker]]:
         mock.patch.object(handed, "features_of", features),
         mock.patch.object(catch_up, "time", clock),
         mock.patch.object(lanes, "time", clock),
+        mock.patch.object(detaching, "time", clock),
+        mock.patch.object(saving, "time", clock),
     ):
         try:
             yield loop, broker
@@ -337,13 +341,15 @@ class Endpoint:
             answer = self.at_once if self.at_once is not None else await flying.answer
         finally:
             self.flying.remove(flying)
-        return result_of(delivery, read_at, **answer)
+        return result_of(delivery, read_at, **{"finished_at_ms": now_ms()} | answer)
 
 
 class Worker:
     """One process, in one generation."""
 
-    def __init__(self, broker: Broker, endpoint: Endpoint, *, session_timeout_ms: int = 6_000) -> None:
+    def __init__(
+        self, broker: Broker, endpoint: Endpoint, *, session_timeout_ms: int = 6_000, bounds: Bounds = DEFAULT_BOUNDS
+    ) -> None:
         broker.generation += 1
         self.broker = broker
         self.endpoint = endpoint
@@ -368,6 +374,7 @@ class Worker:
             on_fatal=self.fatal.append,
             may_start=lambda: self.is_confirmed,
             session_timeout_ms=session_timeout_ms,
+            bounds=bounds,
         )
         self.ledger = Ledger(broker.committed[0])
 

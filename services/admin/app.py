@@ -44,8 +44,8 @@ from services.runtime.starting import until_started
 from services.vault.data_keys import Vault
 from services.vault.keks import KekError, check_keks, load_kek, load_keyring
 from services.vault.seal import Keyring
+from streams.closed_connections import AiokafkaChanged
 from streams.engine.app import SafeApp
-from streams.engine.pinned import FaustChanged
 from streams.producer import open_producer
 from streams.quarantine import Quarantine
 from streams.states import check_configured
@@ -225,7 +225,7 @@ class Admin:
         Returns when it is ready: configuration and history are read.
 
         Raises:
-            TopicMismatch, FaustChanged, KekError, StartupError: it can never be.
+            TopicMismatch, AiokafkaChanged, KekError, StartupError: it can never be.
         """
         await self.opened
         await self.history.caught_up()
@@ -245,7 +245,7 @@ class Admin:
         self._watching.cancel()
         self.opened.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
-        with suppress(asyncio.CancelledError, StartupError, TopicMismatch, FaustChanged, KekError):
+        with suppress(asyncio.CancelledError, StartupError, TopicMismatch, AiokafkaChanged, KekError):
             await self.opened
         await self._stack.aclose()
 
@@ -288,7 +288,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
                 await admin.opened
                 saying = asyncio.ensure_future(_say_ready(admin))
             await _until_stopped(admin, stopping)
-        except (TopicMismatch, FaustChanged, KekError) as error:
+        except (TopicMismatch, AiokafkaChanged, KekError) as error:
             raise StartupError(str(error)) from error
         finally:
             stopping.cancel()

@@ -217,7 +217,7 @@ class Commands:
         Activate an integration that a person or the breaker has paused; its JSON. One that is active stays as it is.
 
         *body* says what becomes of the deliveries that are held: required when there are any. How many there are is
-        about two seconds old (`ConfigLog`): those that were held in between are drained where nothing was chosen.
+        a few seconds old (`ConfigLog`): those that were held in between are drained where nothing was chosen.
 
         Raises:
             Refused: the body asks for what cannot be.

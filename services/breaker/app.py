@@ -19,9 +19,9 @@ from services.runtime.serving import StartupError, application, serve
 from services.runtime.settings import Settings
 from services.runtime.starting import until_started
 from streams import schema_topic, topics
+from streams.closed_connections import AiokafkaChanged
 from streams.connection import Connection
 from streams.engine.app import Bounds, SafeApp
-from streams.engine.pinned import FaustChanged
 from streams.follower import Follower
 from streams.producer import open_producer
 from streams.quarantine import Quarantine
@@ -82,7 +82,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
                         raise StartupError(
                             "the breaker ended by the error above; what it had not finished is done again"
                         )
-    except (TopicMismatch, FaustChanged) as error:
+    except (TopicMismatch, AiokafkaChanged) as error:
         raise StartupError(str(error)) from error
 
 

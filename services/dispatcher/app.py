@@ -28,9 +28,9 @@ from services.runtime.starting import until_started
 from services.vault.keks import KekError, check_keks, load_keyring
 from services.vault.seal import Keyring
 from streams import schema_topic, topics
+from streams.closed_connections import AiokafkaChanged
 from streams.connection import Connection
 from streams.engine.app import Bounds, SafeApp
-from streams.engine.pinned import FaustChanged
 from streams.follower import Apply, Follower
 from streams.producer import open_producer
 from streams.quarantine import Quarantine
@@ -93,7 +93,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
                         raise StartupError(
                             "the dispatcher ended by the error above; what it had not finished is done again"
                         )
-    except (KekError, TopicMismatch, FaustChanged) as error:
+    except (KekError, TopicMismatch, AiokafkaChanged) as error:
         raise StartupError(str(error)) from error
 
 

@@ -205,7 +205,7 @@ class CatchUp:
             live = self._reading.live(number)
             for line in self._reading.detached.get(number, {}).values():
                 if start <= line.read_from < position:
-                    line.read_from = max(line.read_from, min(position, live))
+                    line.pass_gap(min(position, live))
                     self._reading.was_fed(line)
             for offset in [each for each in self._singles.get(number, {}) if start <= each < position]:
                 future = self._singles[number].pop(offset)
@@ -323,8 +323,11 @@ class CatchUp:
             for key, line in reading.detached.get(partition, {}).items()
             if start <= line.read_from < end and line.has_room() and reading.may_feed(line)
         }
+        first = records[0]
         for line in takers.values():
             line.served_s = now_s
+            if first.offset > start:
+                line.pass_gap(min(first.offset, live), first.timestamp)
         for record in records:
             if record.offset >= live:
                 break

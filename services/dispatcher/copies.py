@@ -3,14 +3,15 @@ Retries that came by in one line, in the order of the log: a record that was wri
 
 A retry reader that dies between appending to the next line and committing leaves both; they come back within what it
 takes to miss it. By then a worker has the first in mind (`retried.py`), or a takeover finds its result. But a line that
-is read from the log again may get from the first to the second in hours, through any number of owners: so its row names
-those that came by. Pure.
+is read from the log again may get from the first to the second in hours, through any number of owners: so it takes over
+what the worker has in mind of it when that begins, and its row names those that came by. Pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Final
 
+from services.dispatcher.retried import Came
 from streams.records import Delivery
 
 #: Of one line at most: a row of so many is 20 KB.
@@ -28,6 +29,15 @@ class Copies:
         #: Offset on `deliveries`, and when it came onto the log, by digest; the oldest first. Those of a row have an
         #: offset below all, and count as if they had come with what is read first.
         self._came: dict[int, tuple[int, int | None]] = dict.fromkeys(before, (-1, None))
+        #: Whether any has no time yet.
+        self._has_row = bool(self._came)
+
+    def learn(self, came: Mapping[tuple[str, int], Came]) -> None:
+        """What came by before, as `Retried` says it."""
+        for (delivery_id, attempt), each in list(came.items())[-MOST:]:
+            self._came.setdefault(_digest(delivery_id, attempt), (each.offset, each.at_ms))
+        while len(self._came) > MOST:
+            del self._came[next(iter(self._came))]
 
     def is_repeated(self, delivery: Delivery, offset: int, at_ms: int, window_ms: int) -> bool:
         """
@@ -39,10 +49,12 @@ class Copies:
         """
         if delivery.attempt == 1:
             return False
-        for digest in [each for each, (_, came_ms) in self._came.items() if came_ms is None]:
-            self._came[digest] = -1, at_ms
+        if self._has_row:
+            self._has_row = False
+            for digest in [each for each, (_, came_ms) in self._came.items() if came_ms is None]:
+                self._came[digest] = -1, at_ms
         self._forget(at_ms - window_ms)
-        digest = _digest(delivery)
+        digest = _digest(delivery.delivery_id, delivery.attempt)
         first, _ = self._came.pop(digest, (offset, at_ms))
         self._came[digest] = first, at_ms  # from the newest on: a third one may come
         return first != offset
@@ -59,6 +71,6 @@ class Copies:
             del self._came[digest]
 
 
-def _digest(delivery: Delivery) -> int:
-    told = blake2b(f"{delivery.delivery_id}/{delivery.attempt}".encode(), digest_size=8)
+def _digest(delivery_id: str, attempt: int) -> int:
+    told = blake2b(f"{delivery_id}/{attempt}".encode(), digest_size=8)
     return int.from_bytes(told.digest(), signed=True)

@@ -16,11 +16,13 @@ from services.dispatcher.catch_up import CatchUp
 from services.dispatcher.line import Line, Reason, share_of
 from services.dispatcher.owners import Before
 from services.dispatcher.recorded import Recorded
+from services.dispatcher.retried import Retried
 from services.dispatcher.runs import Deliverer, Runs
 from services.dispatcher.saving import Saving
 from services.dispatcher.standing import RETENTION_MARGIN_MS
 from streams import topics
 from streams.engine.app import Bounds
+from streams.engine.processor import Batch
 
 log = structlog.get_logger("dispatcher.lanes")
 
@@ -32,12 +34,20 @@ SAVE_EVERY_OPEN_S: Final = 0.001
 SAVE_FEW_S: Final = 10.0
 FEW: Final = 100
 
-#: What was passed over is finished when a row counts it, and has its place in the room of its partition until then: of
-#: all lines together no more than this part of it. Then rows are written at once.
-PASSING_SHARE: Final = 0.5
+#: What lines work on as it comes has its place in the room of their partition until it has ended: of all lines together
+#: no more than this part of it. Then the longest are detached, however short each is: endpoints that hang, behind
+#: several integrations, would have all of it otherwise, and others none.
+TRACKED_SHARE: Final = 0.5
 
-#: Lines that are looked at in one go: a thousand, with the rows that they write, held everybody else up for 40 ms.
-LOOKED_AT: Final = 20
+#: What was passed over is finished when a row counts it, and has its place there until then: of all lines together no
+#: more than this part of it, nor of both than that. Then rows are written at once.
+PASSING_SHARE: Final = 0.5
+FULL_SHARE: Final = 0.75
+
+#: Lines that are looked at in one go, and rows that may be begun then: a thousand, with the rows that they write, held
+#: everybody else up for 40 ms. Most of that are the rows; who has to wait with its own is looked at again soon.
+LOOKED_AT: Final = 100
+ROWS_A_LOOK: Final = 10
 
 #: A row says that nothing is in flight when that has been so for this long: each way costs a write.
 IDLE_S: Final = 2.0
@@ -69,6 +79,7 @@ class Detaching:
         runs: Runs,
         now_ms: Callable[[], int],
         bounds: Bounds,
+        retried: Retried,
     ) -> None:
         """
         Args:
@@ -79,6 +90,7 @@ class Detaching:
         self._lines = lines
         self._deliverer = deliverer
         self._recorded = recorded
+        self._retried = retried
         self._saving = saving
         self._catch_up = catch_up
         self._runs = runs
@@ -87,12 +99,17 @@ class Detaching:
         self.detached: dict[int, dict[bytes, Line]] = {}
         #: By partition, the first offset that has not come by.
         self.live: dict[int, int] = {}
+        #: By partition, a batch without records, which knows how much of its room is taken.
+        self._rooms: dict[int, Batch] = {}
+        #: Rows that may be begun before the next look.
+        self._rows_left = ROWS_A_LOOK
         #: Partitions of which a batch is in hand; their lines stay as they are, detached or not.
         self.processing: set[int] = set()
 
     def begin(self, starts: Mapping[int, int], lines: Iterable[Line]) -> None:
         """Partitions are taken over, with these lines, which have rows; *starts*: where each is read from."""
         self.live = dict(starts)
+        self._rooms.clear()
         self.detached = {partition: {} for partition in starts}
         for line in lines:
             self.detached[line.partition][line.integration.encode()] = line
@@ -108,8 +125,9 @@ class Detaching:
         parts = len(lines) // LOOKED_AT + 1
         for part in range(parts):
             await asyncio.sleep(within_s / parts)
-            now_s = time.monotonic()
-            for line in lines[part * LOOKED_AT : (part + 1) * LOOKED_AT]:
+            now_s, self._rows_left = time.monotonic(), ROWS_A_LOOK
+            # Those first whose rows are the oldest: each has its turn, however many want one.
+            for line in sorted(lines[part::parts], key=lambda line: line.saved_s):
                 if self._lines.get(line.integration) is line:
                     line.ahead_bytes = share
                     self._try_review(line, now_s)
@@ -130,15 +148,52 @@ class Detaching:
         elif line.is_over_bound:
             self.detach(line, "behind")
 
+    def came_in(self, batch: Batch) -> None:
+        """Records of its partition came into lines: none takes what others need of its room. *batch*: without any."""
+        self._rooms[batch.partition] = batch
+        if not self._may_be_short(batch.partition):
+            return
+        lines = [line for line in self._lines.values() if line.partition == batch.partition and line.lane.tracked]
+        part = sum(map(self._part, lines))
+        # One with a single delivery stays: its row would take longer than it is worth.
+        several = sorted((line for line in lines if line.lane.tracked > 1), key=self._part)
+        while part >= TRACKED_SHARE and several:
+            line = several.pop()
+            part -= self._part(line)
+            self.detach(line, "paused" if self._deliverer.standing(line.integration) == "hold" else "behind")
+        self.save_if_full(batch.partition)
+
     def save_if_full(self, partition: int) -> None:
         """Write the rows of its lines now where too much waits for that."""
-        passing = [line for line in self.detached.get(partition, {}).values() if line.passing]
+        if not self._may_be_short(partition):
+            return
+        lines = [line for line in self._lines.values() if line.partition == partition]
+        passing = [line for line in lines if line.passing]
         records, bytes_ = sum(len(line.passing) for line in passing), sum(line.passing_bytes for line in passing)
-        is_full = records >= PASSING_SHARE * self._bounds.unfinished_records
-        if is_full or bytes_ >= PASSING_SHARE * self._bounds.unfinished_bytes:
+        part = max(records / self._bounds.unfinished_records, bytes_ / self._bounds.unfinished_bytes)
+        if part >= PASSING_SHARE or part + sum(map(self._part, lines)) >= FULL_SHARE:
             for line in passing:
                 if not self._saving.is_writing(line):
                     self._saving.soon(line, busy=line.is_busy)
+
+    def _may_be_short(self, partition: int) -> bool:
+        """Whether so much of its room is taken that it is worth looking at all lines for whose that is."""
+        if (room := self._rooms.get(partition)) is None:
+            return False
+        records, bytes_ = room.unfinished_of_all
+        bounds, share = self._bounds, min(TRACKED_SHARE, PASSING_SHARE)
+        return records >= share * bounds.unfinished_records or bytes_ >= share * bounds.unfinished_bytes
+
+    def _part(self, line: Line) -> float:
+        """Which part of its partition's room is taken by what it works on as it comes."""
+        lane, bounds = line.lane, self._bounds
+        return max(lane.tracked / bounds.unfinished_records, lane.tracked_bytes / bounds.unfinished_bytes)
+
+    def was_read(self, line: Line) -> None:
+        """It was read again, maybe up to what came by: not for long where others' deliveries keep coming."""
+        is_ours = line.is_detached and self._lines.get(line.integration) is line
+        if is_ours and self._rows_left and not self._saving.is_writing(line) and self._comes_back(line):
+            self._rows_left -= 1
 
     def hold(self, line: Line) -> None:
         """It is paused: what it has in line goes back to the log."""
@@ -155,6 +210,7 @@ class Detaching:
     def detach(self, line: Line, reason: Reason) -> None:
         """Its deliveries are passed over from now on, and read again from where it is."""
         line.detach(reason, self.live[line.partition])
+        line.copies.learn(self._retried.of(line.integration, line.oldest_at_ms()))
         frontier = line.frontier()
         line.before = Before(frontier, self._recorded.marked(line.partition, frontier, line.before))
         self.detached[line.partition][line.integration.encode()] = line
@@ -170,40 +226,61 @@ class Detaching:
             log.exception("line.review_raised", integration=line.integration)
 
     def _review(self, line: Line, now_s: float) -> None:
-        if not line.is_detached:
-            self._review_attached(line, now_s)
-            return
-        if self._saving.is_writing(line):
-            return
-        live = self.live[line.partition]
+        if not line.is_detached and line.lane.is_empty:
+            self._lines.pop(line.integration, None)
+        elif not line.is_detached:
+            if self._rows_left and self._leaves_order(line, now_s):
+                self._rows_left -= 1
+        elif not self._saving.is_writing(line):
+            if self._rows_left and self._moves_on(line, now_s):
+                self._rows_left -= 1
+            self._expire(line, now_s)
+
+    def _leaves_order(self, line: Line, now_s: float) -> bool:
+        """Detach it where what it has in line waits for too long; whether it was."""
+        if line.partition in self.processing:
+            return False
+        since_s, runs_s = line.lane.waits_since_s(), line.lane.runs_since_s()
+        if since_s is not None and now_s - since_s > BEHIND_S:
+            self.detach(line, "behind")
+        elif runs_s is not None and now_s - runs_s > RUNS_S:
+            self.detach(line, "blocked")
+        return line.is_detached
+
+    def _moves_on(self, line: Line, now_s: float) -> bool:
+        """Write its row where that is behind, or where it goes on otherwise from here; whether one is on its way."""
         if self._is_behind_again(line, now_s):
             self.detach(line, "behind")
-        elif line.is_done(live):
+        elif line.is_done(self.live[line.partition]):
             self._attach(line)
-        elif (
-            line.partition not in self.processing
-            and line.is_caught_up(live)
-            and self._deliverer.standing(line.integration) != "hold"
-        ):
-            line.attach(live)
-            self._saving.soon(line, busy=True)
+        elif self._comes_back(line):
+            pass
         elif line.is_dirty:
             if now_s - line.saved_s >= _saves_every_s(line):
                 self._saving.soon(line, busy=line.is_busy)
         elif line.is_busy and self._saving.floor(line) is None and now_s - line.active_s > IDLE_S:
             self._saving.soon(line, busy=False)
-        self._expire(line, now_s)
+        return self._saving.is_writing(line)
 
-    def _review_attached(self, line: Line, now_s: float) -> None:
-        since_s = line.lane.waits_since_s()
-        if line.lane.is_empty:
-            self._lines.pop(line.integration, None)
-        elif line.partition in self.processing:
-            return
-        elif since_s is not None and now_s - since_s > BEHIND_S:
-            self.detach(line, "behind")
-        elif (runs_s := line.lane.runs_since_s()) is not None and now_s - runs_s > RUNS_S:
-            self.detach(line, "blocked")
+    def _comes_back(self, line: Line) -> bool:
+        """
+        Have it work on what comes again where it has caught up with that; whether it has.
+
+        Not where it would be taken out again at once: what is next has waited for as long as makes a line fall behind,
+        or others lack the room.
+        """
+        since_s = line.lane.next_since_s()
+        if (
+            line.partition in self.processing
+            or not line.is_caught_up(self.live[line.partition])
+            or (since_s is not None and time.monotonic() - since_s > BEHIND_S)
+            or self._may_be_short(line.partition)
+            or self._deliverer.standing(line.integration) == "hold"
+        ):
+            return False
+        line.attach(self.live[line.partition])
+        self._saving.soon(line, busy=True)
+        return True
 
     def _is_behind_again(self, line: Line, now_s: float) -> bool:
         """
@@ -252,4 +329,5 @@ class Detaching:
 def _saves_every_s(line: Line) -> float:
     """How often its row is written. What a paused one holds is asked for: an activation says what becomes of it."""
     has_few = line.reason != "paused" and line.ended_since_saved + len(line.passing) < FEW
-    return max(SAVE_FEW_S if has_few else SAVE_EVERY_S, SAVE_EVERY_OPEN_S * line.lane.opened)
+    listed = line.lane.opened + line.lane.queued - line.lane.ahead
+    return max(SAVE_FEW_S if has_few else SAVE_EVERY_S, SAVE_EVERY_OPEN_S * listed)

@@ -65,7 +65,7 @@ class Entry:
 
     __slots__ = (
         "at_ms", "attempt", "awaits", "batch", "delivery", "due_at_ms", "ends", "found", "is_reopened", "key", "offset",
-        "size", "taken_s", "trace", "until_ms",
+        "room", "size", "taken_s", "trace", "until_ms",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +90,8 @@ class Entry:
         self.size = size
         #: A batch of this record alone, which has to be finished; None where a lane row answers for it.
         self.batch = batch
+        #: Bytes of its partition's room that it takes until then, also when its payload is gone.
+        self.room = size
         #: Number of its next attempt, where that is not the one in its record.
         self.attempt: int | None = None
         self.due_at_ms: int | None = None
@@ -143,6 +145,9 @@ class Lane:
         #: Bytes of what is queued, and of what is parked.
         self.queued_bytes = 0
         self._parked_bytes = 0
+        #: How many have a batch, which is what holds the committed position and takes room of the partition; and bytes.
+        self.tracked = 0
+        self.tracked_bytes = 0
 
     # -- coming in -------------------------------------------------------------------------------------------
 
@@ -151,11 +156,13 @@ class Lane:
         self._queue.append(entry)
         self._reopened += entry.is_reopened
         self.queued_bytes += entry.size
+        self._track(entry)
 
     def keep(self, entry: Entry, attempt: int, due_at_ms: int) -> None:
         """It failed and keeps its place: its next attempt, not before it is due."""
         if self.running.pop(entry.offset, None) is None:
             self._take_key(entry)
+            self._track(entry)
         entry.attempt, entry.due_at_ms = attempt, due_at_ms
         entry.found = entry.until_ms = None
         entry.delivery, entry.size = None, 0  # payloads must not pile up while they wait
@@ -224,6 +231,19 @@ class Lane:
         """It needs no more work here: it has its outcome, or waits in a retry topic."""
         if self.running.pop(entry.offset, None) is not None:
             self._free_key(entry.key)
+            if entry.batch is not None:
+                self.tracked -= 1
+                self.tracked_bytes -= entry.room
+
+    def untrack(self) -> list[tuple[Batch, int]]:
+        """A lane row answers for all of them from now on; batches that had to be finished before, and their offsets."""
+        tracked = []
+        for entry in self.entries():
+            if entry.batch is not None:
+                tracked.append((entry.batch, entry.offset))
+                entry.batch = None
+        self.tracked = self.tracked_bytes = 0
+        return tracked
 
     @property
     def next_due_ms(self) -> int | None:
@@ -287,12 +307,20 @@ class Lane:
             firsts.append(self._queue[0].taken_s)
         return min(firsts, default=None)
 
+    def next_since_s(self) -> float | None:
+        """When the next came into this lane, keys that are taken apart; None where none is in line."""
+        return self._queue[0].taken_s if self._queue else None
+
     def runs_since_s(self) -> float | None:
         """When the first of those came into this lane that run and hold the committed position back."""
+        if not self.tracked:
+            return None
         return min((entry.taken_s for entry in self.running.values() if entry.batch is not None), default=None)
 
     def tracked_since_s(self) -> float | None:
-        """As above, of those alone that hold the committed position back."""
+        """When the first of those that have not started and hold the committed position back came into this lane."""
+        if not self.tracked:
+            return None
         waiting = chain(self._queue, *self._parked.values())
         return min((entry.taken_s for entry in waiting if entry.batch is not None), default=None)
 
@@ -323,19 +351,20 @@ class Lane:
         """
         Forget what has not started and a lane row answers for, but for the first so many: it is read again.
 
-        Gives what was forgotten, in order. What the row lists as open goes on waiting, without its payload.
+        Gives what was forgotten, in order. What the row lists as open goes on waiting; behind the first so many without
+        its payload.
         """
         kept: deque[Entry] = deque()
         dropped: list[Entry] = []
         for entry in self._queue:
             if entry.batch is not None:
                 kept.append(entry)
+            elif most > 0:
+                most -= 1
+                kept.append(entry)
             elif entry.is_reopened:
                 self.queued_bytes -= entry.size
                 entry.delivery, entry.size = None, 0
-                kept.append(entry)
-            elif most > 0:
-                most -= 1
                 kept.append(entry)
             else:
                 dropped.append(entry)
@@ -349,6 +378,11 @@ class Lane:
         return dropped
 
     # -- inside ----------------------------------------------------------------------------------------------
+
+    def _track(self, entry: Entry) -> None:
+        if entry.batch is not None:
+            self.tracked += 1
+            self.tracked_bytes += entry.room
 
     def _next_due(self, now_ms: int) -> Entry | None:
         due_at_ms = self.next_due_ms

@@ -113,12 +113,14 @@ class Lanes:
         self._runs = Runs(
             producer=producer, results=self._results, ends=self._ends, deliverer=deliverer, retries=retries,
             quarantine=quarantine, handed=self._handed, now_ms=now_ms, on_fatal=on_fatal, may_start=may_start,
-            owner=self, catch_up=self._catch_up,
+            owner=self, catch_up=self._catch_up, pacing=self._pacing,
         )  # fmt: skip
+        self._look_back_ms = session_timeout_ms + COMES_AGAIN_MS
+        self._retried = Retried(max(REMEMBER_S, self._look_back_ms / 1_000), self._look_back_ms)
         self._lines: dict[str, Line] = {}
         self._detaching = Detaching(
             self._lines, deliverer=deliverer, recorded=self._recorded, saving=self._saving, catch_up=self._catch_up,
-            runs=self._runs, now_ms=now_ms, bounds=bounds,
+            runs=self._runs, now_ms=now_ms, bounds=bounds, retried=self._retried,
         )  # fmt: skip
         self._is_open = False
         #: The takeover under way or done; None after partitions were given up.
@@ -126,8 +128,6 @@ class Lanes:
         self._generation = 0
         #: By partition: from which offset on deliveries were taken when its results ended where (`Recorded.ends`).
         self._taken: dict[int, deque[tuple[int, ResultsEnd]]] = {}
-        self._look_back_ms = session_timeout_ms + COMES_AGAIN_MS
-        self._retried = Retried(max(REMEMBER_S, self._look_back_ms / 1_000))
         self._alarms = Alarms()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._ticking: asyncio.Task[None] | None = None
@@ -358,9 +358,9 @@ class Lanes:
         self._detaching.live[batch.partition] = batch.records[-1].offset + 1
         for line in touched.values():
             self._detaching.look_at(line)
-        self._detaching.save_if_full(batch.partition)
-        if passed:
-            self._catch_up.wake()
+        self._detaching.came_in(bare)
+        for line in {line.integration: line for _, line in passed}.values():
+            self._wake_for(line)
 
     def _pass_over(self, line: Line, batch: Batch, record: "ConsumerRecord[Any, Any]") -> None:
         if line.pass_over(record.offset, record.timestamp):
@@ -400,12 +400,12 @@ class Lanes:
             is_new = found is None and handed is None
             if is_new and self._recorded.is_late(partition, offset, delivery, before):
                 log.warning("delivery.set_aside", delivery=delivery.delivery_id, why="appended by a frozen predecessor")
-                return False
+                return line.leave_out()
             # Asked of what is not new too: it is the first copy of what may come again.
-            is_repeated = self._retried.is_repeated(delivery, offset, time.monotonic())
+            is_repeated = self._retried.is_repeated(delivery, offset, record.timestamp, time.monotonic())
             is_repeated |= line.copies.is_repeated(delivery, offset, record.timestamp, self._look_back_ms)
             if is_repeated and is_new:
-                return False
+                return line.leave_out()
         size = len(record.value or b"")
         entry = Entry(offset, record.timestamp, key=key_of(delivery), delivery=delivery, size=size, batch=batch)
         entry.taken_s = time.monotonic()
@@ -425,13 +425,17 @@ class Lanes:
         while True:
             await self._detaching.review(TICK_S)
             self._retried.forget(time.monotonic())
+            if self._detaching.count:
+                # What else changes what a line wants: its share, what came by of others, what is held. All are gone
+                # through for that, so not each time that one of them moves.
+                self._catch_up.wake()
 
     def _has_saved(self, line: Line) -> None:
         """Its row is on the broker, or gone from there."""
         if self._lines.get(line.integration) is line:
             self._detaching.save_if_full(line.partition)
             self._runs.start(line)
-            self._catch_up.wake()
+            self._wake_for(line)
 
     def _is_dead(self, error: KafkaError) -> None:
         """Nothing can be recorded any more."""
@@ -453,6 +457,11 @@ class Lanes:
     def wants(self, line: Line) -> bool:
         """Whether more is to be read for it now."""
         return line.wants(self.live(line.partition)) and self.may_feed(line) and not self._alarms.stop(line)
+
+    def _wake_for(self, line: Line) -> None:
+        """Have it read where it has come to want more; each line is asked then, so not for one that does not."""
+        if self.wants(line):
+            self._catch_up.wake()
 
     def may_feed(self, line: Line) -> bool:
         """Whether it takes more, now that its records have been read."""
@@ -485,6 +494,7 @@ class Lanes:
         if self._deliverer.standing(line.integration) == "hold" and self.may_feed(line):
             line.make_room()
         self._runs.start(line)
+        self._detaching.was_read(line)
 
     # -- what runs ask: see `runs.Owner` ---------------------------------------------------------------------
 
@@ -493,13 +503,17 @@ class Lanes:
         if not self._is_open or self._lines.get(line.integration) is not line or self._alarms.stop(line):
             return None
         now_s, is_held = time.monotonic(), self._deliverer.standing(line.integration) == "hold"
-        if line.is_detached and line.next_start_s > now_s:
-            self._start_at(line, line.next_start_s - now_s)
-            return None
+        if line.is_detached:
+            at_s = self._pacing.may_start_s(line.next_start_s, now_s, is_single=self._is_single(line))
+            if at_s > now_s:
+                self._start_at(line, at_s - now_s)
+                return None
         if is_held:
             entry = line.lane.start_known() or line.lane.start_older(line.expires_before_ms)
         else:
             entry = line.lane.start(self._deliverer.pace(line.integration), self._now_ms())
+        if line.is_detached:
+            self._wake_for(line)  # also where nothing starts: what was in line may be parked behind a key now
         if entry is not None:
             self._started(line, entry, now_s)
         elif (due_at_ms := line.lane.next_due_ms) is not None and not is_held:
@@ -513,10 +527,11 @@ class Lanes:
         if not line.is_detached:
             self._pacing.saw_live(now_s)
         else:
-            is_single = self._deliverer.pace(line.integration).ordering in ONE_AT_A_TIME
+            is_single = self._is_single(line)
             line.next_start_s = self._pacing.next_start_s(line.next_start_s, now_s, is_single=is_single)
-            if line.wants(self.live(line.partition)):
-                self._catch_up.wake()
+
+    def _is_single(self, line: Line) -> bool:
+        return self._deliverer.pace(line.integration).ordering in ONE_AT_A_TIME
 
     def _start_at(self, line: Line, after_s: float) -> None:
         """One timer a line."""

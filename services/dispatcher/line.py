@@ -57,7 +57,8 @@ class Line:
         self.read_from = 0
         #: Records from this offset on are worked on as they come again; None: all are passed over.
         self.until: int | None = None
-        #: How many were passed over and not read again yet, counted up to an offset; and since when the first waits.
+        #: How many of its records came by and will be read (again), counted up to an offset, and since when the first
+        #: waits. Copies that nobody sends are among them: those are told when they are read, and never read twice.
         self.held = 0
         self.held_to = 0
         self.held_since_ms: int | None = None
@@ -129,6 +130,16 @@ class Line:
         self.lane.add(entry)
         return True
 
+    def leave_out(self) -> Literal[False]:
+        """
+        What has come now is a copy that nobody sends: there is nothing to do with it.
+
+        Nor is it read again, by whoever: what stands before it in line is open. A second reading might not know it for
+        what it is any more, and would take one from `held` that no pause puts back.
+        """
+        self.lane.open_queued()
+        return False
+
     # -- passing over ----------------------------------------------------------------------------------------
 
     def passes(self, offset: int) -> bool:
@@ -161,10 +172,7 @@ class Line:
         Args:
             live: the first offset of the partition that has not come by.
         """
-        for entry in self.lane.entries():
-            if entry.batch is not None:
-                self.passing.append((entry.batch, entry.offset))
-                entry.batch = None
+        self.passing += self.lane.untrack()
         self.reason = reason
         self.detached_times += 1
         self.is_detached, self.is_durable, self.is_dirty = True, False, True
@@ -250,6 +258,24 @@ class Line:
         self.read_from = offset + 1
         self.held = max(0, self.held - 1)
         self.held_since_ms = at_ms if self.held else None
+        self.is_dirty = True
+
+    def pass_gap(self, offset: int, at_ms: int | None = None) -> None:
+        """
+        What stood below this offset has fallen out of the log: none of it waits any more.
+
+        Args:
+            at_ms: when what stands there came onto the log; None: that is not known.
+        """
+        if offset <= self.read_from:
+            return
+        self.read_from = offset
+        if not self.held:
+            return
+        # How many of those that fell out were its own nobody knows; it cannot hold more than there are.
+        self.held = min(self.held, max(0, self.held_to - offset))
+        known = (each for each in (self.held_since_ms, at_ms) if each is not None)
+        self.held_since_ms = max(known, default=None) if self.held else None
         self.is_dirty = True
 
     def is_expiring(self, entry: Entry) -> bool:

@@ -6,13 +6,14 @@ Pure: records in, answers out.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiokafka import ConsumerRecord
 
 from services.dispatcher.lane import ENDED, Found, Handed
 from services.dispatcher.owners import Before, Owners
+from services.dispatcher.retried import Came
 from streams import codec
 from streams.late_results import is_late
 from streams.records import Delivery, HandOver, LaneRow, Marker, Result
@@ -21,6 +22,9 @@ from streams.topics import SLOT_TENTHS
 
 #: Begins the name under which a floor says where its owner's marker stands. No source's name does.
 _MARKER: Final = "m"
+
+#: Answers about places behind all markers that are kept, at most.
+_MOST_REMEMBERED: Final = 10_000
 
 #: Beyond every offset.
 _NEVER: Final = 2**63 - 1
@@ -102,13 +106,38 @@ class _Marked:
 
     def __init__(self) -> None:
         self._marks: dict[Source, list[tuple[int, int]]] = {}
+        #: Where the newest of all stands.
+        self._newest = -1
+        #: Of places behind all of them, by where a reading began and by the identity of what was known there, which
+        #: stands beside the answer so that no other comes to have it. Every row and every commit asks.
+        self._behind_all: dict[tuple[int, int], tuple[Owners, Owners]] = {}
 
     def put(self, source: Source, offset: int, generation: int) -> None:
         marks = self._marks.setdefault(source, [])
-        if not marks or offset > marks[-1][0]:
-            marks.append((offset, generation))
-        elif (offset, generation) not in marks:
-            insort(marks, (offset, generation))
+        if (offset, generation) in marks:
+            return
+        insort(marks, (offset, generation))
+        self._newest = max(self._newest, offset)
+        self._behind_all.clear()
+
+    def owners(self, offset: int, before: Before, of: Callable[[], Owners]) -> Owners:
+        """
+        Those below the offset of all sources: what *of* gives, which is asked once for all places behind all marks.
+
+        Args:
+            before: all that it goes by beside the offset and the marks.
+        """
+        if offset <= self._newest:
+            return of()
+        # All that began behind all marks are alike: there is none that they would go by.
+        key = min(before.offset, self._newest + 1), id(before.owners)
+        if (known := self._behind_all.get(key)) is None:
+            if len(self._behind_all) >= _MOST_REMEMBERED:
+                self._behind_all.clear()
+            owners = of()
+            # The very same where they say the same, since lines that go on from there ask with what they got.
+            known = self._behind_all[key] = before.owners, before.owners if owners == before.owners else owners
+        return known[1]
 
     def before(self, source: Source, offset: int, since: int, otherwise: int) -> int:
         """
@@ -158,7 +187,7 @@ class Recorded:
         #: By partition, where our own marker stands on its results.
         self._own_marks: dict[int, int] = {}
         #: (delivery, attempt) of later attempts that have a result or are under way, and where they were read.
-        self.retried: dict[tuple[str, int], int] = {}
+        self.retried: dict[tuple[str, int], Came] = {}
         self._generation = 0
         self._held = Held()
         self._rows: dict[str, _Row] = {}
@@ -231,7 +260,8 @@ class Recorded:
         """A request under way, said there."""
         place = partition, seen.source_offset
         if seen.attempt > 1 and seen.delivery_id:
-            self.retried.setdefault((seen.delivery_id, seen.attempt), seen.source_offset)
+            came = Came(seen.integration, seen.source_offset, seen.until_ms)
+            self.retried.setdefault((seen.delivery_id, seen.attempt), came)
         known = self._found.get(place)
         has_come = known is not None and (known.found == ENDED or known.found.attempt > seen.attempt)
         if not has_come and self._is_read_again(seen.integration, partition, seen.source_offset, starts):
@@ -246,12 +276,13 @@ class Recorded:
         """
         handed = self._handed.get((partition, result.source_offset))
         maker = None if handed is None else handed.generation
+        came = Came(result.integration, result.source_offset, result.finished_at_ms)
         if is_late(result.source_generation, self._owner(partition, offset), maker):
             if result.attempt > 1:  # no other copy of it is sent: the successor makes this one
-                self.retried.setdefault((result.delivery_id, result.attempt), result.source_offset)
+                self.retried.setdefault((result.delivery_id, result.attempt), came)
             return
         if result.attempt > 1:
-            self.retried[result.delivery_id, result.attempt] = result.source_offset
+            self.retried[result.delivery_id, result.attempt] = came
         if not self._is_read_again(result.integration, partition, result.source_offset, starts):
             return
         place = partition, result.source_offset
@@ -337,11 +368,14 @@ class Recorded:
             before: as in `is_late`.
         """
         below = 2**63 if offset is None else offset
-        since, owners = self._known(partition, below, before)
+        known = self._known(partition, below, before)
         marks = self._marked.get(partition)
         if marks is None:
-            return owners
-        named = self._names
+            return known.owners
+        return marks.owners(below, known, lambda: self._owners_below(marks, below, known))
+
+    def _owners_below(self, marks: _Marked, below: int, known: Before) -> Owners:
+        named, (since, owners) = self._names, known
         return Owners.of(
             {named[each]: marks.before(each, below, since, owners.event_owner(named[each])) for each in self._events},
             {named[each]: marks.before(each, below, since, owners.retry_owner(named[each])) for each in self._retries},

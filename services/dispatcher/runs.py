@@ -23,9 +23,11 @@ from services.dispatcher.counted import count_result
 from services.dispatcher.handed import ALLOWANCE_MS, HandedOver
 from services.dispatcher.lane import ENDED, Entry, Found, Pace
 from services.dispatcher.line import Line
+from services.dispatcher.pacing import Pacing
 from services.dispatcher.recorded import found_of
 from services.dispatcher.sender import MaySend, Unsent
 from services.dispatcher.standing import Standing
+from services.dispatcher.together import Together
 from services.dispatcher.traced import attempt_span, attempted
 from services.runtime.tracing import TRACING, headers_of
 from streams import codec
@@ -43,12 +45,6 @@ CONFIRMED_POLL_S: Final = 0.05
 #: configuration, as a rule. More and more seldom where it does not come.
 UNLOCKED_POLL_S: Final = 0.05
 UNLOCKED_POLL_MOST_S: Final = 2.0
-
-#: The result of a request that took long is written together with others: it waits for them for at most this share of
-#: what the request took, and at most so long. Shorter waits find nobody.
-TOGETHER_SHARE: Final = 0.01
-TOGETHER_S: Final = 0.02
-_WORTH_WAITING_S: Final = 0.01
 
 
 class Deliverer(Protocol):
@@ -162,6 +158,7 @@ class Runs:
         may_start: Callable[[], bool],
         owner: Owner,
         catch_up: CatchUp,
+        pacing: Pacing,
     ) -> None:
         self._producer = producer
         self._results = results
@@ -175,6 +172,7 @@ class Runs:
         self._may_start = may_start
         self._owner = owner
         self._catch_up = catch_up
+        self._together = Together(pacing)
         self._runs: set[_Run] = set()
         self._leaving: set[Task[None]] = set()
         self._is_open = False
@@ -394,7 +392,7 @@ class Runs:
             return ENDED
         run.is_sent = True
         self._owner.has_passed(line)
-        await _join_others((self._now_ms() - run.started_ms) / 1_000)
+        await self._together.wait((self._now_ms() - run.started_ms) / 1_000)
         target = self._results[line.partition]
         key, headers = delivery.integration.encode(), headers_of(run.trace)
         future = await self._producer.send(target.topic, value, key=key, partition=target.partition, headers=headers)
@@ -451,10 +449,3 @@ class Runs:
         while self._is_open and not self._may_start():  # noqa: ASYNC110  # rare, and nobody tells
             await asyncio.sleep(CONFIRMED_POLL_S)
         return self._is_open
-
-
-async def _join_others(took_s: float) -> None:
-    """Until the next time that results of such requests are written."""
-    every_s = min(TOGETHER_S, took_s * TOGETHER_SHARE)
-    if every_s >= _WORTH_WAITING_S:
-        await asyncio.sleep(every_s - asyncio.get_running_loop().time() % every_s)

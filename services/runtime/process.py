@@ -24,6 +24,7 @@ from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
 from services.runtime.topics_gone import watch_topics
 from services.runtime.tracing import exporting
+from streams.closed_connections import AiokafkaChanged
 from streams.security import SecurityUnusable
 
 __all__ = ["Main", "StartupError", "load_settings", "run_service"]
@@ -61,7 +62,7 @@ def run_service(main: Main, settings: Settings | None = None) -> int:
         if settings.schema_registry_url is not None:
             log.info("registry.used", url=settings.schema_registry_url)
         uvloop.run(_until_signalled(main, settings, service))
-    except (StartupError, SecurityUnusable) as error:
+    except (StartupError, SecurityUnusable, AiokafkaChanged) as error:
         print(f"tenterhook {service}: {error}", file=sys.stderr)  # noqa: T201
         return FAILED
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -93,6 +93,15 @@ ALONE_RECORDS: Final = 1_000
 _NEVER: Final = OffsetAndMetadata(-1, "")
 
 
+class _Stored(NamedTuple):
+    """What this worker has committed last, of a partition: nothing that was refused."""
+
+    offset: int
+    floor: str
+    #: On the loop's clock: when it was stored, or found to be as it should.
+    at: float
+
+
 class Behind(NamedTuple):
     """What a worker has of a topic."""
 
@@ -148,7 +157,7 @@ class LedgerConsumer(Consumer):
         self._ledgers: dict[TP, Ledger] = {}
         #: Sought to their committed position and taken over, in this generation.
         self._live: set[TP] = set()
-        self._stored_floors: dict[TP, tuple[str, float]] = {}
+        self._stored: dict[TP, _Stored] = {}
         self._takeovers: set[asyncio.Task[None]] = set()
         self._put_aside: PutAside = app.put_aside
         #: Of each partition's first record: see `streams.engine.standing`.
@@ -281,12 +290,9 @@ class LedgerConsumer(Consumer):
 
     # -- progress --------------------------------------------------------------------------------------------
 
-    async def verify_all_partitions_active(self) -> None:
-        """
-        Faust's own look for a standstill, of which its aiokafka driver has the questions: here it asks none.
-
-        With a task for each partition, 1.6 times a second, it cost an idle dispatcher more than all else that it does.
-        """
+    @Consumer.task
+    async def _commit_livelock_detector(self) -> None:
+        """Faust's own look for a standstill, of which its aiokafka driver has the questions: here nothing is asked."""
 
     async def _watch_progress(self) -> None:
         while not self.should_stop:
@@ -373,7 +379,7 @@ class LedgerConsumer(Consumer):
             task.cancel()
         self._ledgers.clear()
         self._live.clear()
-        self._stored_floors.clear()
+        self._stored.clear()
         self._standing.clear()
         self._suspects.clear()
         self._unknown.clear()
@@ -700,7 +706,10 @@ class LedgerConsumer(Consumer):
             if records[0].offset < ledger.position:
                 # What it had was lost while it was read, and aiokafka went on at the beginning.
                 at = OffsetAndMetadata(ledger.committable, written(self._standing.get(tp), -1, self._floor(tp)))
-                await self._note_shortened({TopicPartition(*tp): at})
+                del self._ledgers[tp]  # nothing of it is committed any more: that would take the note away
+                self._live.discard(tp)
+                async with self._committing:
+                    await self._note_shortened({TopicPartition(*tp): at})
                 raise LogShortened([TopicPartition(*tp)])
             floor = processor.floor(tp.partition) if processor else ""
             ledger.take(((r.offset, _size(r)) for r in records), floor)
@@ -733,6 +742,19 @@ class LedgerConsumer(Consumer):
 
     # -- committing ------------------------------------------------------------------------------------------
 
+    @Consumer.task
+    async def _commit_handler(self) -> None:
+        """
+        Faust's timer, four times a second, where there is something to commit.
+
+        Its own is a task and five turns of the loop each time: with the look for a standstill and the monitor's
+        (`app.py`), a third of all turns of an idle worker.
+        """
+        while not self.should_stop:
+            await asyncio.sleep(self.commit_interval)
+            if any(True for _ in self._filter_tps_with_pending_acks()):
+                await self.commit()
+
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         """Faust's first step of a commit: which partitions to look at."""
         for tp, acked in self._acked.items():
@@ -746,32 +768,32 @@ class LedgerConsumer(Consumer):
         wanted = self._ledgers if topics is None else [tp for tp in self._ledgers if tp in topics or tp.topic in topics]
         now = asyncio.get_running_loop().time()
         # Four times a second, of each of 65 partitions, where nothing happens: a tenth of what an idle dispatcher does.
-        return iter([tp for tp in wanted if not self._is_as_stored(tp, now)])
-
-    def _is_as_stored(self, tp: TP, now: float) -> bool:
-        """Whether `_should_commit` would say no, for what costs least to find out."""
-        _, stored_at = self._stored_floors.get(tp, ("", float("-inf")))
-        is_fresh = now - stored_at <= FLOOR_REFRESH_S and not self._has_settled
-        return is_fresh and self._committed_offset.get(tp) == self._ledgers[tp].committable
+        return iter([tp for tp in wanted if self._has_news(tp, self._ledgers[tp].committable, now)])
 
     def _new_offset(self, tp: TP) -> int | None:
         """Faust's second step: how far. Here: up to the first record not finished."""
         return self._ledgers[tp].committable
 
     def _should_commit(self, tp: TP, offset: int) -> bool:
-        """Faust's third step: whether it is news, in offset or, after a while, in floor."""
-        committed = self._committed_offset[tp]
-        if committed is None or offset > committed:
+        """Faust's third step: whether it is news."""
+        return self._has_news(tp, offset, asyncio.get_running_loop().time())
+
+    def _has_news(self, tp: TP, offset: int, now: float) -> bool:
+        """
+        Whether there is something to commit: in offset or, after a while, in floor.
+
+        What counts is what the broker has taken. Faust's own `_committed_offset` moves with commits that it refused.
+        """
+        stored = self._stored.get(tp)
+        if stored is None or offset > stored.offset:
             return True
         if self._has_settled and tp in self._standing:
             return True  # without the mark: the successor need not suspect anything
-        stored, at = self._stored_floors.get(tp, ("", 0.0))
-        now = asyncio.get_running_loop().time()
-        if now - at <= FLOOR_REFRESH_S:
+        if now - stored.at <= FLOOR_REFRESH_S:
             return False
-        if self._floor(tp) != stored:
+        if self._floor(tp) != stored.floor:
             return True
-        self._stored_floors[tp] = stored, now  # looking costs as much as storing: not again at the next commit
+        self._stored[tp] = stored._replace(at=now)  # looking costs as much as storing: not again at the next commit
         return False
 
     def _floor(self, tp: TP) -> str:
@@ -803,8 +825,8 @@ class LedgerConsumer(Consumer):
             return False
         self._commits.over()
         now = asyncio.get_running_loop().time()
-        for tp, (_, floor) in floors.items():
-            self._stored_floors[tp] = (floor, now)
+        for tp, (offset, floor) in floors.items():
+            self._stored[tp] = _Stored(offset, floor, now)
         return True
 
     # -- what else Faust asks of a consumer ------------------------------------------------------------------

@@ -6,19 +6,20 @@ and the source of each piece we override or rely on is compared by hash; a new r
 review of those pieces before its hashes are put here.
 """
 
-import hashlib
-import inspect
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, Final
 
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.app.base import App
+from faust.sensors.monitor import Monitor
 from faust.streams import Stream
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.conductor import ConductorCompiler
 from faust.transport.consumer import Consumer, Fetcher
+
+from streams.closed_connections import AiokafkaChanged, digest
 
 VERSIONS: Final = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "mode-streaming": "0.7.1"}
 
@@ -31,6 +32,7 @@ RELIED_ON: Final[tuple[Callable[..., Any], ...]] = (
     Consumer._commit_tps,
     Consumer._commit_offsets,
     Consumer._commit_handler.fun,
+    Consumer._commit_livelock_detector.fun,
     Consumer._drain_messages,
     Consumer.on_partitions_assigned,
     Consumer.on_partitions_revoked,
@@ -46,6 +48,7 @@ RELIED_ON: Final[tuple[Callable[..., Any], ...]] = (
     Recovery._resume_streams,
     Recovery._restart_recovery.fun,
     Recovery.on_recovery_completed,
+    Monitor._sampler.fun,
     Stream._py_aiter,
     GroupCoordinator._heartbeat_routine,
     GroupCoordinator._do_heartbeat,
@@ -60,6 +63,7 @@ HASHES: Final[dict[str, str]] = {
     "Consumer._commit_tps": "a20e230b05ae8b15",
     "Consumer._commit_offsets": "1a69799041188441",
     "Consumer._commit_handler": "4e5da5df073082d6",
+    "Consumer._commit_livelock_detector": "af196ff46fd42a14",
     "Consumer._drain_messages": "44a2500309e83c63",
     "Consumer.on_partitions_assigned": "29ce96596f05a18c",
     "Consumer.on_partitions_revoked": "d04b7ae72c6fc206",
@@ -75,6 +79,7 @@ HASHES: Final[dict[str, str]] = {
     "Recovery._resume_streams": "d986a6710c1aca98",
     "Recovery._restart_recovery": "6bd8a8558a2dffe4",
     "Recovery.on_recovery_completed": "6ef567acf072e46d",
+    "Monitor._sampler": "e963a929bb77c3d0",
     "Stream._py_aiter": "3a48ee257a65435b",
     "GroupCoordinator._heartbeat_routine": "61d01028952239d0",
     "GroupCoordinator._do_heartbeat": "dc1d6632aaa68e96",
@@ -83,13 +88,8 @@ HASHES: Final[dict[str, str]] = {
 }
 
 
-class FaustChanged(RuntimeError):
+class FaustChanged(AiokafkaChanged):
     """Faust or aiokafka is not the one that tenterhook was tested with. The message says what to do."""
-
-
-def digest(function: Callable[..., Any]) -> str:
-    """First 16 hex digits of the SHA-256 of a function's source."""
-    return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
 
 
 def check() -> None:

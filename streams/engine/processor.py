@@ -45,6 +45,11 @@ class Batch:
         """Those not finished yet."""
         return [record for record in self.records if self._ledger.is_open(record.offset)]
 
+    @property
+    def unfinished_of_all(self) -> tuple[int, int]:
+        """How many records of its partition are taken and not finished, of all batches; and their bytes."""
+        return self._ledger.unfinished_records, self._ledger.unfinished_bytes
+
 
 async def _committed(_partition: int) -> bool:
     return True

@@ -4,15 +4,15 @@ The claims, each a function from what was recorded of a run to its violations. P
 `CLAIMS` numbers them; `check` asks them all. A violation is a sentence that says of what, where and when.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from signal import SIGTERM
 from typing import Final, NamedTuple
 
 from services.cli.reconcile.proof import MEANING
-from tests.chaos.observed import DIED, SLACK_MS, TICK_MS, Ended, Observed, Request
+from tests.chaos.observed import DIED, SLACK_MS, TICK_MS, Ended, Observed, Request, Taken
 
 #: A retry may be so late while every process is ready: the machine is a busy one.
 LATE_MS: Final = 5_000
@@ -153,16 +153,30 @@ def tables_are_true(seen: Observed) -> Iterator[str]:
             yield f"breaker {name}: row {seen.rows.get(name)}, and its results say {seen.folded_rows.get(name)}"
     waiting = _waiting(seen)
     for name in (each.name for each in seen.destinations.values() if each.is_left_paused):
-        if not waiting[name]:
+        if not waiting.get(name):
             yield f"lane {name}: nothing waits there, so that there is nothing to compare its row with"
     for name in sorted(seen.lane_rows.keys() | waiting.keys()):
-        row = seen.lane_rows.get(name)
-        # As the admin API tells it: those that are only counted, and those that the row lists.
-        held = 0 if row is None else row.held + len(row.open)
-        frontier = 0 if row is None else row.frontier
-        copies = sum(integration == name and offset >= frontier for integration, offset in seen.late_copies)
-        if held != waiting[name] + copies:
-            yield f"lane {name}: its row holds {held}, and {waiting[name]} deliveries wait, and {copies} late copies"
+        yield from _a_lane_row_is_true(seen, name, waiting.get(name, []))
+
+
+def _a_lane_row_is_true(seen: Observed, name: str, waiting: Collection[Taken]) -> Iterator[str]:
+    """It counts each record from its frontier on, also a copy that nobody sends, and lists what waits below."""
+    row = seen.lane_rows.get(name)
+    if row is None:
+        yield f"lane {name}: {len(waiting)} deliveries wait, and it has no row"
+        return
+    late = sum(integration == name and offset >= row.frontier for integration, offset in seen.late_copies)
+    above = [each for each in seen.deliveries if each.integration == name and each.offset >= row.frontier]
+    if row.held != len(above) + late:
+        yield f"lane {name}: its row holds {row.held}, and {len(above)} records and {late} late copies stand there"
+    first = seen.first_of
+    wrong = {each.offset for each in above if first[each.delivery_id, each.attempt] == each.offset}
+    wrong ^= {each.offset for each in waiting if each.offset >= row.frontier}
+    if wrong:
+        yield f"lane {name}: of what its row counts, or does not, {sorted(wrong)} have a result, or wait"
+    listed = {each.offset for each in row.open} ^ {each.offset for each in waiting if each.offset < row.frontier}
+    if listed:
+        yield f"lane {name}: its row lists what does not wait, or does not list what does: {sorted(listed)}"
 
 
 def nothing_is_quarantined(seen: Observed) -> Iterator[str]:
@@ -377,16 +391,16 @@ def _retried(seen: Observed) -> Iterator[tuple[Ended, list[Ended]]]:
             yield made, seen.results_of.get((made.integration, made.event_id, made.next_attempt), [])
 
 
-def _waiting(seen: Observed) -> Counter[str]:
-    """By integration: deliveries that are on the log and have no result."""
+def _waiting(seen: Observed) -> dict[str, list[Taken]]:
+    """By integration: deliveries that are on the log and have no result, each by its first record."""
     done = {(each.delivery_id, each.attempt) for same in seen.results_of.values() for each in same}
     ended = {each.delivery_id for same in seen.outcomes_of.values() for each in same}
-    waiting = {
-        (each.delivery_id, each.attempt): each.integration
-        for each in seen.deliveries
-        if each.delivery_id not in ended and (each.delivery_id, each.attempt) not in done
-    }
-    return Counter(waiting.values())
+    waiting: dict[str, list[Taken]] = defaultdict(list)
+    for each in seen.deliveries:
+        pair = each.delivery_id, each.attempt
+        if each.delivery_id not in ended and pair not in done and seen.first_of[pair] == each.offset:
+            waiting[each.integration].append(each)
+    return waiting
 
 
 def _is_paused(seen: Observed, integration: str) -> bool:

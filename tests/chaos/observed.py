@@ -183,6 +183,15 @@ class Observed:
         return {each.event_id: (each.partition, each.offset) for each in self.receipts if not each.is_repeat}
 
     @cached_property
+    def first_of(self) -> dict[tuple[str, int], int]:
+        """Where each delivery and attempt stands on `deliveries` first: its retry reader may have left two."""
+        first: dict[tuple[str, int], int] = {}
+        for each in self.deliveries:
+            pair = each.delivery_id, each.attempt
+            first[pair] = min(each.offset, first.get(pair, each.offset))
+        return first
+
+    @cached_property
     def requests_of(self) -> dict[tuple[str, str, int], list[Request]]:
         """By integration, event and attempt, in the order of their arrival."""
         found: dict[tuple[str, str, int], list[Request]] = defaultdict(list)

@@ -11,7 +11,10 @@ Claims:
 4. an attempt that keeps its place is never made before it is due;
 5. while an integration is held, or its secrets wait for a key, nothing of it is sent;
 6. bounds: what an attached line has in line, what a detached one has read ahead, what a row lists;
-7. what is held is not read at a takeover.
+7. what is held is not read at a takeover;
+8. a row counts what came by of its integration from its frontier on, and copies that a frozen worker appended, which
+   nobody sends, as long as they have not been read.
+9. what a line wants is read for it, whoever woke the reader for what.
 """
 
 import asyncio
@@ -25,11 +28,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from schemas.profiles import MAX_TIMEOUT_MS
 from services.dispatcher.lane import Pace, key_of
+from services.dispatcher.lanes import TICK_S
 from services.dispatcher.sender import NoResources
-from streams import codec
+from streams import codec, topics
+from streams.engine.app import Bounds
 from streams.lane_rows import LaneRows
-from streams.records import Delivery, HandOver, LaneRow, Result
+from streams.records import Delivery, HandOver, LaneRow, Marker, Result
 from tests.simulated import (
+    CONNECTION,
     DELIVERIES,
     RESULTS,
     RETRIES,
@@ -48,6 +54,8 @@ from tests.simulated import (
 NAMES = ("int_a", "int_b", "int_c")
 PACES = st.sampled_from([Pace("integration", 3), Pace("strict", 3), Pace("key", 2), Pace("key", 5), Pace("none", 3)])
 KEEP = ("strict", "key")
+#: So few that lines are detached for the room that they take, too.
+BOUNDS = Bounds(unfinished_records=60)
 
 
 class Lines(RuleBasedStateMachine):
@@ -72,6 +80,9 @@ class Lines(RuleBasedStateMachine):
         self.left: list[Worker] = []
         self.numbers = 0
         self.broken: list[AssertionError] = []
+        events = CONNECTION.topic(topics.EVENTS)
+        marker = Marker(source_topic=events, source_partition=0, generation=1, owner="", at_ms=0)
+        self.broker.append(DELIVERIES, None, codec.encode(marker))
         self.take_over()
 
     def teardown(self) -> None:
@@ -95,6 +106,13 @@ class Lines(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), count=st.integers(20, 60))
     def append_many(self, name: str, count: int) -> None:
         self.append([(name, number % 3) for number in range(count)])
+
+    @rule(names=st.lists(st.sampled_from(NAMES), min_size=1, max_size=4))
+    def append_late(self, names: list[str]) -> None:
+        """A worker that fanned out wakes, and appends what its successor has appended."""
+        for name in names:
+            copy = delivery_of(name, self.numbers, ordering_key="k0", source_generation=0)
+            self.broker.append(DELIVERIES, name.encode(), codec.encode(copy))
 
     @rule(choices=st.lists(st.integers(0, 3), max_size=6), acknowledged=st.integers(0, 4))
     def broker_goes_on(self, choices: list[int], acknowledged: int) -> None:
@@ -159,6 +177,9 @@ class Lines(RuleBasedStateMachine):
                 self.answer_one(flying, succeeds=False, after_ms=100)
         self.spin()
         self.sleep(for_s)
+        if for_s > 2 * TICK_S:
+            lanes = self.worker.lanes
+            assert not [name for name, line in lanes._lines.items() if line.is_detached and lanes.wants(line)]
 
     @rule()
     def sockets_run_out(self) -> None:
@@ -248,7 +269,7 @@ class Lines(RuleBasedStateMachine):
     def take_over(self) -> None:
         held = {row.integration: row for row in self.rows() if self.endpoint.standing(row.integration) == "hold"}
         before = self.broker.fetched[DELIVERIES]
-        self.worker = Worker(self.broker, self.endpoint)
+        self.worker = Worker(self.broker, self.endpoint, bounds=BOUNDS)
         self.worker.take_over()
         assert self.worker.lanes.in_flight <= sum(len(row.open) for row in self.rows())
         if len(held) == len(self.rows()) and not any(row.floor is not None for row in held.values()):
@@ -338,6 +359,13 @@ class Lines(RuleBasedStateMachine):
         for error in getattr(self, "broken", []):
             raise error
 
+    @invariant()
+    def what_is_tracked_is_counted(self) -> None:
+        for line in self.worker.lanes._lines.values() if hasattr(self, "worker") else ():
+            tracked = [entry for entry in line.lane.entries() if entry.batch is not None]
+            assert line.lane.tracked == len(tracked)
+            assert line.lane.tracked_bytes == sum(len(entry.batch.records[0].value) for entry in tracked)
+
     def check_bounds(self) -> None:
         for line in self.worker.lanes._lines.values():
             pace = self.endpoint.pace(line.integration)
@@ -346,6 +374,8 @@ class Lines(RuleBasedStateMachine):
             offsets = [each.offset for each in row.open]
             assert offsets == sorted(set(offsets))
             assert all(offset < row.frontier for offset in offsets)
+            came = self.broker.partitions[DELIVERIES][row.frontier : row.held_to]
+            assert row.held == sum(each.key == row.integration.encode() for each in came), row
 
     def finish(self) -> None:
         """Nothing fails any more: everything comes to its end."""

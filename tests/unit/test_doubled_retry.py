@@ -1,5 +1,6 @@
 """A retry that stands twice on `deliveries`, since its reader died before it committed, is sent once."""
 
+import asyncio
 from collections.abc import Iterator
 
 import msgspec
@@ -7,7 +8,7 @@ import pytest
 
 from services.dispatcher.lane import Pace
 from streams import codec
-from streams.records import HandOver
+from streams.records import Delivery, HandOver
 from tests.simulated import DELIVERIES, RESULTS, Broker, Endpoint, SimulatedLoop, Worker, delivery_of, simulation
 
 INT = "int_a"
@@ -97,3 +98,48 @@ def test_a_worker_remembers_a_retry_for_longer_than_its_reader_is_missed(simulat
         worker.spin()
 
     assert len(broker.results[SECOND.delivery_id]) == 1
+
+
+@pytest.mark.parametrize("changes_hands", [(), ("before",), ("after",), ("before", "after")], ids=str)
+def test_a_retry_that_was_sent_at_once_is_not_sent_again_by_a_line_that_waits_on_the_log_since(
+    simulated, monkeypatch, changes_hands
+):
+    """The second copy is read when no worker has the first in mind, and no takeover looks so far back."""
+    monkeypatch.setattr("services.dispatcher.lanes.LAST_RESULTS", 0)
+    loop, broker = simulated
+    endpoint = Endpoint({INT: Pace("none", 3)}, at_once={})
+    worker = worker_of(broker, endpoint)
+
+    def comes(*deliveries: Delivery) -> None:
+        for each in deliveries:
+            broker.append(DELIVERIES, INT.encode(), codec.encode(each))
+        worker.process(10)
+        worker.spin()
+
+    def passes(for_s: float) -> None:
+        loop.run_until_complete(asyncio.sleep(for_s))
+        worker.spin()
+
+    def next_one() -> Worker:
+        worker.leave()
+        worker.kill()
+        return worker_of(broker, endpoint)
+
+    comes(SECOND)
+    assert len(broker.results[SECOND.delivery_id]) == 1
+    assert INT not in worker.lanes._lines
+    if "before" in changes_hands:
+        worker = next_one()
+    endpoint.standings[INT] = "hold"
+    comes(delivery_of(INT, 2), delivery_of(INT, 3))
+    passes(8)
+    comes(SECOND, delivery_of(INT, 4))
+    passes(200)
+    if "after" in changes_hands:
+        worker = next_one()
+        passes(200)
+    endpoint.standings[INT] = "send"
+    worker.lanes.wake(INT)
+    passes(5)
+
+    assert {name: len(results) for name, results in broker.results.items()} == {f"int_a-{n}": 1 for n in range(1, 5)}

@@ -159,16 +159,22 @@ def test_open_is_what_stands_before_the_head():
     assert head.offset == 3
 
 
-def test_unloading_forgets_the_end_of_the_line_and_the_payloads_of_what_is_open():
+@pytest.mark.parametrize(
+    ("most", "dropped", "with_payload"),
+    [(0, [5, 6, 7, 8], [0]), (2, [5, 6, 7, 8], [0, 1, 2]), (5, [6, 7, 8], [0, 1, 2, 3, 4, 5])],
+)
+def test_unloading_forgets_the_end_of_the_line_and_behind_its_first_the_payloads_of_what_is_open(
+    most, dropped, with_payload
+):
     lane = lane_of(1, 1, 2, 2, 3)
     lane.open_queued()
     for offset in range(5, 9):
         lane.add(entry_of(offset, 4))
-    assert started(lane, Pace("key", 1)) == [0]
-    assert [entry.offset for entry in lane.unload(1)] == [6, 7, 8]
+    assert started(lane, INTEGRATION) == [0]
+    assert [entry.offset for entry in lane.unload(most)] == dropped
     assert opened(lane) == [0, 1, 2, 3, 4]
-    assert (lane.queued, lane.queued_bytes) == (5, 10)  # of the head that may stay
-    assert [entry.offset for entry in lane.entries() if entry.delivery is not None] == [0, 5]
+    assert lane.queued_bytes == 10 * (len(with_payload) - 1)
+    assert [entry.offset for entry in lane.entries() if entry.delivery is not None] == with_payload
 
 
 def test_what_has_started_elsewhere_goes_on_without_a_request_whatever_is_in_flight():

@@ -14,9 +14,9 @@ GENERATIONS = st.integers(0, 2**31)
 NAMES_OF_RETRIES = st.sampled_from(["5s/0", "5s/4", "20480s/2", "replays/0"])
 
 
-def begun(floor: str) -> Recorded:
+def begun(floor: str, start: int = 0) -> Recorded:
     recorded = Recorded((EVENTS, 2), {"5s": RETRIES})
-    recorded.begin({0: floor}, {}, 9)
+    recorded.begin({0: floor}, {}, 9, reads_from={0: start})
     return recorded
 
 
@@ -37,6 +37,51 @@ def test_what_is_stored_says_of_each_source_what_was_known(events, retries):
 
     assert {name: owners.event_owner(name) for name in events} == events
     assert {name: owners.retry_owner(name) for name in retries} == retries
+
+
+#: Where a marker is read, of which source, and its generation.
+MARKS = st.tuples(st.integers(0, 6), st.sampled_from([(EVENTS, 0), (EVENTS, 1), (RETRIES, 0)]), st.integers(3, 9))
+KNOWN = st.builds(
+    Owners,
+    st.integers(0, 4),
+    st.integers(0, 4),
+    st.dictionaries(st.sampled_from(["e0", "e1", "e7", "5s/0", "replays/0"]), st.integers(5, 7)),
+)
+
+
+@given(
+    st.sampled_from(["", "0;3;2;3", "0;3;2;3;e1=4"]),
+    st.integers(0, 5),
+    st.lists(st.builds(Before, st.integers(0, 8), KNOWN), max_size=2),
+    st.lists(MARKS | st.none(), min_size=1, max_size=8),
+)
+def test_what_is_remembered_of_owners_is_what_is_found_anew(floor, start, places, steps):
+    """Whatever is read between two questions, also from further back; and where one goes on with an answer."""
+    recorded, read = begun(floor, start), []
+    for step in steps:
+        if step is None:
+            recorded.begin({0: floor}, {}, 9, reads_from={0: start})
+            read.clear()
+        else:
+            read.append(step)
+            marked(recorded, step[0], *step[1], step[2])
+        for offset in (None, 9, *range(8), None):
+            for before in (None, *places[-4:]):
+                anew = begun(floor, start)
+                for at, source, generation in read:
+                    marked(anew, at, *source, generation)
+                said = recorded.marked(0, offset, before)
+                assert said == anew.marked(0, offset, before)
+        places = [*places, Before(step[0] if step else 8, said)]
+
+
+def test_who_is_gone_does_not_leave_its_answer_to_another():
+    recorded = begun("")
+    marked(recorded, 1, EVENTS, 0, 1)
+    for number in range(1_000, 1_100):
+        known = Owners(number, number, {"e7": 5})  # each where the one before was
+        assert recorded.marked(0, None, Before(5, known)).events == number
+        del known
 
 
 def test_where_a_rebalance_has_marked_all_nothing_is_named():

@@ -1,8 +1,22 @@
 """How fast a line catches up, alone and beside others."""
 
+from itertools import pairwise
+
 import pytest
 
-from services.dispatcher.pacing import ALONE_PER_S, BESIDE_S, CREDIT_S, SEVERAL_PER_S, SINGLE_PER_S, Pacing
+from services.dispatcher.pacing import (
+    ALONE_PER_S,
+    AMIDST_S,
+    BESIDE_S,
+    SEVERAL_CREDIT_S,
+    SEVERAL_PER_S,
+    SINGLE_PER_S,
+    STEPS_ASIDE_S,
+    TIMES_MS,
+    Pacing,
+    every_ms,
+    yields_ms,
+)
 
 
 def started_in_a_second(pacing: Pacing, *, is_single: bool, live_every_s: float | None, takes_s: float = 0.0) -> int:
@@ -12,7 +26,7 @@ def started_in_a_second(pacing: Pacing, *, is_single: bool, live_every_s: float 
         if live_every_s is not None and now_s >= live_s:
             pacing.saw_live(now_s)
             live_s += live_every_s
-        while next_s <= now_s and free_s <= now_s:
+        while pacing.may_start_s(next_s, now_s, is_single=is_single) <= now_s and free_s <= now_s:
             next_s = pacing.next_start_s(next_s, now_s, is_single=is_single)
             free_s = now_s + takes_s
             started += 1
@@ -44,4 +58,36 @@ def test_what_an_endpoint_was_slow_for_is_not_made_up_in_a_burst() -> None:
     while next_s <= 100.0:
         next_s = pacing.next_start_s(next_s, 100.0, is_single=False)
         at_once += 1
-    assert at_once <= SEVERAL_PER_S * CREDIT_S + 1
+    assert at_once <= SEVERAL_PER_S * SEVERAL_CREDIT_S + 1
+
+
+@pytest.mark.parametrize(("is_single", "per_s"), [(True, SINGLE_PER_S), (False, SEVERAL_PER_S)])
+def test_others_that_are_always_in_the_middle_of_it_do_not_slow_it_down(is_single: bool, per_s: float) -> None:
+    assert started_in_a_second(Pacing(), is_single=is_single, live_every_s=0.002) == pytest.approx(per_s, rel=0.05)
+
+
+def test_it_starts_behind_what_others_are_in_the_middle_of() -> None:
+    pacing = Pacing()
+    pacing.saw_live(100.0)
+    assert pacing.may_start_s(100.004, 100.005, is_single=True) == 100.0 + AMIDST_S
+    assert pacing.may_start_s(100.0, 100.005, is_single=True) == 100.0 + STEPS_ASIDE_S, "no later"
+    assert pacing.may_start_s(100.007, 100.005, is_single=True) == 100.007, "not its turn yet"
+    assert pacing.may_start_s(90.0, 100.005, is_single=True) < 100.005, "it has not started one for long"
+    assert pacing.may_start_s(100.004, 100.005, is_single=False) <= 100.005, "it would come in a burst of its own"
+    assert pacing.may_start_s(100.02, 100.03, is_single=True) < 100.03, "the others are done"
+
+
+def test_results_of_slow_requests_have_times_at_which_they_meet() -> None:
+    assert [every_ms(took_s) for took_s in (0.05, 0.999, 1.0, 2.0, 3.9, 4.0, 10.0)] == [0, 0, 10, 20, 20, 40, 40]
+    assert all(slow % quick == 0 for slow, quick in pairwise(TIMES_MS)), (
+        "who is written seldom meets those of each time"
+    )
+    assert [yields_ms(took_s) for took_s in (1.0, 4.0, 10.0)] == [50, 200, 200]
+
+
+def test_others_are_in_the_middle_of_it_for_a_while() -> None:
+    pacing = Pacing()
+    assert not pacing.is_amidst(100.0)
+    pacing.saw_live(100.0)
+    assert pacing.is_amidst(100.0 + AMIDST_S / 2)
+    assert not pacing.is_amidst(100.0 + AMIDST_S)

@@ -1,7 +1,8 @@
-"""Faust is the one that our consumer was written against, or nothing starts."""
+"""Faust and aiokafka are the ones that our consumer was written against, or nothing starts."""
 
 import pytest
 
+from streams import closed_connections
 from streams.engine import pinned
 
 
@@ -25,3 +26,10 @@ def test_changed_source_is_refused_and_named(monkeypatch):
 
     with pytest.raises(pinned.FaustChanged, match=r"Consumer\.commit"):
         pinned.check()
+
+
+def test_connections_of_other_source_are_refused(monkeypatch):
+    monkeypatch.setitem(closed_connections.WRITERS, "send", "0" * 16)
+
+    with pytest.raises(closed_connections.AiokafkaChanged, match=r"in send of its.*requirements/main\.txt"):
+        closed_connections.treat_as_broken.__wrapped__()  # as the first time

@@ -61,7 +61,7 @@ def test_an_attempt_under_way_elsewhere_is_remembered_where_its_record_is_known(
         )  # fmt: skip
         recorded.note_hand_over(note, 0, 120, STARTS)
 
-    assert recorded.retried == {("dlv_11", 2): 11, ("dlv_5", 3): 5}
+    assert recorded.retried == {("dlv_11", 2): ("int_1", 11, 9), ("dlv_5", 3): ("int_1", 5, 9)}
 
 
 def test_what_was_made_late_is_remembered_as_made():
@@ -71,7 +71,7 @@ def test_what_was_made_late_is_remembered_as_made():
     note(recorded, 120, 12, 6, attempt=2)
 
     assert recorded.find(0, 12) is None
-    assert recorded.retried == {("dlv_12", 2): 12}
+    assert {attempt: came.offset for attempt, came in recorded.retried.items()} == {("dlv_12", 2): 12}
 
 
 def test_a_floor_says_where_its_owner_had_marked():

@@ -87,7 +87,7 @@ class Lost(LedgerConsumer):
         )
         self._processors, self._has_exact_ends, self._has_settled = {}, True, False
         self._ledgers, self._live, self._suspects, self._unknown = {}, set(), set(), set()
-        self._standing, self._stored_floors, self._read_offset, self._committed_offset = {}, {}, {}, {}
+        self._standing, self._stored, self._read_offset, self._committed_offset = {}, {}, {}, {}
         self._room, self._committing = asyncio.Event(), asyncio.Lock()
         self._commits = Trouble(structlog.get_logger())
 
