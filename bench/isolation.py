@@ -23,6 +23,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench.stage import PARTITIONS, Arrival, Stage, stage
+from schemas.profiles import Ordering
 from streams import codec, topics
 from streams.records import IntegrationState, Result
 
@@ -202,10 +203,18 @@ async def most_mb(run: Stage, worker: subprocess.Popen[bytes], meanwhile: Awaita
     return most
 
 
-async def behind(bootstrap: str, folder: Path, say: Say, *, events: int = 20_000, per_s: float = 20) -> dict[str, Any]:
+async def behind(
+    bootstrap: str,
+    folder: Path,
+    say: Say,
+    *,
+    events: int = 20_000,
+    per_s: float = 20,
+    orderings: Iterable[Ordering] = ("integration", "none"),
+) -> dict[str, Any]:
     """One is so many events behind while nine others have a steady load; it is activated, and catches up."""
     found: dict[str, Any] = {}
-    for ordering in ("integration", "none"):
+    for ordering in orderings:
         async with stage(bootstrap, folder / f"behind-{ordering}") as run:
             names = [f"int_{number}" for number in range(9)]
             for each in names:
