@@ -196,10 +196,16 @@ class Lane:
         return None
 
     def start_older(self, before_ms: int) -> Entry | None:
-        """One that came onto the log before that time, due or not, where nothing runs; None where there is none."""
-        if self.running or not before_ms:
+        """
+        One that came onto the log before that time, due or not; None where there is none.
+
+        Beside others that run only one that keeps its place: the others may have to follow those.
+        """
+        if not before_ms:
             return None
-        firsts = [*self._kept.values(), *(parked[0] for parked in self._parked.values()), *list(self._queue)[:1]]
+        firsts = list(self._kept.values())
+        if not self.running:
+            firsts += [*(parked[0] for parked in self._parked.values()), *list(self._queue)[:1]]
         entry = min(firsts, key=lambda each: each.offset, default=None)
         if entry is None or entry.at_ms >= before_ms:
             return None
@@ -218,7 +224,8 @@ class Lane:
         if len(self.running) >= (1 if is_single else pace.max_in_flight):
             return None
         entry = self._next_due(now_ms)
-        if entry is None and not (is_single and self._kept):
+        # Under `integration` one that still keeps its place, from another ordering, holds what has its key.
+        if entry is None and not (pace.ordering == "strict" and self._kept):
             by_key = pace.ordering == "key" or self._parked or self._kept
             entry = self._next_by_key() if by_key else self._next()
             if entry is not None:

@@ -58,6 +58,9 @@ COMES_AGAIN_MS: Final = 14_000
 #: Somebody worked last, as far as a takeover looks, when the first of so many results before its marker was written.
 LAST_RESULTS: Final = 50
 
+#: When all are due.
+_ALL_DUE_MS: Final = 2**63 - 1
+
 
 class Lanes:
     """The processor of topic `deliveries`. See the module's docstring, and `streams.engine.processor.Processor`."""
@@ -502,21 +505,23 @@ class Lanes:
         """The next that may start, counted as running."""
         if not self._is_open or self._lines.get(line.integration) is not line or self._alarms.stop(line):
             return None
-        now_s, is_held = time.monotonic(), self._deliverer.standing(line.integration) == "hold"
+        now_s, standing = time.monotonic(), self._deliverer.standing(line.integration)
         if line.is_detached:
             at_s = self._pacing.may_start_s(line.next_start_s, now_s, is_single=self._is_single(line))
             if at_s > now_s:
                 self._start_at(line, at_s - now_s)
                 return None
-        if is_held:
-            entry = line.lane.start_known() or line.lane.start_older(line.expires_before_ms)
-        else:
-            entry = line.lane.start(self._deliverer.pace(line.integration), self._now_ms())
+        # Neither what is about to fall out of the log nor what is discarded waits until it is due.
+        entry = line.lane.start_known() if standing == "hold" else None
+        entry = entry or line.lane.start_older(line.expires_before_ms)
+        if entry is None and standing != "hold":
+            now_ms = _ALL_DUE_MS if standing == "discard" else self._now_ms()
+            entry = line.lane.start(self._deliverer.pace(line.integration), now_ms)
         if line.is_detached:
             self._wake_for(line)  # also where nothing starts: what was in line may be parked behind a key now
         if entry is not None:
             self._started(line, entry, now_s)
-        elif (due_at_ms := line.lane.next_due_ms) is not None and not is_held:
+        elif (due_at_ms := line.lane.next_due_ms) is not None and standing != "hold":
             self._start_at(line, (due_at_ms - self._now_ms()) / 1_000)
         return entry
 

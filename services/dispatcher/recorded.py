@@ -42,8 +42,13 @@ class _Of(NamedTuple):
     at_ms: int
 
 
+class _UnderWay(NamedTuple):
+    integration: str
+    handed: Handed
+
+
 class _Left:
-    """What was found of an integration and not asked for yet."""
+    """What was found of an integration, results and requests under way, and not asked for yet."""
 
     __slots__ = ("count", "floor")
 
@@ -177,7 +182,7 @@ class Recorded:
         #: By (partition, offset) of a delivery that will be read again: whose it is, and what became of it.
         self._found: dict[tuple[int, int], _Of] = {}
         #: The same of requests under way.
-        self._handed: dict[tuple[int, int], Handed] = {}
+        self._handed: dict[tuple[int, int], _UnderWay] = {}
         #: By integration.
         self._left: dict[str, _Left] = {}
         #: By partition: the owner whose marker stands last on its results, as far as they were seen.
@@ -265,7 +270,8 @@ class Recorded:
         known = self._found.get(place)
         has_come = known is not None and (known.found == ENDED or known.found.attempt > seen.attempt)
         if not has_come and self._is_read_again(seen.integration, partition, seen.source_offset, starts):
-            self._handed[place] = Handed(seen.attempt, seen.until_ms, offset, seen.source_generation)
+            handed = Handed(seen.attempt, seen.until_ms, offset, seen.source_generation)
+            self._handed[place] = _UnderWay(seen.integration, handed)
 
     def note(self, result: Result, partition: int, offset: int, starts: Mapping[int, int]) -> None:
         """
@@ -275,7 +281,7 @@ class Recorded:
         the successor makes the attempt itself: what comes of that is what counts.
         """
         handed = self._handed.get((partition, result.source_offset))
-        maker = None if handed is None else handed.generation
+        maker = None if handed is None else handed.handed.generation
         came = Came(result.integration, result.source_offset, result.finished_at_ms)
         if is_late(result.source_generation, self._owner(partition, offset), maker):
             if result.attempt > 1:  # no other copy of it is sent: the successor makes this one
@@ -290,7 +296,7 @@ class Recorded:
         known = self._found.get(place)
         if known is None or (known.found != ENDED and (found == ENDED or found.attempt > known.found.attempt)):
             self._found[place] = _Of(result.delivery_id, result.integration, found, offset, result.finished_at_ms)
-        if place in self._handed and (found == ENDED or self._handed[place].attempt <= result.attempt):
+        if place in self._handed and (found == ENDED or self._handed[place].handed.attempt <= result.attempt):
             del self._handed[place]
 
     def _owner(self, partition: int, offset: int) -> int:
@@ -300,12 +306,10 @@ class Recorded:
         return self._owners.get(partition, stored.owner if offset >= since else 0)
 
     def _is_read_again(self, integration: str, partition: int, offset: int, starts: Mapping[int, int]) -> bool:
-        if offset >= starts[partition]:
-            return True
         row = self._rows.get(integration)
-        if row is None:
-            return False
-        return offset in row.opened or (offset >= row.frontier and (row.until is None or offset < row.until))
+        if row is not None and offset < row.frontier:
+            return offset in row.opened  # also where it comes by again: then it is passed over, and nobody asks
+        return offset >= starts[partition] or (row is not None and (row.until is None or offset < row.until))
 
     @property
     def failed_since_ms(self) -> int | None:
@@ -326,10 +330,12 @@ class Recorded:
         # What stands open in a row may end here before it comes by, and when it has come by the row may go: whoever
         # reads it again then has to find that.
         self._held.hold(floors, ((row.partition, row.frontier - 1) for row in self._rows.values()))
-        for known in self._found.values():
-            left = self._left.setdefault(known.integration, _Left(known.at))
+        found = [(known.integration, known.at) for known in self._found.values()]
+        handed = [(under_way.integration, under_way.handed.at) for under_way in self._handed.values()]
+        for integration, at in found + handed:
+            left = self._left.setdefault(integration, _Left(at))
             left.count += 1
-            left.floor = min(left.floor, known.at)
+            left.floor = min(left.floor, at)
         return len(self._found)
 
     def left_floor(self, integration: str) -> int | None:
@@ -339,7 +345,7 @@ class Recorded:
 
     def places(self) -> dict[tuple[int, int], int]:
         """Partition and offset of the requests under way elsewhere, and the generation of who makes each."""
-        return {place: handed.generation for place, handed in self._handed.items()}
+        return {place: under_way.handed.generation for place, under_way in self._handed.items()}
 
     # -- at work ---------------------------------------------------------------------------------------------
 
@@ -402,11 +408,7 @@ class Recorded:
         known = self._found.pop((partition, offset), None)
         if known is None:
             return None
-        left = self._left.get(known.integration)
-        if left is not None:
-            left.count -= 1
-            if not left.count:
-                del self._left[known.integration]
+        self._was_asked(known.integration)
         if delivery_id is not None and known.delivery_id != delivery_id:
             return None
         if known.found.slot is not None and (known.delivery_id, known.found.attempt) in self.retried:
@@ -415,7 +417,18 @@ class Recorded:
 
     def handed(self, partition: int, offset: int) -> Handed | None:
         """The request for the delivery read there that a predecessor still makes. Asked once."""
-        return self._handed.pop((partition, offset), None)
+        under_way = self._handed.pop((partition, offset), None)
+        if under_way is None:
+            return None
+        self._was_asked(under_way.integration)
+        return under_way.handed
+
+    def _was_asked(self, integration: str) -> None:
+        left = self._left.get(integration)
+        if left is not None:
+            left.count -= 1
+            if not left.count:
+                del self._left[integration]
 
     def is_late(self, partition: int, offset: int, delivery: Delivery, before: Before | None = None) -> bool:
         """

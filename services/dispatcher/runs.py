@@ -360,9 +360,12 @@ class Runs:
                     poll_s = min(poll_s * 1.5, UNLOCKED_POLL_MOST_S)
             if not self._is_open:
                 return None
-            is_expiring = line.is_expiring(entry)
-            if not is_expiring and self._deliverer.standing(line.integration) == "hold":
-                return Found(delivery.attempt, self._now_ms(), None)  # paused meanwhile: it keeps its place
+            is_expiring, now_ms = line.is_expiring(entry), self._now_ms()
+            due_at_ms = max(entry.due_at_ms or 0, now_ms)
+            waits = {"send": due_at_ms > now_ms, "hold": True, "discard": False}
+            if not is_expiring and waits[self._deliverer.standing(line.integration)]:
+                # Paused meanwhile, or started before it is due, for an end that is not to be: it keeps its place.
+                return Found(delivery.attempt, due_at_ms, None)
             with suppress(Unsent):
                 return await self._make(run, delivery, is_expiring=is_expiring)
             # Nothing of it is anywhere, and it took a while: all of this is looked at again.

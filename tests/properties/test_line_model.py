@@ -402,6 +402,7 @@ class Lines(RuleBasedStateMachine):
         assert self.worker.fatal == []
         assert self.worker.aside == []
         assert self.is_done(), self.state()
+        assert [self.worker.lanes._recorded.left_floor(name) for name in NAMES] == [None] * len(NAMES)
         ended = Counter(each.delivery_id for each in self.results() if each.outcome is not None)
         waiting = {(each.delivery_id, each.attempt) for each in self.broker.read(RETRIES) if isinstance(each, Delivery)}
         for delivery in self.at.values():

@@ -106,3 +106,35 @@ def test_a_line_that_reopened_many_reads_on_while_nothing_of_it_may_start():
     assert not line.wants(1_000)
     line.make_room()
     assert line.wants(1_000)
+
+
+def test_what_has_ended_below_the_frontier_of_a_row_leads_nowhere():
+    """It comes by again, since the committed position is lower, and is passed over: nobody asks what became of it."""
+    recorded = Recorded(("events", 1), {})
+    opened = OpenDelivery(offset=130, attempt=1)
+    recorded.begin({0: "60;0;0;0"}, {0: [row_of(opened, frontier=150)]}, 1)
+    recorded.note(result_at(120), 0, 60, {0: 100})
+    recorded.note(result_at(130), 0, 61, {0: 100})
+    recorded.hold({0: "60;0;0;0"})
+    assert recorded.left_floor("int_1") == 61
+    assert recorded.find(0, 130) == ENDED
+    assert recorded.left_floor("int_1") is None
+    recorded.passed(0, 148)
+    assert recorded.ends(0, 200).end == 60  # whoever takes over from there finds that 120 has ended
+    recorded.passed(0, 149)
+    assert recorded.ends(0, 200).end == 200
+
+
+def test_a_request_that_was_handed_over_leads_to_its_note_until_it_is_asked_for():
+    """Of a line that is held it is passed over when it comes, and read again as long as something leads to it."""
+    recorded = Recorded(("events", 1), {})
+    recorded.begin({0: "5;0;0;0"}, {}, 1)
+    hand_over = HandOver(
+        delivery_id="dlv_1", integration="int_1", attempt=1, source_partition=0, source_offset=112,
+        source_generation=1, until_ms=9,
+    )  # fmt: skip
+    recorded.note_hand_over(hand_over, 0, 9, {0: 100})
+    recorded.hold({0: "5;0;0;0"})
+    assert recorded.left_floor("int_1") == 9
+    assert recorded.handed(0, 112) == Handed(1, 9, 9, 1)
+    assert recorded.left_floor("int_1") is None
