@@ -1,6 +1,6 @@
 """What the admin API does with deliveries: list them, show one with its attempts, send again, send a sample event."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, get_args
@@ -22,6 +22,7 @@ from services.history.shown import bucket_json, delivery_json, page_json
 from services.runtime.problems import Problem
 from streams import codec
 from streams.connection import Connection
+from streams.delivery_ids import delivery_id
 from streams.records import Delivery, IntegrationConfig, Outcome, Result, Write
 from streams.topics import DELIVERIES
 from streams.trace_context import TraceContext
@@ -42,6 +43,9 @@ _RETRY: Final = "delivery.retry"
 _SAMPLE_TYPE: Final = {"integration": "call_ended", "booking": "scheduled.created"}
 
 _OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
+
+#: By first delivery, the runs in which it was sent again: the audit log knows of each before it has a result.
+_Runs = defaultdict[str, set[str]]
 
 
 class DeliveryCommands:
@@ -180,7 +184,9 @@ class DeliveryCommands:
                 "Payload gone",
                 "The delivery has fallen out of retention (7 days), and its payload with it. Send the event anew.",
             )
-        [made] = await self._sent_again(app, [(told, kept[delivery])], caller)
+        # Its own first one may have fallen out of the history before it.
+        first = None if told.row.of is None else await self._read().delivery(app, told.row.of)
+        [made] = await self._sent_again(app, [(first or told, kept[delivery])], caller)
         return _made_json(made)
 
     async def retry_many(self, app: str, body: Any, caller: Caller) -> dict[str, Any]:
@@ -199,13 +205,13 @@ class DeliveryCommands:
         chosen: list[tuple[Told, Result]] = []
         cursor: str | None = None
         more = False
-        asked = self._asked_again(app)
+        runs = self._runs(app)
         while True:
             page = await self._read().page(wanted, limit=_LOOKED_AT_ONCE, cursor=cursor)
             for row in page.items:
                 told = await self._read().delivery(app, row.delivery_id)
                 ended = None if told is None else _ended(told)
-                if told is None or ended is None or row.of is not None or _is_settled(told, asked):
+                if told is None or ended is None or row.of is not None or _is_settled(told, runs):
                     continue
                 if len(chosen) == limit:
                     more = True
@@ -254,6 +260,7 @@ class DeliveryCommands:
         A few at a time: each lot is one change, with its record on the audit log.
 
         Args:
+            chosen: first deliveries, and what is sent of each: itself, or one that repeated it.
             once: leave out what somebody else has had sent again meanwhile.
         """
         run = self._new_id()
@@ -263,25 +270,29 @@ class DeliveryCommands:
             made += done
         return made
 
-    def _asked_again(self, app: str) -> Counter[str]:
-        """By delivery, how often it was asked to be sent again: the audit log knows before there is a result."""
-        records = (each for each in self._log.chains.newest_first(app) if each.action == _RETRY)
-        return Counter(delivery for each in records for delivery in each.details.get("deliveries", "").split())
+    def _runs(self, app: str) -> _Runs:
+        runs: _Runs = defaultdict(set)
+        for record in self._log.chains.newest_first(app):
+            if record.action == _RETRY:
+                for delivery in record.details.get("deliveries", "").split():
+                    runs[delivery].add(record.details.get("run", ""))
+        return runs
 
     def _retry(
         self, app: str, lot: list[tuple[Told, Kept]], run: str, once: bool
     ) -> Change[list[Delivery]] | Unchanged[list[Delivery]]:
+        runs = self._runs(app)
         if once:
-            asked = self._asked_again(app)
-            lot = [each for each in lot if not _is_settled(each[0], asked)]
+            lot = [each for each in lot if not _is_settled(each[0], runs)]
         if not lot:
             return Unchanged([])
+        offset = self._log.next_offset()
         deliveries = [
-            again(first.delivery, last_attempt=_last_attempt(told), run=run, config_offset=self._log.next_offset())
-            for told, first in lot
+            again(kept.delivery, last_attempt=_last_attempt(first, runs), run=run, config_offset=offset)
+            for first, kept in lot
         ]
-        writes = [_write(each, first.trace) for each, (_, first) in zip(deliveries, lot, strict=True)]
-        details = {"deliveries": " ".join(told.row.delivery_id for told, _ in lot), "run": run}
+        writes = [_write(each, kept.trace) for each, (_, kept) in zip(deliveries, lot, strict=True)]
+        details = {"deliveries": " ".join(_first_id(first) for first, _ in lot), "run": run}
         target = lot[0][1].delivery.delivery_id if len(lot) == 1 else f"{len(lot)} deliveries"
         return Change(_RETRY, target, deliveries, details, writes)
 
@@ -355,15 +366,23 @@ def _ended(told: Told) -> Result | None:
     return next((each for each in told.results if each.outcome is not None), None)
 
 
-def _is_settled(told: Told, asked: Counter[str]) -> bool:
-    """Whether it was sent again, and that was delivered or has not ended; *asked*: see `_asked_again`."""
-    is_on_its_way = asked[told.row.delivery_id] > len(told.repeated_by)
-    return is_on_its_way or any(each.outcome in (None, "delivered") for each in told.repeated_by)
+def _first_id(told: Told) -> str:
+    """Of the delivery that all of its repeats point at."""
+    return told.row.of or told.row.delivery_id
 
 
-def _last_attempt(told: Told) -> int:
-    """Of the delivery, and of those that repeated it: numbers go on."""
-    return max(told.row.attempts, *(each.attempts for each in told.repeated_by), 0)
+def _is_settled(first: Told, runs: _Runs) -> bool:
+    """Whether it was sent again, and that was delivered or has not ended."""
+    row, repeats = first.row, first.repeated_by
+    ended = {each.delivery_id for each in repeats if each.outcome is not None}
+    made = (delivery_id(row.record_id, row.integration, run) for run in runs[_first_id(first)])
+    return any(each not in ended for each in made) or any(each.outcome in (None, "delivered") for each in repeats)
+
+
+def _last_attempt(first: Told, runs: _Runs) -> int:
+    """The highest number that it, or what repeated it, was sent with: those without a result yet have one each."""
+    known = max(first.row.attempts, *(each.attempts for each in first.repeated_by), 0)
+    return max(known, first.row.attempts + len(runs[_first_id(first)]))
 
 
 def _lots(chosen: list[tuple[Told, Kept]]) -> Iterator[list[tuple[Told, Kept]]]:
