@@ -1,7 +1,8 @@
 """What the admin API does with deliveries: list them, show one with its attempts, send again, send a sample event."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, get_args
 
@@ -16,12 +17,14 @@ from services.admin.place import Place
 from services.admin.rules import Refused
 from services.admin.sent import Sent, sent
 from services.admin.tokens import Caller
-from services.history.query import Told, Wanted
+from services.history.cursor import CURSOR_CHARS
+from services.history.query import Told, Wanted, cursor_behind
 from services.history.read_model import History
 from services.history.shown import bucket_json, delivery_json, page_json
 from services.runtime.problems import Problem
 from streams import codec
 from streams.connection import Connection
+from streams.delivery_ids import delivery_id
 from streams.records import Delivery, IntegrationConfig, Outcome, Result, Write
 from streams.topics import DELIVERIES
 from streams.trace_context import TraceContext
@@ -35,6 +38,9 @@ _BYTES_AT_ONCE: Final = 1_048_576
 _AT_ONCE: Final = 50
 _LOOKED_AT_ONCE: Final = 200
 
+#: Pages that one request looks at: each delivery on them is a question to the history, 2,000 take a second or two.
+_MOST_PAGES: Final = 10
+
 #: Action of the audit records of deliveries that are sent again.
 _RETRY: Final = "delivery.retry"
 
@@ -42,6 +48,21 @@ _RETRY: Final = "delivery.retry"
 _SAMPLE_TYPE: Final = {"integration": "call_ended", "booking": "scheduled.created"}
 
 _OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
+
+#: By first delivery, the runs in which it was sent again: the audit log knows of each before it has a result.
+_Runs = defaultdict[str, set[str]]
+
+
+@dataclass(slots=True)
+class _Looked:
+    """What fits a filter, as far as it was looked for."""
+
+    #: Where to go on; None: that was all.
+    next: str | None
+    #: With the result that ended each.
+    chosen: list[tuple[Told, Result]] = field(default_factory=list)
+    #: Ids of those of deleted integrations.
+    deleted: list[str] = field(default_factory=list)
 
 
 class DeliveryCommands:
@@ -180,52 +201,62 @@ class DeliveryCommands:
                 "Payload gone",
                 "The delivery has fallen out of retention (7 days), and its payload with it. Send the event anew.",
             )
-        [made] = await self._sent_again(app, [(told, kept[delivery])], caller)
+        # Its own first one may have fallen out of the history before it.
+        first = None if told.row.of is None else await self._read().delivery(app, told.row.of)
+        [made] = await self._sent_again(app, [(first or told, kept[delivery])], caller)
         return _made_json(made)
 
     async def retry_many(self, app: str, body: Any, caller: Caller) -> dict[str, Any]:
         """
-        Send those that fit a filter again: `{"outcome", "integration"?, "type"?, "since"?, "until"?, "limit"?}`.
+        Send those that fit a filter again: `{"outcome", "integration"?, "type"?, "since"?, "until"?, "limit"?,
+        "cursor"?}`.
 
         Those that were sent again already, and were delivered or are on their way, are left alone. The answer has
-        `items`, what was made; `refused`, those that cannot be sent and why; and `more`, whether others fit.
+        `items`, what was made; `refused`, those that cannot be sent and why, which count towards the limit; and `next`,
+        the cursor to go on with where others may fit, as `more` says. Only so many are looked at, whatever fits.
 
         Raises:
             Refused: the body is no filter.
-            Problem: 503 `broker_unavailable` or `history_unavailable`; some may have been sent.
+            Problem: 400 `cursor_invalid`, 503 `broker_unavailable` or `history_unavailable`; some may have been sent.
         """
-        wanted, limit = filter_of(app, body)
-        refused: list[dict[str, str]] = []
-        chosen: list[tuple[Told, Result]] = []
-        cursor: str | None = None
-        more = False
-        asked = self._asked_again(app)
-        while True:
-            page = await self._read().page(wanted, limit=_LOOKED_AT_ONCE, cursor=cursor)
-            for row in page.items:
-                told = await self._read().delivery(app, row.delivery_id)
-                ended = None if told is None else _ended(told)
-                if told is None or ended is None or row.of is not None or _is_settled(told, asked):
-                    continue
-                if len(chosen) == limit:
-                    more = True
-                    break
-                if self._log.integrations.get(row.integration) is None:
-                    refused.append({"of": row.delivery_id, "code": "integration_deleted"})
-                    continue
-                chosen.append((told, ended))
-            cursor = page.next
-            if more or cursor is None:
-                break
-        kept = await kept_deliveries(self._connection, [ended for _, ended in chosen])
-        refused += [
-            {"of": told.row.delivery_id, "code": "payload_expired"}
-            for told, _ in chosen
-            if told.row.delivery_id not in kept
-        ]
-        again_of = [(told, kept[told.row.delivery_id]) for told, _ in chosen if told.row.delivery_id in kept]
+        wanted, limit, cursor = filter_of(app, body)
+        looked = await self._looked(wanted, limit, cursor)
+        kept = await kept_deliveries(self._connection, [ended for _, ended in looked.chosen])
+        again_of: list[tuple[Told, Kept]] = []
+        refused = [{"of": each, "code": "integration_deleted"} for each in looked.deleted]
+        for told, _ in looked.chosen:
+            if (found := kept.get(told.row.delivery_id)) is not None:
+                again_of.append((told, found))
+            else:
+                refused.append({"of": told.row.delivery_id, "code": "payload_expired"})
         made = await self._sent_again(app, again_of, caller, once=True)
-        return {"items": [_made_json(each) for each in made], "refused": refused, "more": more}
+        return {
+            "items": [_made_json(each) for each in made],
+            "refused": refused,
+            "more": looked.next is not None,
+            "next": looked.next,
+        }
+
+    async def _looked(self, wanted: Wanted, limit: int, cursor: str | None) -> _Looked:
+        found = _Looked(cursor)
+        runs = self._runs(wanted.app)
+        for _ in range(_MOST_PAGES):
+            page = await self._read().page(wanted, limit=_LOOKED_AT_ONCE, cursor=found.next)
+            for row in page.items:
+                told = None if row.of is not None else await self._read().delivery(wanted.app, row.delivery_id)
+                ended = None if told is None else _ended(told)
+                if told is not None and ended is not None and not _is_settled(told, runs):
+                    if len(found.chosen) + len(found.deleted) == limit:
+                        return found
+                    if self._log.integrations.get(row.integration) is None:
+                        found.deleted.append(row.delivery_id)
+                    else:
+                        found.chosen.append((told, ended))
+                found.next = cursor_behind(row, wanted)
+            found.next = page.next
+            if found.next is None:
+                break
+        return found
 
     async def test(self, place: Place, body: Any, caller: Caller) -> dict[str, Any]:
         """
@@ -254,6 +285,7 @@ class DeliveryCommands:
         A few at a time: each lot is one change, with its record on the audit log.
 
         Args:
+            chosen: first deliveries, and what is sent of each: itself, or one that repeated it.
             once: leave out what somebody else has had sent again meanwhile.
         """
         run = self._new_id()
@@ -263,25 +295,29 @@ class DeliveryCommands:
             made += done
         return made
 
-    def _asked_again(self, app: str) -> Counter[str]:
-        """By delivery, how often it was asked to be sent again: the audit log knows before there is a result."""
-        records = (each for each in self._log.chains.newest_first(app) if each.action == _RETRY)
-        return Counter(delivery for each in records for delivery in each.details.get("deliveries", "").split())
+    def _runs(self, app: str) -> _Runs:
+        runs: _Runs = defaultdict(set)
+        for record in self._log.chains.newest_first(app):
+            if record.action == _RETRY:
+                for delivery in record.details.get("deliveries", "").split():
+                    runs[delivery].add(record.details.get("run", ""))
+        return runs
 
     def _retry(
         self, app: str, lot: list[tuple[Told, Kept]], run: str, once: bool
     ) -> Change[list[Delivery]] | Unchanged[list[Delivery]]:
+        runs = self._runs(app)
         if once:
-            asked = self._asked_again(app)
-            lot = [each for each in lot if not _is_settled(each[0], asked)]
+            lot = [each for each in lot if not _is_settled(each[0], runs)]
         if not lot:
             return Unchanged([])
+        offset = self._log.next_offset()
         deliveries = [
-            again(first.delivery, last_attempt=_last_attempt(told), run=run, config_offset=self._log.next_offset())
-            for told, first in lot
+            again(kept.delivery, last_attempt=_last_attempt(first, runs), run=run, config_offset=offset)
+            for first, kept in lot
         ]
-        writes = [_write(each, first.trace) for each, (_, first) in zip(deliveries, lot, strict=True)]
-        details = {"deliveries": " ".join(told.row.delivery_id for told, _ in lot), "run": run}
+        writes = [_write(each, kept.trace) for each, (_, kept) in zip(deliveries, lot, strict=True)]
+        details = {"deliveries": " ".join(_first_id(first) for first, _ in lot), "run": run}
         target = lot[0][1].delivery.delivery_id if len(lot) == 1 else f"{len(lot)} deliveries"
         return Change(_RETRY, target, deliveries, details, writes)
 
@@ -322,9 +358,9 @@ class DeliveryCommands:
         return wanted
 
 
-def filter_of(app: str, body: Any) -> tuple[Wanted, int]:
+def filter_of(app: str, body: Any) -> tuple[Wanted, int, str | None]:
     """
-    Which deliveries this JSON body wants to have sent again, and how many at most.
+    Which deliveries this JSON body wants to have sent again, how many at most, and from which cursor on.
 
     Raises:
         Refused: with the name of every field that has to change.
@@ -344,10 +380,11 @@ def filter_of(app: str, body: Any) -> tuple[Wanted, int]:
         until_ms=fields.time_ms("until"),
     )
     limit = fields.number("limit", DEFAULT_RETRIED, least=1, most=MAX_RETRIED)
+    cursor = fields.text("cursor", most=CURSOR_CHARS) if fields.has("cursor") else None
     fields.nothing_else()
     if fields.refusals:
         raise Refused(fields.refusals)
-    return wanted, limit
+    return wanted, limit, cursor
 
 
 def _ended(told: Told) -> Result | None:
@@ -355,15 +392,23 @@ def _ended(told: Told) -> Result | None:
     return next((each for each in told.results if each.outcome is not None), None)
 
 
-def _is_settled(told: Told, asked: Counter[str]) -> bool:
-    """Whether it was sent again, and that was delivered or has not ended; *asked*: see `_asked_again`."""
-    is_on_its_way = asked[told.row.delivery_id] > len(told.repeated_by)
-    return is_on_its_way or any(each.outcome in (None, "delivered") for each in told.repeated_by)
+def _first_id(told: Told) -> str:
+    """Of the delivery that all of its repeats point at."""
+    return told.row.of or told.row.delivery_id
 
 
-def _last_attempt(told: Told) -> int:
-    """Of the delivery, and of those that repeated it: numbers go on."""
-    return max(told.row.attempts, *(each.attempts for each in told.repeated_by), 0)
+def _is_settled(first: Told, runs: _Runs) -> bool:
+    """Whether it was sent again, and that was delivered or has not ended."""
+    row, repeats = first.row, first.repeated_by
+    ended = {each.delivery_id for each in repeats if each.outcome is not None}
+    made = (delivery_id(row.record_id, row.integration, run) for run in runs[_first_id(first)])
+    return any(each not in ended for each in made) or any(each.outcome in (None, "delivered") for each in repeats)
+
+
+def _last_attempt(first: Told, runs: _Runs) -> int:
+    """The highest number that it, or what repeated it, was sent with: those without a result yet have one each."""
+    known = max(first.row.attempts, *(each.attempts for each in first.repeated_by), 0)
+    return max(known, first.row.attempts + len(runs[_first_id(first)]))
 
 
 def _lots(chosen: list[tuple[Told, Kept]]) -> Iterator[list[tuple[Told, Kept]]]:

@@ -2,8 +2,9 @@
 The breaker's states computed anew from the log, and held against what is published.
 
 A state says up to which result it goes, so it is compared with the fold of exactly those results, also while the
-breaker runs. Where older results have fallen out of retention the count may have begun before what is kept: from the
-first success or the beginning of an epoch on it is exact again, and until then only the rest is compared.
+breaker runs. Where older results have fallen out of retention, or were lost, the count may have begun before what is
+kept: from the first success or the beginning of an epoch on it is exact again. The window is when a day of results is
+kept. Until then only the rest is compared.
 
 Whether `autoPause` was on is told by the version that each result was made under (`auto_pause.py`), never by the state
 that is being checked. Where a breaker may have gone by another version, since somebody turned it, either will do.
@@ -27,6 +28,7 @@ from streams.features import features_of
 from streams.follower import Follower
 from streams.records import BreakerRow, IntegrationConfig, IntegrationState, Result
 from streams.states import States
+from streams.success_rate import PIECE_MS, PIECES
 from streams.takeover import read_back
 from streams.topics import Partitions
 from streams.views import Integrations
@@ -41,6 +43,10 @@ _COUNT: Final = frozenset(
     {"state", "reason", "consecutive_failures", "since_ms", "armed_from"}
     | {"tripped_by_delivery", "tripped_by_attempt", "tripped_by_offset"}
 )
+#: What depends on all that ended within a day of the last one.
+_WINDOW: Final = frozenset({"delivered", "ended", "window", "window_delivered", "window_ended"})
+#: What depends on the delivery that ended last.
+_LAST: Final = frozenset(name for name in IntegrationState.__struct_fields__ if name.startswith("last_"))
 
 _FETCH_BYTES: Final = 4_194_304
 
@@ -60,8 +66,8 @@ class Rebuilt:
     published: IntegrationState | None
     #: Results that stand behind the published state, which the breaker has not come to yet, or not published.
     behind: int
-    #: Whether the count can be told from what is kept.
-    is_whole: bool
+    #: Fields that cannot be told from what is kept: they are not compared.
+    untold: frozenset[str]
     #: Whether it can be told of each result that counts whether `autoPause` was on.
     is_told: bool = True
 
@@ -71,12 +77,11 @@ class Rebuilt:
         if self.published is None:
             return [] if self.state is None else ["nothing is published"]
         if self.state is None:
-            return ["no result of it is kept"] if self.is_whole else []
-        skipped = frozenset() if self.is_whole else _COUNT
+            return [] if self.untold else ["no result of it is kept"]
         return [
             f"{name} is {getattr(self.published, name)!r}, and the results say {getattr(self.state, name)!r}"
             for name in IntegrationState.__struct_fields__
-            if name not in skipped and getattr(self.published, name) != getattr(self.state, name)
+            if name not in self.untold and getattr(self.published, name) != getattr(self.state, name)
         ]
 
     @property
@@ -86,7 +91,7 @@ class Rebuilt:
             return "unpublished"
         if self.differences:
             return "differs"
-        return "equal" if self.is_whole and self.is_told else "partial"
+        return "partial" if self.untold or not self.is_told else "equal"
 
 
 class Counting:
@@ -98,17 +103,19 @@ class Counting:
         published: IntegrationState | None,
         auto_pause: AutoPause,
         *,
-        starts_whole: bool,
+        gone_until_ms: int | None,
     ) -> None:
         """
         Args:
             auto_pause: with every version that is kept, *config* too.
-            starts_whole: whether none of its results has fallen out of retention.
+            gone_until_ms: none of its results that are not kept any more is newer; None: all are kept.
         """
         self._config = config
         self._published = published
         self._auto_pause = auto_pause
-        self._starts_whole = self._is_whole = starts_whole
+        self._gone_until_ms = gone_until_ms
+        #: Whether the count can be told.
+        self._is_whole = gone_until_ms is None
         self._behind = 0
         #: By the version that each result was made under.
         self._row: BreakerRow | None = None
@@ -151,7 +158,7 @@ class Counting:
     def _folded(self, row: BreakerRow | None, result: Result, offset: int, *, is_on: bool) -> BreakerRow:
         new = fold(row, result, offset, replace(rules_of(self._config), auto_pause=is_on))
         published = self._published
-        if row is None and not self._starts_whole and published is not None and new.armed_from is not None:
+        if row is None and self._gone_until_ms is not None and published is not None and new.armed_from is not None:
             # It was on before what is kept begins: nothing but the state tells since when.
             armed_from = min(published.armed_from if published.armed_from is not None else offset, offset)
             return msgspec.structs.replace(new, armed_from=armed_from)
@@ -169,7 +176,19 @@ class Counting:
         state = None if row is None else state_of(row, config)
         # Of an activation that no result has followed yet the count is clean, whatever was on before.
         is_clean = row is not None and state is not None and row.epoch < state.epoch
-        return Rebuilt(config.id, config.app, state, self._published, self._behind, self._is_whole, is_told or is_clean)
+        untold = self._untold(row)
+        return Rebuilt(config.id, config.app, state, self._published, self._behind, untold, is_told or is_clean)
+
+    def _untold(self, row: BreakerRow | None) -> frozenset[str]:
+        untold = frozenset() if self._is_whole else _COUNT
+        if row is None or self._gone_until_ms is None:
+            return untold
+        if row.last_delivery_id is None:
+            untold |= _LAST
+        # Unlike the count it is not exact again with a success: only once what is gone is older than all of it.
+        if not row.window or self._gone_until_ms // PIECE_MS > row.window[-1] - PIECES:
+            untold |= _WINDOW
+        return untold
 
 
 async def rebuild(connection: Connection, partitions: Partitions, progress: Progress) -> list[Rebuilt]:
@@ -197,14 +216,18 @@ async def rebuild(connection: Connection, partitions: Partitions, progress: Prog
         reader.assign(all_)
         beginnings, ends = await reader.beginning_offsets(all_), await _ends(connection, all_)
         all_counting = _AllCounting(integrations, states, auto_pause)
+        #: When the first one that is kept came onto the log, of partitions that do not begin at 0.
+        gone_until_ms: dict[TopicPartition, int] = {}
         todo = sum(ends[each] - beginnings[each] for each in all_)
         done = 0
         open_ones = {each for each in all_ if beginnings[each] < ends[each]}
         while open_ones:
             for partition, records in (await reader.getmany(*open_ones, timeout_ms=200)).items():
+                if beginnings[partition] > 0 and records:
+                    gone_until_ms.setdefault(partition, records[0].timestamp)
                 for record in records:
                     if record.offset < ends[partition]:
-                        all_counting.see(record.value, record.offset, starts_whole=beginnings[partition] == 0)
+                        all_counting.see(record.value, record.offset, gone_until_ms=gone_until_ms.get(partition))
                 done += len(records)
             progress(min(done, todo), todo)
             for partition in list(open_ones):
@@ -220,7 +243,8 @@ async def rebuild(connection: Connection, partitions: Partitions, progress: Prog
         if state.integration not in counting:
             # Of a deleted integration nothing may be left; of another one the results may be too old to be kept.
             is_whole = is_all_kept or integrations.get(state.integration) is None
-            found.append(Rebuilt(state.integration, state.app, None, state, 0, is_whole))
+            untold = frozenset() if is_whole else frozenset(IntegrationState.__struct_fields__)
+            found.append(Rebuilt(state.integration, state.app, None, state, 0, untold))
     return sorted(found, key=lambda each: each.integration)
 
 
@@ -232,7 +256,7 @@ class _AllCounting:
         #: By integration, those that have results.
         self.of: dict[str, Counting] = {}
 
-    def see(self, value: bytes | None, offset: int, *, starts_whole: bool) -> None:
+    def see(self, value: bytes | None, offset: int, *, gone_until_ms: int | None) -> None:
         try:
             result = codec.decode(value)
         except codec.Unreadable:
@@ -245,7 +269,7 @@ class _AllCounting:
         each = self.of.get(config.id)
         if each is None:
             published = self._states.get(config.id)
-            each = self.of[config.id] = Counting(config, published, self._auto_pause, starts_whole=starts_whole)
+            each = self.of[config.id] = Counting(config, published, self._auto_pause, gone_until_ms=gone_until_ms)
         each.see(result, offset)
 
 

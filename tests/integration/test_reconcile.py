@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.admin.again import again
@@ -71,8 +72,8 @@ async def test_what_waits_on_a_retry_topic_is_held_in_a_row_or_was_put_aside_is_
     embedded_connection, capsys
 ):
     async with log_of(embedded_connection) as log:
-        event = make_event()
-        [at] = await log.events(event)
+        event, poison = make_event(), make_event(1)
+        [at, poison_at] = await log.events(event, poison)
         names = ["int_held", "int_retrying", "int_broken", "int_done", "int_lost"]
         receipt = make_receipt(event, at.partition, at.offset, integrations=names)
         await log.raw(topics.FAN_OUT, codec.encode(receipt), b"demo", at.partition)
@@ -95,10 +96,17 @@ async def test_what_waits_on_a_retry_topic_is_held_in_a_row_or_was_put_aside_is_
             at_ms=0,
         )
         await log.raw(topics.QUARANTINE, codec.encode(aside))
+        # It ended workers behind its receipt.
+        receipt = make_receipt(poison, poison_at.partition, poison_at.offset, integrations=["int_held"])
+        await log.raw(topics.FAN_OUT, codec.encode(receipt), b"demo", poison_at.partition)
+        place = {"topic": poison_at.topic, "partition": poison_at.partition, "offset": poison_at.offset}
+        event_aside = msgspec.structs.replace(aside, **place, value=codec.encode(poison), code="record.fatal")
+        await log.raw(topics.QUARANTINE, codec.encode(event_aside))
         await commit_all(embedded_connection, PARTITIONS)
         code, report = await reconciled(embedded_connection, capsys)
         assert (code, kinds(report)) == (1, [("no_outcome", "int_lost"), ("no_outcome", "int_retrying")])
-        assert (report["pairs"]["open"], report["pairs"]["quarantined"], report["pairs"]["missing"]) == (1, 1, 2)
+        assert (report["pairs"]["open"], report["pairs"]["quarantined"], report["pairs"]["missing"]) == (1, 2, 2)
+        assert (report["events"]["fannedOut"], report["events"]["quarantined"]) == (1, 1)
 
 
 async def test_only_the_range_asked_for_is_counted(embedded_connection, capsys):

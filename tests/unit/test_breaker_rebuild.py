@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import msgspec
+
 from services.breaker.auto_pause import AutoPause
 from services.breaker.fold import fold, rules_of, state_of
 from services.breaker.rebuild import Counting
@@ -39,7 +41,8 @@ def verified(results, state, config, kept=(), *, first=0):
     for each in kept:
         auto_pause.apply(codec.encode(each))
     auto_pause.add(config)
-    counting = Counting(config, state, auto_pause, starts_whole=first == 0)
+    # What is gone came onto the log before the first that is kept.
+    counting = Counting(config, state, auto_pause, gone_until_ms=results[first].finished_at_ms if first else None)
     for offset, result in enumerate(results):
         if offset >= first:
             counting.see(result, offset)
@@ -106,17 +109,48 @@ def test_without_a_published_state_the_versions_say_it():
     assert (found.verdict, found.state.state, found.state.armed_from) == ("unpublished", "active", None)
 
 
+def at(result, at_ms):
+    """The same at another time."""
+    return msgspec.structs.replace(result, finished_at_ms=at_ms)
+
+
 def test_since_when_it_was_on_may_be_older_than_what_is_kept():
     [config] = versions(ON)
-    results = [delivered(0), *failures(3, 1), delivered(4), *failures(2, 5)]
+    old = [at(delivered(0), NOON_MS - 2 * DAY_MS), *(at(each, NOON_MS - DAY_MS - 1) for each in failures(3, 1))]
+    results = [*old, delivered(4), *failures(2, 5)]
     state = published(results, [ON] * 7, config)
-    assert (state.armed_from, state.consecutive_failures) == (0, 2)
-    rest = {"delivered": 1, "ended": 1, "window_delivered": [1], "window_ended": [1]}  # older ends are counted no more
+    assert (state.armed_from, state.consecutive_failures, state.ended) == (0, 2, 1)
 
-    found = verified(results, replace_state(state, **rest), config, first=2)
+    found = verified(results, state, config, first=2)
     assert (found.differences, found.verdict) == ([], "equal")
-    assert verified(results, replace_state(state, consecutive_failures=1, **rest), config, first=2).verdict == "differs"
+    for wrong in ({"consecutive_failures": 1}, {"window_ended": [2]}, {"last_status": 204}):
+        assert verified(results, replace_state(state, **wrong), config, first=2).verdict == "differs"
+
+
+def test_a_window_of_which_results_are_gone_is_not_compared_also_after_a_success():
+    [config] = versions(ON)
+    results = [delivered(0), delivered(1), delivered(2), *failures(2, 3)]
+    state = published(results, [ON] * 5, config)
+
+    found = verified(results, state, config, first=2)
+
+    assert (state.delivered, found.state.delivered) == (3, 1)
+    assert (found.differences, found.verdict) == ([], "partial")
+    for wrong in ({"consecutive_failures": 1}, {"last_status": 204}):
+        assert verified(results, replace_state(state, **wrong), config, first=2).verdict == "differs"
+    assert verified(results, replace_state(state, delivered=2), config).verdict == "differs"
+
+
+def test_the_delivery_that_ended_last_may_be_gone_too():
+    [config] = versions(ON)
+    results = [delivered(0), *failures(2, 1)]
+    state = published(results, [ON] * 3, config)
+
+    found = verified(results, state, config, first=1)
+
+    assert (state.last_delivery_id, found.state.last_delivery_id) == (results[0].delivery_id, None)
+    assert (found.differences, found.verdict) == ([], "partial")
 
 
 def replace_state(state, **changes):
-    return type(state)(**{name: getattr(state, name) for name in state.__struct_fields__} | changes)
+    return msgspec.structs.replace(state, **changes)

@@ -61,6 +61,7 @@ def proved(
         known=known,
         fanned_out={0: fanned_out},
         kept={0: kept},
+        put_aside={0: put_aside},
         span_of_deliveries=(first, 10),
         events=EVENTS,
         report=report,
@@ -292,6 +293,49 @@ def test_what_was_put_aside_is_counted_and_an_outcome_outweighs_it():
     assert (event.is_proven, event.quarantined_events) == (True, 1)
     assert (unreadable.is_proven, unreadable.quarantined_events) == (True, 1)
     assert (delivery.is_proven, delivery.quarantined, delivery.outcomes.total()) == (True, 1, 1)
+
+
+def test_an_event_that_was_put_aside_after_its_receipt_was_written_is_quarantined():
+    none = proved(put_aside={AT}, deliveries=(), results=(), finished=0)
+    one = proved(put_aside={AT}, deliveries=DELIVERIES[:1], results=RESULTS[:1], finished=1)
+
+    assert (none.is_proven, none.fanned_out, none.quarantined_events) == (True, 0, 1)
+    assert (none.pairs, none.quarantined) == (2, 2)
+    assert (one.is_proven, one.quarantined_events, one.quarantined, one.outcomes.total()) == (True, 1, 1, 1)
+    lost = proved(put_aside={AT}, deliveries=DELIVERIES[:1], results=(), finished=1)
+    assert found(lost) == [("no_outcome", "int_a", 0, AT)], "what was appended of it goes on as ever"
+
+
+AGAIN = make_receipt(EVENT, 0, AT + 1)
+DELIVERED_AGAIN = [delivery_of(EVENT, AGAIN, integration) for integration in INTEGRATIONS]
+#: Of an event that was put aside and put back: it stands a second time.
+BACK = {
+    "events": ((AT, EVENT), (AT + 1, EVENT)), "receipts": (RECEIPT, AGAIN), "put_aside": {AT}, "fanned_out": AT + 2,
+}  # fmt: skip
+
+
+def test_an_event_that_was_put_back_counts_once():
+    report = proved(**BACK, deliveries=DELIVERED_AGAIN, results=[result_of(each) for each in DELIVERED_AGAIN])
+
+    assert (report.is_proven, report.accepted, report.fanned_out, report.quarantined_events) == (True, 2, 1, 1)
+    assert (report.pairs, report.outcomes, report.quarantined) == (2, {"delivered": 2}, 0)
+    waits = proved(**BACK | {"fanned_out": AT + 1}, deliveries=(), results=(), finished=0)
+    assert (waits.is_proven, waits.open, waits.pairs) == (True, 2, 2)
+    lost = proved(**BACK, deliveries=DELIVERED_AGAIN[:1], results=RESULTS[:1], finished=1)
+    assert found(lost) == [("no_delivery", "int_b", 0, AT + 1)]
+
+
+def test_what_was_appended_of_an_event_before_it_was_put_aside_may_have_an_outcome_of_its_own():
+    deliveries = [DELIVERIES[0], *DELIVERED_AGAIN]
+    again = [result_of(each, source_offset=1, started_at_ms=9_000) for each in DELIVERED_AGAIN]
+
+    report = proved(**BACK, deliveries=deliveries, results=[RESULTS[0], *again], finished=3)
+    thrice = proved(**BACK, deliveries=deliveries, results=[RESULTS[0], *again, made_by(9)], finished=3)
+
+    assert (report.is_proven, report.outcomes.total()) == (True, 2)
+    assert found(thrice) == [("two_outcomes", "int_a", 0, AT + 1)]
+    unasked = proved(**BACK | {"put_aside": ()}, deliveries=deliveries, results=[RESULTS[0], *again], finished=3)
+    assert found(unasked) == [("two_outcomes", "int_a", 0, AT + 1)]
 
 
 def test_the_first_receipt_counts():

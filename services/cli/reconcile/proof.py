@@ -236,8 +236,12 @@ class EventsProof:
         if self._generations.is_late(self._partition, receipt.source_partition, receipt.source_generation):
             return
         self._seen[at] = _ACCEPTED | _HAS_RECEIPT
-        self._report.fanned_out += 1
-        self._report.repeats += receipt.repeat_of is not None
+        if receipt.source_offset in self._quarantined:
+            # Fan-out wrote the receipt, and came no further with all that follows from it.
+            self._report.quarantined_events += 1
+        else:
+            self._report.fanned_out += 1
+            self._report.repeats += receipt.repeat_of is not None
         yield from receipt.integrations
 
     def end(self) -> None:
@@ -289,6 +293,7 @@ class DeliveriesProof:
         known: Open,
         fanned_out: Mapping[int, int | None],
         kept: Mapping[int, tuple[int, int]],
+        put_aside: Mapping[int, Collection[int]],
         span_of_deliveries: tuple[int, int],
         events: str,
         report: Report,
@@ -298,6 +303,7 @@ class DeliveriesProof:
         Args:
             fanned_out: by partition of `events`, the offset below which fan-out has finished all.
             kept: by partition of `events`, its first offset and the one behind the last that counts.
+            put_aside: by partition of `events`, offsets of events that were put aside.
             span_of_deliveries: first offset of this partition of `deliveries`, and the one behind the last that counts.
             events: name of the topic whose owners' markers count.
         """
@@ -313,9 +319,21 @@ class DeliveriesProof:
         self._report = report
         self._span = span
         self._generations = Generations()
-        self._pairs: list[tuple[bytes, int, int, str]] = list(pairs.of(partition))
+        self._put_aside = put_aside
+        #: Outcomes that a pair may have beside its own: an event that is put back is a second record, with the same
+        #: deliveries, and what was appended of the first is delivered too.
+        self._more: Counter[bytes] = Counter()
+        self._pairs: list[tuple[bytes, int, int, str]] = []
+        self._at: dict[bytes, int] = {}
+        for pair in pairs.of(partition):
+            at = self._at.setdefault(pair[0], len(self._pairs))
+            if at == len(self._pairs):
+                self._pairs.append(pair)
+                continue
+            _, source, offset, _ = self._pairs[at]
+            self._more[pair[0]] += self._is_put_aside(source, offset)
+            self._pairs[at] = pair
         pairs.drop(partition)
-        self._at = {named: at for at, (named, *_) in enumerate(self._pairs)}
         self._flags = bytearray(len(self._pairs))
         #: Where the events of deliveries stand that no receipt led to: there should be none.
         self._unselected: dict[str, tuple[int, int]] = {}
@@ -385,6 +403,8 @@ class DeliveriesProof:
             self._found_late(at, first, said)
             self._first[named] = said
             self._flags[at] &= ~_IS_LATE
+        elif self._more[named]:
+            self._more[named] -= 1
         else:
             self._found("two_outcomes", result, self._pairs[at][1:3])
 
@@ -395,7 +415,7 @@ class DeliveriesProof:
             kind: Kind | None = None
             if has_outcome:
                 kind = None if has_delivery or not self._is_whole else "no_delivery"
-            elif named in self._known.quarantined:
+            elif named in self._known.quarantined or (not has_delivery and self._is_put_aside(source, offset)):
                 self._report.quarantined += 1
             elif flags & _IS_OPEN or named in self._known.retrying:
                 self._report.open += 1
@@ -405,6 +425,10 @@ class DeliveriesProof:
                 kind = "no_outcome" if has_delivery else "no_delivery"
             if kind is not None:
                 self._report.found(Finding(kind, source, offset, integration, f"dlv_{named.hex()}"))
+
+    def _is_put_aside(self, source: int, offset: int) -> bool:
+        """Whether the event there was."""
+        return offset in self._put_aside.get(source, ())
 
     def _find(self, delivery: str) -> int | None:
         named = packed(delivery)

@@ -168,6 +168,7 @@ class Reconciliation:
             ),
             fanned_out={each.partition: self._committed.get(each) for each in events},
             kept={each.partition: self._all[each] for each in events},
+            put_aside=self._quarantined_events,
             span_of_deliveries=self._all[partition],
             events=self._connection.topic(topics.EVENTS),
             report=self._report,
