@@ -41,6 +41,9 @@ from streams.topics import EVENTS
 #: Reason of a pause, in the event about it, where it was not the breaker.
 BY_PERSON: Final = "paused_by_person"
 
+#: Random bytes of what stands for an erased value while a patch is judged.
+_STAND_IN_BYTES: Final = 16
+
 
 class Commands:
     """
@@ -128,7 +131,8 @@ class Commands:
         def decide() -> Change[tuple[IntegrationConfig, bool]] | Unchanged[tuple[IntegrationConfig, bool]]:
             before = self.get(app.app, profile, integration)
             check_version(before, if_match)
-            opened = open_integration(before, self._vault)
+            # What was erased stays so unless the patch replaces it or takes it away; nobody can give this value.
+            opened = open_integration(before, self._vault, erased=self._random(_STAND_IN_BYTES).hex())
             plan = wanted(patched(before, opened, body), self._app(app), profile, self.brand)
             is_new = plan.signing and not before.signing_secrets
             after = changed(
@@ -433,7 +437,8 @@ class Commands:
 
     def _referred(self, config: IntegrationConfig) -> set[str]:
         """Names of the secrets that URL and headers refer to."""
-        return set().union(names(config.url), *map(names, open_integration(config, self._vault).headers.values()))
+        opened = open_integration(config, self._vault, erased="")
+        return set().union(names(config.url), *map(names, opened.headers.values()))
 
     def _new_signing_secret(self) -> str:
         return signing_secret(self._random(SIGNING_SECRET_BYTES))
