@@ -207,8 +207,9 @@ class Changes:
             if not isinstance(error, TimeoutError):
                 await self._drop_producer()
             raise unavailable(
-                "The owner of the configuration did not confirm the change: it may have been stored, or not. Look it "
-                "up, or repeat a create with its Idempotency-Key, and anything else as it is."
+                "The owner of the configuration did not confirm the change: it may have been stored, or not. Repeat a "
+                "create with its Idempotency-Key. Before you repeat a retry, a test or a replay, which would send once "
+                "more, look in the audit log whether it is there. Repeat anything else as it is."
             ) from None
         finally:
             self._waiting.pop(command.id, None)

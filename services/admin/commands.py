@@ -41,6 +41,9 @@ from streams.topics import EVENTS
 #: Reason of a pause, in the event about it, where it was not the breaker.
 BY_PERSON: Final = "paused_by_person"
 
+#: Random bytes of what stands for an erased value while a patch is judged.
+_STAND_IN_BYTES: Final = 16
+
 
 class Commands:
     """
@@ -75,8 +78,8 @@ class Commands:
         """
         Create an integration; its JSON, with `signingSecret` where requests are signed.
 
-        *key* is the `Idempotency-Key`. The same body under it again gets the same answer, signing secret included,
-        since nobody repeats a create whose answer arrived; another body under it is refused.
+        *key* is the `Idempotency-Key`. The same body under it again gets the same answer, signing secret included until
+        it is rotated, since nobody repeats a create whose answer arrived; another body under it is refused.
 
         Raises:
             Refused: the body asks for what cannot be.
@@ -110,7 +113,8 @@ class Commands:
             details = {"profile": profile.name, "version": str(config.version)} | idempotency.details(key, used, body)
             return Change("integration.create", config.id, config, details, integration_writes(config))
 
-        return self._with_signing_secret(await self._changes.make(app.app, caller, decide))
+        config = await self._changes.make(app.app, caller, decide)
+        return self._with_signing_secret(config) if _has_first_secret(config) else self.shown(config)
 
     async def patch(
         self, app: AppConfig, profile: Profile, integration: str, body: Any, if_match: str | None, caller: Caller
@@ -128,7 +132,8 @@ class Commands:
         def decide() -> Change[tuple[IntegrationConfig, bool]] | Unchanged[tuple[IntegrationConfig, bool]]:
             before = self.get(app.app, profile, integration)
             check_version(before, if_match)
-            opened = open_integration(before, self._vault)
+            # What was erased stays so unless the patch replaces it or takes it away; nobody can give this value.
+            opened = open_integration(before, self._vault, erased=self._random(_STAND_IN_BYTES).hex())
             plan = wanted(patched(before, opened, body), self._app(app), profile, self.brand)
             is_new = plan.signing and not before.signing_secrets
             after = changed(
@@ -433,19 +438,17 @@ class Commands:
 
     def _referred(self, config: IntegrationConfig) -> set[str]:
         """Names of the secrets that URL and headers refer to."""
-        return set().union(names(config.url), *map(names, open_integration(config, self._vault).headers.values()))
+        opened = open_integration(config, self._vault, erased="")
+        return set().union(names(config.url), *map(names, opened.headers.values()))
 
     def _new_signing_secret(self) -> str:
         return signing_secret(self._random(SIGNING_SECRET_BYTES))
 
     def _with_signing_secret(self, config: IntegrationConfig) -> dict[str, Any]:
         """The JSON, and the signing secret, which no other answer has."""
-        answer = self.shown(config)
-        if config.signing_secrets:
-            newest = config.signing_secrets[0]
-            context = Context.of_signing(config.app, config.id, newest.version)
-            answer["signingSecret"] = self._vault.open(newest.sealed, context).decode()
-        return answer
+        newest = config.signing_secrets[0]
+        plain = self._vault.open(newest.sealed, Context.of_signing(config.app, config.id, newest.version))
+        return self.shown(config) | {"signingSecret": plain.decode()}
 
 
 def _telling(event: Event) -> Write:
@@ -469,6 +472,12 @@ def check_version(config: IntegrationConfig | AppConfig, if_match: str | None) -
             f"It is at version {config.version}, and If-Match names another. Get it again, and make the change anew.",
             version=config.version,
         )
+
+
+def _has_first_secret(config: IntegrationConfig) -> bool:
+    """Whether it signs with the secret that its create made: a later one is no answer to a create."""
+    newest = next(iter(config.signing_secrets), None)
+    return newest is not None and newest.version == 1 and newest.created_at_ms == config.created_at_ms
 
 
 def _says_the_same(before: IntegrationConfig, after: IntegrationConfig) -> bool:

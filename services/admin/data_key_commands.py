@@ -15,6 +15,7 @@ from services.admin.fields import Fields, Refusal, kind
 from services.admin.rules import Refused
 from services.admin.tokens import Caller
 from services.runtime.problems import Problem
+from services.vault.data_keys import is_erased
 from services.vault.rewrap import Rewritten, erased, rewrapped
 from services.vault.seal import Keyring
 from streams import codec
@@ -67,7 +68,8 @@ class DataKeyCommands:
 
     async def erase(self, app: str, body: Any, caller: Caller) -> dict[str, Any]:
         """
-        Erase the app's data keys, and with them every secret that it has stored: `{"confirm": "<app>"}`.
+        Erase the app's data keys, and with them every secret that it has stored: `{"confirm": "<app>"}`. It gets a new
+        data key for what is stored from now on.
 
         Raises:
             Refused: the body does not confirm it.
@@ -81,8 +83,9 @@ class DataKeyCommands:
             found = erased(before, self._log.integrations.of_app(app), **self._how(caller))
             if found.app == before:
                 return Unchanged(0)
-            details = {"dataKeys": " ".join(each.id for each in found.app.data_keys)}
-            return Change("data_keys.erase", app, len(found.app.data_keys), details, [_write(found.app)])
+            gone = _erased_keys(found.app) - _erased_keys(before)
+            details = {"dataKeys": " ".join(sorted(gone))}
+            return Change("data_keys.erase", app, len(gone), details, [_write(found.app)])
 
         return {"app": app, "erased": await self._changes.make(app, caller, decide)}
 
@@ -122,6 +125,10 @@ class DataKeyCommands:
 
 def _write(app: AppConfig) -> Write:
     return Write(topic=APP_CONFIG.name, key=app.app, value=codec.encode(app))
+
+
+def _erased_keys(app: AppConfig) -> set[str]:
+    return {each.id for each in app.data_keys if is_erased(each)}
 
 
 def _renew(body: Any) -> bool:

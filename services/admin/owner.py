@@ -9,7 +9,8 @@ broker has no transactions: there, one owner writes the audit record first.)
 After the commit come the events that tell of it and the deliveries that it asks for, and the reply; then the command is
 finished. A crash before the commit leaves nothing, one after it has the command read again: its audit record is found,
 and only what comes after it is sent again. Events carry ids that make a repeat one (`docs/why/event-ids.md`); a
-delivery may be sent twice then, as any whose request was in flight.
+delivery may be sent twice then, as any whose request was in flight. A command that stands twice on the topic, because
+who asked sent it again, is told once.
 """
 
 import asyncio
@@ -64,6 +65,9 @@ TRANSACTION_MS: Final = 10_000
 
 #: Commands in one transaction, at most.
 AT_ONCE: Final = 100
+
+#: Commands that are known to be told, at most: one that stands twice does so within seconds.
+REMEMBERED: Final = 10_000
 
 #: Before a write that failed is tried again.
 AGAIN_AFTER_S: Final = 0.2
@@ -160,6 +164,8 @@ class Owner:
         self._made: set[str] = set()
         #: Audit records that were sent, by command: whether they are on the log shows afterwards.
         self._sent: dict[str, AuditRecord] = {}
+        #: Commands whose events and deliveries this owner has on the broker, the newest last.
+        self._told: dict[str, None] = {}
 
     @property
     def is_ours(self) -> bool:
@@ -289,18 +295,22 @@ class Owner:
         return [audit, *(self._record(TOGETHER[each.topic], each) for each in written)]
 
     async def _tell(self, writers: _Writers, judged: list[Judged]) -> None:
-        """Events that tell of what was made, then the replies."""
+        """Events that tell of what was made, once a command as far as this owner knows, then the replies."""
         teller = writers.tell
+        done = {each.command.id: each.command for each in judged if each.outcome == "done"}
         told = [
             (*self._record(AFTERWARDS[write.topic], write), list(write.headers.items()))
-            for each in judged
-            if each.outcome == "done"
-            for write in each.command.writes
+            for command in done.values()
+            if command.id not in self._told
+            for write in command.writes
             if write.topic in AFTERWARDS
         ]
         await asyncio.gather(
             *[await teller.send(topic, value, key=key, headers=headers) for topic, key, value, headers in told]
         )
+        self._told |= dict.fromkeys(done)
+        while len(self._told) > REMEMBERED:
+            del self._told[next(iter(self._told))]
         replies = [
             (each.command.reply_to, CommandReply(command=each.command.id, outcome=each.outcome, reason=each.reason))
             for each in judged

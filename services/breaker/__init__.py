@@ -1,1 +1,1 @@
-"""The breaker: failure counts folded from delivery-results. Nothing folds them yet."""
+"""The breaker: failure counts folded from delivery-results, and what follows from them."""

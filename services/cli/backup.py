@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
+import msgspec
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from cyclopts import Parameter
 
@@ -37,9 +38,10 @@ from services.cli.log_access import (
 )
 from services.runtime.process import load_settings
 from services.runtime.times import iso
-from streams import topics
+from streams import codec, topics
 from streams.connection import Connection
 from streams.features import features_of
+from streams.records import IntegrationConfig
 from streams.topics import APP_CONFIG, AUDIT, CONFIG_HISTORY, INTEGRATION_CONFIG, Partitions, Topic
 
 #: What is kept, in the order in which it is written back.
@@ -110,6 +112,7 @@ def restore(file: Path, *, log: LogOptions | None = None, as_json: AsJson = Fals
     except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
         raise Failed(f"{file} is no whole backup ({error}): take another one") from None
     connection = log_connection(log or LogOptions())
+    records = [for_a_new_log(record) for record in records]
     settings = load_settings()
     partitions = Partitions(settings.partitions.by_app, settings.partitions.by_integration)
     with progress_bar(quiet=as_json) as progress:
@@ -162,6 +165,25 @@ def records_of(lines: Iterable[str]) -> Iterator[Kept]:
         count += 1  # noqa: SIM113  # the foot is no record
         yield Kept(topic, _bytes(key), _bytes(value), int(at_ms))
     raise ValueError("its end is missing")
+
+
+def for_a_new_log(record: Kept) -> Kept:
+    """
+    The record as it means the same on a log that begins anew.
+
+    What an activation left out is told by an offset of `integration-config`. The new topic counts from 0 again, so that
+    the old number would leave out what is still to come; and of what it did leave out nothing is there any more.
+    """
+    if record.topic != INTEGRATION_CONFIG.name or record.value is None:
+        return record
+    try:
+        config = codec.decode_as(IntegrationConfig, record.value)
+    except codec.Unreadable:
+        return record  # no service of this release goes by it either
+    if config.skip_before == config.from_before == 0:
+        return record
+    anew = msgspec.structs.replace(config, skip_before=0, from_before=0, from_ms=0)
+    return record._replace(value=codec.encode(anew))
 
 
 def _text(given: bytes | None) -> str | None:

@@ -175,7 +175,7 @@ def rewrap(
 @app.command
 def erase(application: str, /, *, confirm: str, access: AdminOptions | None = None, as_json: AsJson = False) -> None:
     """
-    Erase every secret that an app has stored, for good. Its deliveries are blocked until secrets are stored anew.
+    Erase every secret that an app has stored, for good. Deliveries that need one are blocked until it is stored anew.
 
     Args:
         application: The app.

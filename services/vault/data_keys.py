@@ -97,14 +97,18 @@ class AppKeys:
         The plain value, sealed for this context under the app's newest data key; where it never had one, the KEK.
 
         Raises:
-            DataKeyErased: the app's data keys were erased: make it a new one before, or the value would survive them.
+            DataKeyErased: the app's data keys were erased, by a release that made it no new one with it: make one
+                before, or the value would survive them.
         """
         self._is_own(context)
         if not self.data_keys:
             return self._keyring.seal(plain, context)
         sealing = newest(self.data_keys)
         if sealing is None:
-            raise DataKeyErased(f"the data keys of the app {self._app!r} were erased: it needs a new one before")
+            raise DataKeyErased(
+                f"the data keys of the app {self._app!r} were erased, and it has no new one: "
+                "`tenterhook secrets rewrap --new-data-keys` makes one"
+            )
         return self._key(sealing).seal(plain, context)
 
     def open(self, sealed: bytes, context: Context) -> bytes:

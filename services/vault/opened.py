@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from services.vault.seal import Context, Opener
+from services.vault.seal import Context, DataKeyErased, Opener
 from streams.records import IntegrationConfig
 
 
@@ -19,30 +19,37 @@ class OpenedSecrets:
     signing: list[tuple[str, int | None]] = field(repr=False)
 
 
-def open_integration(config: IntegrationConfig, keys: Opener) -> OpenedSecrets:
+def open_integration(config: IntegrationConfig, keys: Opener, *, erased: str | None = None) -> OpenedSecrets:
     """
     All secrets of an integration, in plain.
 
     Args:
         keys: a `Vault`; a `Keyring` opens only what no data key sealed.
+        erased: stands for a value whose data key was erased, where nothing is sent with it.
 
     Raises:
         Unsealable: one of them does not open; nothing is given then.
     """
+
+    def opened(sealed: bytes, context: Context) -> str:
+        try:
+            return keys.open(sealed, context).decode()
+        except DataKeyErased:
+            if erased is None:
+                raise
+            return erased
+
     return OpenedSecrets(
         headers={
-            name: keys.open(sealed, Context.of_header(config.app, config.id, name)).decode()
+            name: opened(sealed, Context.of_header(config.app, config.id, name))
             for name, sealed in config.headers.items()
         },
         secrets={
-            name: keys.open(secret.sealed, Context.of_secret(config.app, config.id, name, secret.version)).decode()
+            name: opened(secret.sealed, Context.of_secret(config.app, config.id, name, secret.version))
             for name, secret in config.secrets.items()
         },
         signing=[
-            (
-                keys.open(secret.sealed, Context.of_signing(config.app, config.id, secret.version)).decode(),
-                secret.valid_until_ms,
-            )
+            (opened(secret.sealed, Context.of_signing(config.app, config.id, secret.version)), secret.valid_until_ms)
             for secret in config.signing_secrets
         ],
     )

@@ -66,8 +66,8 @@ def rewrapped(
         keyring: with the KEK that everything is to be under, and every one that something is under.
         random: gives that many random bytes, for the first data key of an app that has secrets and none.
         who: name of the token that asked.
-        renew: make the app a new data key, and move everything under that: for a KEK that somebody else may have had,
-            and with it the data keys. Not the same done twice.
+        renew: make the app a new data key if it has had one, and move everything under that: for a KEK that somebody
+            else may have had, and with it the data keys. Not the same done twice.
 
     Raises:
         SealedUnderOtherKey: something was sealed under a KEK that is not in the keyring; nothing is to be written.
@@ -75,7 +75,7 @@ def rewrapped(
     integrations = list(integrations)
     left: list[str] = []
     after = msgspec.structs.replace(app, data_keys=[_under_current(each, app, keyring, left) for each in app.data_keys])
-    if renew and newest(after.data_keys):
+    if renew and after.data_keys:
         after = with_new_data_key(after, random, keyring, now_ms)
     elif any(_form(sealed) == UNDER_KEK for each in integrations for sealed, _ in sealed_values(each)):
         after = with_data_key(after, random, keyring, now_ms)
@@ -98,19 +98,22 @@ def erased(
     who: str,
 ) -> Rewritten:
     """
-    The app without its data keys, so that nothing that it has stored until now opens again; arguments as `rewrapped`.
+    The app with its data keys erased, so that nothing that it has stored until now opens again; arguments as
+    `rewrapped`.
 
     What no data key had sealed yet is sealed under one first, and goes with it. It is final when the log has compacted
-    the records before away, and for their copies when the KEK of that time is gone.
+    the records before away, and for their copies when the KEK of that time is gone. A new data key seals what is stored
+    from now on; so done twice, that one is erased too. An app that never had any stays as it is.
 
     Raises:
         SealedUnderOtherKey: something was sealed under a KEK that is not in the keyring; nothing is to be written.
     """
     moved = rewrapped(app, integrations, keyring=keyring, random=random, now_ms=now_ms, who=who)
-    data_keys = [msgspec.structs.replace(each, wrapped=ERASED) for each in moved.app.data_keys]
-    if data_keys == app.data_keys:
+    if not moved.app.data_keys:
         return moved
-    return Rewritten(with_data_keys(app, data_keys, now_ms, who), moved.integrations, moved.left)
+    data_keys = [msgspec.structs.replace(each, wrapped=ERASED) for each in moved.app.data_keys]
+    without = msgspec.structs.replace(app, data_keys=data_keys)
+    return Rewritten(with_new_data_key(without, random, keyring, now_ms, who=who), moved.integrations, moved.left)
 
 
 def _under_current(data_key: DataKey, app: AppConfig, keyring: Keyring, left: list[str]) -> DataKey:

@@ -216,6 +216,22 @@ async def test_a_repeated_create_gets_the_same_answer_and_creates_nothing(api):
     assert len((await api.get(INTEGRATIONS)).json()["items"]) == 1
 
 
+async def test_a_repeated_create_does_not_show_a_signing_secret_that_came_later(api):
+    first, later = {"Idempotency-Key": "k-1"}, {"Idempotency-Key": "k-2"}
+    signed = (await api.post(INTEGRATIONS, json=BODY | {"signing": True}, headers=first)).json()
+    rotated = (await api.post(f"{INTEGRATIONS}/{signed['id']}/rotate", json={"now": True})).json()
+    plain = (await api.post(INTEGRATIONS, json=BODY, headers=later)).json()
+    turned_on = (await api.patch(f"{INTEGRATIONS}/{plain['id']}", json={"signing": True})).json()
+    repeated = await api.post(INTEGRATIONS, json=BODY | {"signing": True}, headers=first)
+    unsigned = await api.post(INTEGRATIONS, json=BODY, headers=later)
+
+    assert rotated["signingSecret"] != signed["signingSecret"]
+    assert turned_on["signingSecret"].startswith("whsec_")
+    assert (repeated.status_code, repeated.json()["id"]) == (201, signed["id"])
+    assert (unsigned.status_code, unsigned.json()["id"]) == (201, plain["id"])
+    assert "signingSecret" not in repeated.json() | unsigned.json()
+
+
 async def test_repeated_creates_at_once_create_one(api):
     key = {"Idempotency-Key": "k-1"}
     answers = await asyncio.gather(*(api.post(INTEGRATIONS, json=BODY, headers=key) for _ in range(5)))

@@ -15,7 +15,7 @@ from services.runtime.serving import StartupError
 from services.runtime.settings import AdminSettings
 from services.vault.data_keys import with_data_key
 from services.vault.opened import open_integration
-from services.vault.seal import Keyring
+from services.vault.seal import DataKeyErased, Keyring
 from streams.topics import AUDIT, COMMANDS, CONFIG_HISTORY, INTEGRATION_CONFIG
 from tests.admins import KNOWN, admin_at, admin_settings, client_of, furnish, make_token, put_apps
 from tests.apps import make_app
@@ -172,3 +172,34 @@ async def test_a_kek_is_replaced_while_everything_runs_and_then_not_needed(kafka
     assert problem_of(wrong) == (400, "invalid_fields")
     assert done.json() == {"app": "demo", "erased": 1}
     assert problem_of(lost) == (409, "secret_unreadable")
+
+
+async def test_after_an_erasure_secrets_are_stored_anew_and_everything_goes_on(api, admin):
+    body = BODY | {"headers": {"Authorization": "Bearer {secret.path}", "X-Key": "literal"}}
+    created = (await api.post(SUBSCRIPTIONS, json=body)).json()
+    path = f"{SUBSCRIPTIONS}/{created['id']}"
+    erased = await api.post("/v1/apps/demo/erase", json={"confirm": "demo"})
+
+    renamed = await api.patch(path, json={"name": "Other", "headers": {"X-Key": "***"}})
+    with pytest.raises(DataKeyErased):
+        open_integration(admin.config.integrations.get(created["id"]), admin.vault)
+    back = await api.post(f"{path}/rollback", json={"version": 1})
+    put = await api.put(f"{path}/secrets/path", json={"value": "SECOND-VALUE"})
+    shown = await api.post(f"{path}/secrets/path/reveal")
+    rotated = await api.post(f"{path}/rotate")
+    headers = await api.patch(path, json={"headers": {"Authorization": "Bearer {secret.path}", "X-Key": None}})
+    opened = open_integration(admin.config.integrations.get(created["id"]), admin.vault)
+    other = await api.post(SUBSCRIPTIONS, json=body)
+    twice = await api.post("/v1/apps/demo/erase", json={"confirm": "demo"})
+
+    assert erased.json() == {"app": "demo", "erased": 1}
+    assert (renamed.status_code, renamed.json()["headers"]) == (200, {"Authorization": "***", "X-Key": "***"})
+    assert (back.status_code, back.json()["name"]) == (200, "CRM")
+    assert (put.status_code, put.json()["version"]) == (200, 2)
+    assert shown.json()["value"] == "SECOND-VALUE"
+    assert (rotated.status_code, headers.status_code) == (200, 200)
+    assert opened.headers == {"Authorization": "Bearer {secret.path}"}
+    assert opened.secrets == {"path": "SECOND-VALUE"}
+    assert [plain for plain, _ in opened.signing] == [rotated.json()["signingSecret"]]
+    assert other.status_code == 201
+    assert twice.json() == {"app": "demo", "erased": 1}

@@ -70,6 +70,11 @@ async def test_a_restored_installation_is_the_one_that_was_backed_up_and_deliver
             assert put.status_code < 300, put.text
             changed = await client.patch(path, json={"name": "CRM, new"})
             assert changed.status_code == 200, changed.text
+            # Often: what was skipped is named by an offset that the new topic does not come to in this test.
+            for _ in range(3):
+                assert (await client.post(f"{path}/pause")).status_code == 200
+                skipped = await client.post(f"{path}/activate", json={"held": "skip"})
+                assert skipped.status_code == 200, skipped.text
             history = (await client.get(f"{path}/history")).json()
             integration = (await client.get(path)).json()
 

@@ -1,5 +1,7 @@
 """What becomes of a command: made once, for the state that it was decided for, and nothing else."""
 
+import asyncio
+
 import msgspec
 import pytest
 from aiokafka.errors import KafkaTimeoutError
@@ -9,7 +11,7 @@ from structlog.testing import capture_logs
 
 from services.admin.audit import FIRST, Chains, chained, verified
 from services.admin.changes import integration_writes
-from services.admin.owner import Owner, judge
+from services.admin.owner import Owner, _Writers, judge
 from streams import codec
 from streams.connection import Connection
 from streams.records import AuditRecord, Command, Write
@@ -186,3 +188,70 @@ def chained_as_refused():
         details={},
         previous_hash=FIRST,
     )
+
+
+class Teller:
+    """A producer that keeps to which topics it has sent; *lost*: those whose next record is not, in this order."""
+
+    def __init__(self, *lost):
+        self.lost = list(lost)
+        self.sent = []
+
+    async def send(self, topic, value, key=None, headers=None):
+        future = asyncio.get_running_loop().create_future()
+        if topic in self.lost[:1]:
+            del self.lost[0]
+            future.set_exception(KafkaTimeoutError())
+        else:
+            self.sent.append(topic)
+            future.set_result(None)
+        return future
+
+
+@pytest.fixture
+def owner(monkeypatch):
+    made = Owner(Connection("127.0.0.1:9"), Chains(), None, now_ms=lambda: NOW_MS, may_write=lambda: True)
+
+    async def write(*_):
+        pass
+
+    monkeypatch.setattr(made, "_write", write)
+    return made
+
+
+ASKED = command(1, writes=[Write(topic="deliveries", key="int_1", value=b"dlv_1")])
+SENT = ["tenterhook.deliveries", "tenterhook.command-replies"]
+
+
+@pytest.mark.parametrize("batches", [[[ASKED, ASKED]], [[ASKED], [ASKED]], [[ASKED, ASKED], [ASKED]]])
+async def test_a_command_that_stands_twice_sends_its_delivery_once_and_is_answered_each_time(owner, batches):
+    """Who asked heard nothing of the first, though it was there, and sent it again."""
+    teller = Teller()
+    for batch in batches:
+        await owner._make(_Writers(None, teller, has_transactions=True), batch)
+
+    asked = sum(map(len, batches))
+    assert [teller.sent.count(topic) for topic in SENT] == [1, asked]
+
+
+@pytest.mark.parametrize("lost", [SENT[:1], SENT[:1] * 2, SENT[1:], SENT])
+async def test_what_was_not_told_is_told_when_the_command_is_made_again(owner, lost):
+    teller = Teller(*lost)
+    writers = _Writers(None, teller, has_transactions=True)
+    for _ in lost:
+        with pytest.raises(KafkaTimeoutError):
+            await owner._make(writers, [ASKED])
+    await owner._make(writers, [ASKED])
+
+    assert teller.sent == SENT
+
+
+async def test_only_so_many_commands_are_known_to_be_told(owner, monkeypatch):
+    monkeypatch.setattr("services.admin.owner.REMEMBERED", 2)
+    writers, head = _Writers(None, Teller(), has_transactions=True), FIRST
+    for number in range(5):
+        made = command(number, head=head)
+        head = audit_of(made).hash
+        await owner._make(writers, [made])
+
+    assert list(owner._told) == ["aud_3", "aud_4"]

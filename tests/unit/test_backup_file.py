@@ -1,12 +1,17 @@
 """A backup's file: what was put in comes out, and nothing else is taken for it."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.backup import KEPT, Kept, lines_of, records_of
+from services.cli.backup import KEPT, Kept, for_a_new_log, lines_of, records_of
+from streams import codec
+from streams.records import IntegrationConfig
+from streams.topics import CONFIG_HISTORY, INTEGRATION_CONFIG
+from tests.records import make_integration
 
 records = st.lists(
     st.builds(
@@ -51,3 +56,32 @@ def test_a_topic_that_is_not_configuration_is_refused() -> None:
     lines = list(lines_of([Kept("deliveries", b"int_1", b"value", 1)], at_ms=0))
     with pytest.raises(ValueError, match="deliveries"):
         list(records_of(lines))
+
+
+def configured(topic: str = INTEGRATION_CONFIG.name, **changes: Any) -> Kept:
+    return Kept(topic, b"int_1", codec.encode(make_integration(version=7, epoch=3, **changes)), 1)
+
+
+class TestOnANewLog:
+    """Offsets of the old topic mean nothing there."""
+
+    @pytest.mark.parametrize(
+        "left_out", [{"skip_before": 5}, {"from_before": 5, "from_ms": 7}, {"skip_before": 4, "from_before": 5}]
+    )
+    def test_no_activation_of_before_leaves_anything_out(self, left_out: dict[str, int]) -> None:
+        restored = for_a_new_log(configured(**left_out))
+
+        assert codec.decode_as(IntegrationConfig, restored.value) == make_integration(version=7, epoch=3)
+        assert restored._replace(value=None) == configured()._replace(value=None)
+
+    @pytest.mark.parametrize(
+        "record",
+        [
+            configured(),
+            configured(CONFIG_HISTORY.name, skip_before=5),
+            Kept(INTEGRATION_CONFIG.name, b"int_1", None, 1),
+            Kept(INTEGRATION_CONFIG.name, b"int_1", b"no record of ours", 1),
+        ],
+    )
+    def test_anything_else_is_as_it_was(self, record: Kept) -> None:
+        assert for_a_new_log(record) is record

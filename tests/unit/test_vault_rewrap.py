@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from services.vault.data_keys import ERASED, with_new_data_key
+from services.vault.data_keys import ERASED, is_erased, with_new_data_key
 from services.vault.keks import keks_in_use
 from services.vault.opened import open_integration
 from services.vault.places import sealed_values, with_sealed_values
@@ -146,8 +146,10 @@ class TestErasure:
         [moved] = written.integrations
 
         assert moved.id == "int_2"
-        assert [(each.id, each.wrapped) for each in written.app.data_keys] == [(app.data_keys[0].id, ERASED)]
-        assert keks_in_use([written.app], [configs[0], moved]) == {}
+        gone, fresh = written.app.data_keys
+        assert (gone.id, gone.wrapped) == (app.data_keys[0].id, ERASED)
+        assert not is_erased(fresh)
+        assert keks_in_use([], [configs[0], moved]) == {}
         for config in (configs[0], moved):
             for sealed, context in sealed_values(config):
                 with pytest.raises(DataKeyErased):
@@ -156,17 +158,41 @@ class TestErasure:
     def test_values_that_no_data_key_had_sealed_go_with_a_data_key_made_for_it(self):
         written = erased(make_app(version=4), [sealed_integration(KEYRING, **PLAIN)], keyring=KEYRING, **CHANGE)
 
-        assert [each.wrapped for each in written.app.data_keys] == [ERASED]
+        assert [is_erased(each) for each in written.app.data_keys] == [True, False]
         assert (written.app.version, written.app.updated_by) == (5, "ops")
         with pytest.raises(DataKeyErased):
             open_integration(written.integrations[0], keys_of(written.app))
 
-    def test_it_is_one_version_and_the_second_time_none(self):
+    def test_it_is_one_version_and_the_second_time_takes_what_was_stored_since(self):
         app = app_with_key(keyring=KEYRING, version=4)
         once = erased(app, [], keyring=BOTH, **CHANGE)
+        again = erased(once.app, [], keyring=BOTH, **CHANGE)
 
-        assert once.app.version == 5
-        assert erased(once.app, [], keyring=BOTH, **CHANGE).app is once.app
+        assert (once.app.version, once.app.updated_by) == (5, "ops")
+        assert (again.app.version, again.app.updated_by) == (6, "ops")
+        assert [is_erased(each) for each in again.app.data_keys] == [True, True, False]
+
+    def test_what_is_stored_afterwards_is_sealed_under_a_new_data_key(self):
+        app = erased(app_with_key(), [], keyring=KEYRING, **CHANGE).app
+        config = sealed_integration(keys_of(app), **PLAIN)
+
+        assert {f"dk_{sealed_under(sealed).key_id.hex()}" for sealed, _ in sealed_values(config)} == {
+            app.data_keys[-1].id
+        }
+        assert open_integration(config, keys_of(app)).secrets == PLAIN["secrets"]
+
+    def test_an_app_that_never_stored_anything_stays_as_it_is(self):
+        app = make_app("*")
+
+        assert erased(app, [], keyring=KEYRING, **CHANGE).app is app
+
+    def test_what_was_erased_without_a_new_data_key_gets_one_when_new_ones_are_asked_for(self):
+        """As an earlier release left it."""
+        app = app_with_key()
+        gone = msgspec.structs.replace(app, data_keys=[msgspec.structs.replace(app.data_keys[0], wrapped=ERASED)])
+        written = rewrapped(gone, [], keyring=KEYRING, renew=True, **CHANGE)
+
+        assert [is_erased(each) for each in written.app.data_keys] == [True, False]
 
     def test_a_rewrap_afterwards_leaves_it_erased(self):
         app = app_with_key()
@@ -174,7 +200,8 @@ class TestErasure:
         gone = erased(app, [config], keyring=KEYRING, **CHANGE).app
         written = rewrapped(gone, [config], keyring=BOTH, **CHANGE)
 
-        assert (written.app is gone, written.integrations, written.left) == (True, [], [])
+        assert [is_erased(each) for each in written.app.data_keys] == [True, False]
+        assert (written.integrations, written.left) == ([], [])
 
     def test_other_apps_are_as_before(self):
         one, other = app_with_key("one"), app_with_key("other")
@@ -187,9 +214,8 @@ class TestErasure:
         app = app_with_key()
         config = sealed_integration(keys_of(app), **PLAIN)
         gone = erased(app, [config], keyring=KEYRING, **CHANGE).app
-        again = with_new_data_key(gone, random, KEYRING, 6_000)
-        anew = sealed_integration(keys_of(again), "int_2", **PLAIN)
-        written = rewrapped(again, [config, anew], keyring=BOTH, **CHANGE)
+        anew = sealed_integration(keys_of(gone), "int_2", **PLAIN)
+        written = rewrapped(gone, [config, anew], keyring=BOTH, **CHANGE)
 
         assert (written.integrations, written.left) == ([], [])
         assert open_integration(anew, keys_of(written.app, NEW)).secrets == PLAIN["secrets"]

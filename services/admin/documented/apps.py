@@ -110,7 +110,7 @@ SCHEMAS: Final[dict[str, Any]] = {
         {"confirm": {**text(most=200), "description": "The app's id: every secret that it has stored is lost."}},
         required=("confirm",),
     ),
-    "Erased": shown({"app": _ID, "erased": {**count(), "description": "How many data keys."}}),
+    "Erased": shown({"app": _ID, "erased": {**count(), "description": "How many data keys; the app has a new one."}}),
 }
 
 PARAMETERS: Final[dict[str, Any]] = {

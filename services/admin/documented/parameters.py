@@ -25,7 +25,8 @@ PARAMETERS: Final[dict[str, Any]] = {
 
 REQUEST_HEADERS: Final[dict[str, Any]] = {
     "Idempotency-Key": {
-        "description": "Repeated with the same key and body, a create gives the same answer and creates nothing.",
+        "description": "Repeated with the same key and body, a create gives the same answer and creates nothing; a "
+        "signing secret is in it until it is rotated.",
         "schema": {"type": "string", "pattern": rf"^[ -~]{{1,{MAX_KEY_CHARS}}}$"},
     },
     "If-Match": {
