@@ -210,7 +210,7 @@ class DeliveryCommands:
                 if len(chosen) == limit:
                     more = True
                     break
-                if self._log.integrations.get(row.integration) is None:
+                if self._is_deleted(row.integration):
                     refused.append({"of": row.delivery_id, "code": "integration_deleted"})
                     continue
                 chosen.append((told, ended))
@@ -296,8 +296,13 @@ class DeliveryCommands:
             )
         return told
 
+    def _is_deleted(self, integration: str) -> bool:
+        """For one whose configuration cannot be read it waits, with the others."""
+        integrations = self._log.integrations
+        return integrations.get(integration) is None and not integrations.is_broken(integration)
+
     def _check_there(self, integration: str) -> None:
-        if self._log.integrations.get(integration) is None:
+        if self._is_deleted(integration):
             raise Problem(
                 409,
                 "integration_deleted",

@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.backup import KEPT, Kept, lines_of, records_of
+from services.cli.backup import KEPT, Kept, lines_of, records_of, versions_for
+from streams import codec
+from streams.records import Record
+from tests.apps import make_app
+from tests.records import make_integration
 
 records = st.lists(
     st.builds(
@@ -51,3 +55,41 @@ def test_a_topic_that_is_not_configuration_is_refused() -> None:
     lines = list(lines_of([Kept("deliveries", b"int_1", b"value", 1)], at_ms=0))
     with pytest.raises(ValueError, match="deliveries"):
         list(records_of(lines))
+
+
+def kept(topic: str, key: str, config: Record | None) -> Kept:
+    return Kept(topic, key.encode(), b"garbage" if config is None else codec.encode(config), 0)
+
+
+def test_of_what_cannot_be_read_the_newest_version_anywhere_is_written_again() -> None:
+    """In the backup, on the log before it, or in the history; of what can be read nothing is."""
+    there = [
+        kept("config-history", "int_1", make_integration("int_1", version=3)),
+        kept("config-history", "int_1", None),
+        kept("app-config", "demo", make_app("demo", version=1)),
+        kept("app-config", "demo", None),
+        kept("app-config", "other", make_app("other", version=5)),
+        kept("integration-config", "int_1", None),
+        kept("integration-config", "int_2", None),
+        kept("integration-config", "int_3", None),
+        kept("integration-config", "int_4", None),
+        kept("integration-config", "int_4", make_integration("int_4", version=9)),
+    ]
+    backed_up = [
+        kept("integration-config", "int_1", make_integration("int_1", version=2)),
+        kept("integration-config", "int_2", make_integration("int_2", version=1)),
+        kept("integration-config", "int_2", make_integration("int_2", version=2)),
+        kept("integration-config", "int_3", make_integration("int_2", version=7)),
+        kept("app-config", "demo", make_app("demo", version=2)),
+        kept("app-config", "other", make_app("other", version=6)),
+    ]
+
+    found, left = versions_for(there, backed_up)
+
+    assert found == [
+        kept("app-config", "demo", make_app("demo", version=2)),
+        kept("integration-config", "int_1", make_integration("int_1", version=3)),
+        kept("integration-config", "int_2", make_integration("int_2", version=2)),
+    ]
+    assert left == ["int_3 (integration-config)"]
+    assert versions_for([*there, *found], backed_up) == ([], left)
