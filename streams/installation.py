@@ -1,11 +1,16 @@
 """
-What an installation's topics were when it began, recorded once on a topic of its own, and what differs now.
+What an installation's topics were when it began, recorded on a topic of its own, and what differs now.
 
 A topic that was deleted and made again has the right name and shape, and neither its records nor the offsets that other
 topics name. One whose partition count was changed together with the settings has moved its keys. Neither may go unseen.
+
+Of each topic the first record that names it counts. A release that has more topics adds a record that names those too,
+and all that were named before. Its key tells how many: so compaction takes none away, whatever else begins beside it.
+Releases before that wrote one record, under the key `topics`, and read the first that is there, whichever it is.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -16,12 +21,14 @@ from streams.ends import EndOffset
 from streams.records import Installation
 from streams.topic_ids import topic_ids
 
-_KEY: Final = b"topics"
+_LOOKS: Final = 50
+_PAUSE_S: Final = 0.1
 
 
 async def differences(connection: Connection, record_topic: str, counts: Mapping[str, int]) -> list[str]:
     """
-    Record the topics, the first time; else what is not as recorded, a sentence each. [] where the broker has no ids.
+    Record those topics that are not recorded yet; what is not as recorded, a sentence each. [] where the broker has no
+    ids.
 
     Args:
         record_topic: full name of the topic that holds the record.
@@ -30,18 +37,45 @@ async def differences(connection: Connection, record_topic: str, counts: Mapping
     Raises:
         KafkaError: the broker did not answer.
     """
-    told = await topic_ids(connection, sorted(counts))
-    if set(told) != set(counts):
+    told = await _told(connection, sorted(counts))
+    if not told:
         return []
     now = Installation(
-        topic_ids={name.removeprefix(connection.prefix): told[name] for name in counts},
-        partitions={name.removeprefix(connection.prefix): count for name, count in counts.items()},
+        topic_ids={name.removeprefix(connection.prefix): told[name] for name in told},
+        partitions={name.removeprefix(connection.prefix): counts[name] for name in told},
     )
-    recorded = await _recorded(connection, record_topic)
-    if recorded is None:
-        await _record(connection, record_topic, now)
-        return []
-    return compared(connection.prefix, recorded, now, record_topic)
+    records = await _records(connection, record_topic)
+    recorded = joined([*records, now])
+    found = compared(connection.prefix, recorded, now, record_topic)
+    if not found and recorded != joined(records):
+        await _record(connection, record_topic, recorded)
+    return found
+
+
+async def _told(connection: Connection, names: list[str]) -> dict[str, str]:
+    """As `topic_ids`; a broker that has not heard of all that were just made is given a moment."""
+    told = await topic_ids(connection, names)
+    for _ in range(_LOOKS):
+        if not told or len(told) == len(names):
+            break
+        await asyncio.sleep(_PAUSE_S)
+        told = await topic_ids(connection, names)
+    return told
+
+
+def key_of(record: Installation) -> bytes:
+    """Its key on the topic."""
+    return f"{len(record.topic_ids)} topics".encode()
+
+
+def joined(records: Iterable[Installation]) -> Installation:
+    """What they say together: of each topic the first that names it counts."""
+    topic_ids: dict[str, str] = {}
+    partitions: dict[str, int] = {}
+    for record in records:
+        topic_ids = {**record.topic_ids, **topic_ids}
+        partitions = {**record.partitions, **partitions}
+    return Installation(topic_ids=topic_ids, partitions=partitions)
 
 
 def compared(prefix: str, recorded: Installation, now: Installation, record_topic: str) -> list[str]:
@@ -66,8 +100,8 @@ def compared(prefix: str, recorded: Installation, now: Installation, record_topi
     return found
 
 
-async def _recorded(connection: Connection, record_topic: str) -> Installation | None:
-    """The first record; several processes that begin at once write the same."""
+async def _records(connection: Connection, record_topic: str) -> list[Installation]:
+    """In the order of the log; several processes that begin at once write the same."""
     found: list[Installation] = []
 
     def see(record: "ConsumerRecord[Any, Any]") -> None:
@@ -78,7 +112,7 @@ async def _recorded(connection: Connection, record_topic: str) -> Installation |
 
     partition = TopicPartition(record_topic, 0)
     await takeover.read_back(connection, {partition: (0, await _end(connection, partition))}, see)
-    return found[0] if found else None
+    return found
 
 
 async def _end(connection: Connection, partition: TopicPartition) -> int:
@@ -93,6 +127,6 @@ async def _record(connection: Connection, record_topic: str, now: Installation) 
     producer = AIOKafkaProducer(**connection.client_options, acks="all")
     await producer.start()
     try:
-        await producer.send_and_wait(record_topic, codec.encode(now), key=_KEY, partition=0)
+        await producer.send_and_wait(record_topic, codec.encode(now), key=key_of(now), partition=0)
     finally:
         await producer.stop()

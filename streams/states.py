@@ -71,7 +71,9 @@ def check_configured(integrations: Integrations, states: States, *, prefix: str)
         TopicMismatch: there are none, and no integration that has a state was ever configured.
     """
     known = states.all()
-    if known and not integrations.all() and not any(integrations.changed_at(each.integration) >= 0 for each in known):
+    names = [each.integration for each in known]
+    has_any = any(integrations.changed_at(name) >= 0 or integrations.is_broken(name) for name in names)
+    if known and not integrations.all() and not has_any:
         raise TopicMismatch(
             f"topic {prefix}integration-config has lost its records: {prefix}integration-state knows"
             f" {len(known)} integrations, and none of them is configured. What is accepted waits. Restore a backup"

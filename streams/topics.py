@@ -206,7 +206,7 @@ INSTALLATION: Final = Topic(
     "compact",
     None,
     "one",
-    what="ids and partition counts of the topics that are chosen once, as they were at the first start",
+    what="ids and partition counts of the topics that nothing can be made of again, as they were at the first start",
     values=("installation",),
     is_internal=True,
 )
@@ -222,9 +222,6 @@ SCHEMAS: Final = Topic(
     values=("shared_schema",),
     is_internal=True,
 )
-
-#: Those whose records others name by their offsets, or whose keys may not move.
-CHOSEN_ONCE: Final = (EVENTS, FAN_OUT, DELIVERIES, RESULTS)
 
 #: How far the integrations are whose deliveries wait on the log: see `services.dispatcher.rows`. Internal.
 LANE_ROWS: Final = Topic(
@@ -327,6 +324,13 @@ TOPICS: Final = (
     REPLAYS,
     *RETRIES,
 )
+
+
+#: What is made again of other topics when it was deleted, or that nobody waits for: the breaker makes states of its
+#: rows, and rows of results (docs/breaker.md tells to delete both), each process adds its schemas, and who asked for a
+#: change is told that there is no answer. `installation` is deleted to accept a loss. Others hold what is lost then.
+MADE_AGAIN: Final = frozenset({INTEGRATION_STATE, BREAKER_ROWS, SCHEMAS, COMMANDS, COMMAND_REPLIES, INSTALLATION})
+KEPT: Final = tuple(topic for topic in TOPICS if topic not in MADE_AGAIN)
 
 
 def partition_count(topic: Topic, partitions: Partitions) -> int:
@@ -432,10 +436,10 @@ async def _ensure_once(connection: Connection, partitions: Partitions, replicati
         wanted = {connection.topic(topic): topic for topic in TOPICS}
         shown = await _create_missing(admin, wanted, partitions, replicas)
         found = _differences(shown, wanted, partitions, replicas) + await _config_differences(admin, wanted, replicas)
-        once = {connection.topic(topic): partition_count(topic, partitions) for topic in CHOSEN_ONCE}
+        kept = {connection.topic(topic): partition_count(topic, partitions) for topic in KEPT}
         # Nothing is recorded that has to be changed.
         found = found or await schema_topic.share(connection, connection.topic(SCHEMAS))
-        return found or await installation.differences(connection, connection.topic(INSTALLATION), once)
+        return found or await installation.differences(connection, connection.topic(INSTALLATION), kept)
     finally:
         await admin.close()
 

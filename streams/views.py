@@ -2,8 +2,11 @@
 Configuration as followers fold it into memory: the newest record of each key, looked up by every request and event.
 
 Folding is pure. An unreadable record leaves what was there before it: delivering by yesterday's configuration is
-better than not at all, and `unreadable` counts it for the alarm.
+better than not at all. Compaction takes that one day, and who starts then has nothing before it: that is no deletion,
+so what needs the configuration waits until somebody has written it again (`is_broken`).
 """
+
+from collections.abc import Callable
 
 import structlog
 
@@ -19,6 +22,8 @@ class Integrations:
     def __init__(self) -> None:
         #: Records that could not be read.
         self.unreadable = 0
+        #: Those whose newest record is one.
+        self.unread: set[str] = set()
         self._by_id: dict[str, IntegrationConfig] = {}
         self._by_app: dict[str, dict[str, IntegrationConfig]] = {}
         self._sorted: dict[str, tuple[IntegrationConfig, ...]] = {}
@@ -32,8 +37,9 @@ class Integrations:
             _same(integration, integration if config is None else config.id)
         except codec.Unreadable as error:
             self.unreadable += 1
-            _log_unreadable("integration-config", offset, error)
+            _met_unreadable("integration-config", key, offset, error, self.unread, self.is_broken)
             return
+        self.unread.discard(integration)
         self._changed_at[integration] = offset
         self._replace(integration, config)
 
@@ -49,12 +55,16 @@ class Integrations:
 
     def clear(self) -> None:
         """Forget everything; see `Follower`."""
-        for fold in (self._by_id, self._by_app, self._sorted, self._changed_at):
+        for fold in (self._by_id, self._by_app, self._sorted, self._changed_at, self.unread):
             fold.clear()
 
     def get(self, integration: str) -> IntegrationConfig | None:
-        """The integration's configuration; None where there is none, or none any more."""
+        """The integration's configuration; None where there is none, none any more, or a broken one."""
         return self._by_id.get(integration)
+
+    def is_broken(self, integration: str) -> bool:
+        """Whether its newest record cannot be read, and nothing is known from before: it may be there all the same."""
+        return integration in self.unread and integration not in self._by_id
 
     def of_app(self, app: str) -> tuple[IntegrationConfig, ...]:
         """All of an app, by id; an id is a UUIDv7, so the oldest comes first. Asked for each event: kept sorted."""
@@ -81,6 +91,8 @@ class Apps:
     def __init__(self) -> None:
         #: Records that could not be read.
         self.unreadable = 0
+        #: Those whose newest record is one.
+        self.unread: set[str] = set()
         self._by_app: dict[str, AppConfig] = {}
 
     def apply(self, key: bytes | None, value: bytes | None, offset: int) -> None:
@@ -91,8 +103,9 @@ class Apps:
             _same(app, app if config is None else config.app)
         except codec.Unreadable as error:
             self.unreadable += 1
-            _log_unreadable("app-config", offset, error)
+            _met_unreadable("app-config", key, offset, error, self.unread, self.is_broken)
             return
+        self.unread.discard(app)
         if config is None:
             self._by_app.pop(app, None)
         else:
@@ -101,10 +114,15 @@ class Apps:
     def clear(self) -> None:
         """Forget everything; see `Follower`."""
         self._by_app.clear()
+        self.unread.clear()
 
     def get(self, app: str) -> AppConfig | None:
-        """The app's configuration; None where there is none."""
+        """The app's configuration; None where there is none, or a broken one."""
         return self._by_app.get(app)
+
+    def is_broken(self, app: str) -> bool:
+        """Whether its newest record cannot be read, and nothing is known from before: it may be there all the same."""
+        return app in self.unread and app not in self._by_app
 
     def all(self) -> tuple[AppConfig, ...]:
         """All apps, by name."""
@@ -125,5 +143,25 @@ def _same(key: str, named: str) -> None:
         raise codec.Unreadable("its key is another than the one in it")
 
 
-def _log_unreadable(topic: str, offset: int, error: codec.Unreadable) -> None:
-    log.error("config.unreadable", topic=topic, offset=offset, reason=str(error), hint="kept what was there before it")
+def _met_unreadable(
+    topic: str,
+    key: bytes | None,
+    offset: int,
+    error: codec.Unreadable,
+    unread: set[str],
+    is_broken: Callable[[str], bool],
+) -> None:
+    """Note whose record it is, where its key tells, and say it."""
+    try:
+        whose = _text(key)
+    except codec.Unreadable:
+        whose = None
+    hint = "kept what was there before it"
+    if whose is not None:
+        unread.add(whose)
+        if is_broken(whose):
+            hint = (
+                "nothing was there before it: what needs it waits. Write it again: docs/operating.md,"
+                " 'Configuration that cannot be read'"
+            )
+    log.error("config.unreadable", topic=topic, key=whose, offset=offset, reason=str(error), hint=hint)

@@ -131,6 +131,11 @@ OVERVIEW: Final = {
             "short",
             {"{{code}}": "sum by (code) (increase(tenterhook_quarantined_total[$__rate_interval]))"},
         ),
+        Panel(
+            "Configuration that cannot be read",
+            "short",
+            {"{{topic}}": "max by (topic) (tenterhook_config_unreadable_records)"},
+        ),
     ],
 }
 

@@ -101,11 +101,11 @@ class AppCommands:
             now_ms = self._now_ms()
             if used is not None and (before := self._log.chains.created(used, now_ms)) is not None:
                 idempotency.check_same(before, key or "", body)
-                made = self._log.apps.get(before.target)
+                made = self._log.app(before.target)
                 if made is None:
                     raise idempotency.gone(before)
                 return Unchanged(made)
-            if self._log.apps.get(wanted.app) is not None:
+            if self._log.app(wanted.app) is not None:
                 raise app_exists(wanted.app)
             config = with_data_key(new_app(wanted, now_ms=now_ms, who=caller.name), self._random, self._keyring, now_ms)
             details = {"version": str(config.version)} | idempotency.details(key, used, body)
@@ -266,7 +266,7 @@ class AppCommands:
         made = new_token(plain, name, role, now_ms=self._now_ms())
 
         def decide() -> Change[AppConfig]:
-            before = self._log.apps.get(EVERY_APP) or empty_app(EVERY_APP, self._now_ms())
+            before = self._log.app(EVERY_APP) or empty_app(EVERY_APP, self._now_ms())
             if any(each.role == "admin" for each in before.tokens):
                 raise Problem(
                     409,
@@ -318,7 +318,7 @@ class AppCommands:
 
     def _now(self, app: str) -> AppConfig:
         """The app as it is now: it may have changed since the request was admitted."""
-        config = self._log.apps.get(app)
+        config = self._log.app(app)
         if config is None:
             raise app_unknown(app)
         return config

@@ -33,6 +33,10 @@ KEY_BYTES: Final = 24
 WHO: Final = "up"
 
 
+class ConfigUnreadable(Exception):
+    """A record of the configuration cannot be read. Says whose, and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bootstrapped:
     """An app and what opens it. `repr` shows only the app."""
@@ -65,9 +69,18 @@ async def bootstrap(
         known: what an earlier call returned. It is taken again; what the log has lost of it is written anew.
         app: name of the app, where *known* does not tell. A new one takes http:// URLs and any origin.
         keyring: seals the app's data key, where it has none; None leaves it without.
+
+    Raises:
+        ConfigUnreadable: what there is cannot be read, and must not be written over.
     """
     known = known or _fresh(app, random)
     before = await _read(connection)
+    for key in (known.app, EVERY_APP):
+        if before.is_broken(key):
+            raise ConfigUnreadable(
+                f"the newest record of {key} on {connection.topic(APP_CONFIG)} cannot be read, and nothing is there"
+                " from before. Write it again out of a backup: tenterhook restore FILE --unreadable"
+            )
     with_keys = _with_keys(before.get(known.app), known, now_ms)
     if keyring is not None:
         # One write is one version.

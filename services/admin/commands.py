@@ -93,7 +93,7 @@ class Commands:
             now_ms = self._now_ms()
             if used is not None and (before := self._log.chains.created(used, now_ms)) is not None:
                 idempotency.check_same(before, key or "", body)
-                made = self._log.integrations.get(before.target)
+                made = self._log.integration(before.target)
                 if made is None:
                     raise idempotency.gone(before)
                 return Unchanged(made)
@@ -320,9 +320,9 @@ class Commands:
         The integration of this app and profile.
 
         Raises:
-            Problem: 404 `integration_unknown`, the same for one of another app.
+            Problem: 404 `integration_unknown`, the same for one of another app; 503 `config_unreadable`.
         """
-        config = self._log.integrations.get(integration)
+        config = self._log.integration(integration)
         if config is None or config.app != app or config.profile != profile.name:
             what = "subscription" if profile.name == "booking" else "integration"
             raise Problem(
@@ -420,7 +420,7 @@ class Commands:
         Raises:
             Problem: 404 `app_unknown`: it was deleted since.
         """
-        now = self._log.apps.get(app.app)
+        now = self._log.app(app.app)
         if now is None:
             raise app_unknown(app.app)
         return now

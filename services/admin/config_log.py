@@ -14,6 +14,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from services.admin.audit import Chains
+from services.admin.tokens import EVERY_APP
 from services.admin.versions import Versions
 from services.runtime.problems import Problem
 from services.runtime.starting import DENIED, denied
@@ -24,6 +25,7 @@ from streams.features import features_of
 from streams.follower import Follower
 from streams.lane_rows import LaneRows
 from streams.partitions_follower import PartitionsFollower
+from streams.records import AppConfig, IntegrationConfig
 from streams.replays import Replays
 from streams.states import States
 from streams.topics import (
@@ -180,6 +182,28 @@ class ConfigLog:
             if self.chains.last(app) == end:
                 return end
 
+    def app(self, name: str) -> AppConfig | None:
+        """
+        The app as it is now; None where there is none.
+
+        Raises:
+            Problem: 503 `config_unreadable`: that is not known, since its record cannot be read.
+        """
+        if self.apps.is_broken(name):
+            raise _unreadable(f"the app {name!r}" if name != EVERY_APP else "the installation's tokens")
+        return self.apps.get(name)
+
+    def integration(self, integration: str) -> IntegrationConfig | None:
+        """
+        The integration as it is now; None where there is none.
+
+        Raises:
+            Problem: 503 `config_unreadable`: that is not known, since its record cannot be read.
+        """
+        if self.integrations.is_broken(integration):
+            raise _unreadable(f"the integration {integration!r}")
+        return self.integrations.get(integration)
+
     def next_offset(self) -> int:
         """Offset that the next record of `integration-config` gets, as far as this process has read."""
         return self._integrations.position
@@ -198,6 +222,18 @@ class ConfigLog:
             self._meeting.met("config.not_met", error)
             raise unavailable("The broker does not answer, so nothing was done. Repeat the request.") from None
         self._meeting.over()
+
+
+def _unreadable(whose: str) -> Problem:
+    """Nobody has deleted it, so it is not said to be missing, and nothing takes its place."""
+    return Problem(
+        503,
+        "config_unreadable",
+        "It cannot be read",
+        f"The newest configuration of {whose} cannot be read, and nothing is known from before, so nothing was done. "
+        "An operator has to write it again (`tenterhook restore --unreadable`); repeat the request then.",
+        headers={"Retry-After": "30"},
+    )
 
 
 def unavailable(detail: str) -> Problem:

@@ -114,7 +114,7 @@ class DataKeyCommands:
             is_first = False
 
     def _app(self, app: str) -> AppConfig:
-        found = self._log.apps.get(app)
+        found = self._log.app(app)
         if found is None:
             raise Problem(404, "app_unknown", "No such app", f"There is no app {app[:64]!r}. Check its name.")
         return found

@@ -248,7 +248,7 @@ class DeliveryCommands:
                 if told is not None and ended is not None and not _is_settled(told, runs):
                     if len(found.chosen) + len(found.deleted) == limit:
                         return found
-                    if self._log.integrations.get(row.integration) is None:
+                    if self._is_deleted(row.integration):
                         found.deleted.append(row.delivery_id)
                     else:
                         found.chosen.append((told, ended))
@@ -332,8 +332,13 @@ class DeliveryCommands:
             )
         return told
 
+    def _is_deleted(self, integration: str) -> bool:
+        """For one whose configuration cannot be read it waits, with the others."""
+        integrations = self._log.integrations
+        return integrations.get(integration) is None and not integrations.is_broken(integration)
+
     def _check_there(self, integration: str) -> None:
-        if self._log.integrations.get(integration) is None:
+        if self._is_deleted(integration):
             raise Problem(
                 409,
                 "integration_deleted",

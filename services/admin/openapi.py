@@ -35,7 +35,14 @@ _PLACE: Final = re.compile(r"\{([^}]+)\}")
 _BEARER: Final = "bearer"
 _PATCH_TYPE: Final = "application/merge-patch+json"
 
-_FOR_ALL: Final = ("not_http", "invalid_query", "token_missing", "token_unknown", "broker_unavailable")
+_FOR_ALL: Final = (
+    "not_http",
+    "invalid_query",
+    "token_missing",
+    "token_unknown",
+    "broker_unavailable",
+    "config_unreadable",
+)
 _OF_BODY: Final = (
     "invalid_json",
     "invalid_fields",

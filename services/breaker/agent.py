@@ -254,7 +254,8 @@ class Breaker:
 
     async def _is_configured(self, integration: str) -> bool:
         """Whether it is there. Its configuration was written before its first result, so we may have to catch up."""
-        if self._integrations.get(integration) is None and self._integrations.changed_at(integration) < 0:
+        is_unknown = self._integrations.changed_at(integration) < 0 and not self._integrations.is_broken(integration)
+        if self._integrations.get(integration) is None and is_unknown:
             await self._config.catch_up()
         return self._integrations.get(integration) is not None
 
@@ -368,6 +369,8 @@ class Breaker:
 
     async def _compare(self, part: _Part, integration: str) -> None:
         config, row = self._integrations.get(integration), part.rows.get(integration)
+        if self._integrations.is_broken(integration):
+            return  # what is known of it counts when it is there again
         if config is None:
             if row is not None:
                 key = integration.encode()

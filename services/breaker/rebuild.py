@@ -242,7 +242,9 @@ async def rebuild(connection: Connection, partitions: Partitions, progress: Prog
     for state in states.all():
         if state.integration not in counting:
             # Of a deleted integration nothing may be left; of another one the results may be too old to be kept.
+            # Of one whose configuration cannot be read nothing was counted here.
             is_whole = is_all_kept or integrations.get(state.integration) is None
+            is_whole &= not integrations.is_broken(state.integration)
             untold = frozenset() if is_whole else frozenset(IntegrationState.__struct_fields__)
             found.append(Rebuilt(state.integration, state.app, None, state, 0, untold))
     return sorted(found, key=lambda each: each.integration)

@@ -41,8 +41,9 @@ from services.runtime.times import iso
 from streams import codec, topics
 from streams.connection import Connection
 from streams.features import features_of
-from streams.records import IntegrationConfig
+from streams.records import AppConfig, IntegrationConfig
 from streams.topics import APP_CONFIG, AUDIT, CONFIG_HISTORY, INTEGRATION_CONFIG, Partitions, Topic
+from streams.views import Apps, Integrations
 
 #: What is kept, in the order in which it is written back.
 KEPT: Final = (AUDIT, CONFIG_HISTORY, APP_CONFIG, INTEGRATION_CONFIG)
@@ -58,6 +59,7 @@ _TRANSACTION_MS: Final = 60_000
 _AT_ONCE: Final = 500
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+OnlyUnreadable = Annotated[bool, Parameter(name="--unreadable", negative=())]
 Say = Callable[[int, int], object]
 
 
@@ -97,12 +99,16 @@ def backup(file: Path, *, log: LogOptions | None = None, as_json: AsJson = False
     _tell(records, f"written to {file}", as_json=as_json)
 
 
-def restore(file: Path, *, log: LogOptions | None = None, as_json: AsJson = False) -> None:
+def restore(
+    file: Path, *, unreadable: OnlyUnreadable = False, log: LogOptions | None = None, as_json: AsJson = False
+) -> None:
     """
     Write a backup's records to an installation that has none of its own yet, before its services are started.
 
     Args:
         file: What `tenterhook backup` wrote.
+        unreadable: While services run: write only the apps and integrations whose newest record cannot be read, each
+            as in the newest version that the log or the backup still has.
         log: Which log.
         as_json: Print JSON.
     """
@@ -112,6 +118,14 @@ def restore(file: Path, *, log: LogOptions | None = None, as_json: AsJson = Fals
     except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
         raise Failed(f"{file} is no whole backup ({error}): take another one") from None
     connection = log_connection(log or LogOptions())
+    if unreadable:
+        written, left = ask_log(connection, _mend(connection, records))
+        _tell(written, "written again", as_json=as_json)
+        if left:
+            raise Failed(
+                f"no version that can be read, neither here nor in {file}: {', '.join(left)}. Try an older one"
+            )
+        return
     records = [for_a_new_log(record) for record in records]
     settings = load_settings()
     partitions = Partitions(settings.partitions.by_app, settings.partitions.by_integration)
@@ -257,6 +271,59 @@ async def _write(
             ]
             await asyncio.gather(*pending)
             say(start + len(pending), len(records))
+
+
+async def _mend(connection: Connection, kept: list[Kept]) -> tuple[list[Kept], list[str]]:
+    """What was written of *kept* and of what the log has before its unreadable ends, and what nothing was found for."""
+    there = await _read(connection, lambda *_: None)
+    found, left = versions_for(there, kept)
+    if found:
+        async with _writer(connection) as producer:
+            for record in found:
+                await producer.send_and_wait(f"{connection.prefix}{record.topic}", record.value, key=record.key)
+    return found, left
+
+
+def versions_for(there: Iterable[Kept], kept: Iterable[Kept]) -> tuple[list[Kept], list[str]]:
+    """
+    Of each app and integration whose newest record cannot be read: the newest version that can, as it is to be written.
+
+    Also names, with their topic, of those that there is none of. Pure.
+
+    Args:
+        there: what the log has, in its order.
+        kept: what a backup has.
+    """
+    there, apps, integrations = list(there), Apps(), Integrations()
+    views: dict[str, Apps | Integrations] = {APP_CONFIG.name: apps, INTEGRATION_CONFIG.name: integrations}
+    for offset, record in enumerate(there):
+        if record.topic in views:
+            views[record.topic].apply(record.key, record.value, offset)
+    newest: dict[tuple[str, str], tuple[int, Kept]] = {}
+    for record in (*kept, *there):
+        config = _config_in(record)
+        if config is None:
+            continue
+        topic, name = (APP_CONFIG, config.app) if isinstance(config, AppConfig) else (INTEGRATION_CONFIG, config.id)
+        before = newest.get((topic.name, name))
+        if before is None or config.version >= before[0]:
+            newest[topic.name, name] = config.version, record._replace(topic=topic.name)
+    wanted = [(topic, name) for topic, view in views.items() for name in sorted(view.unread)]
+    found = [newest[each][1] for each in wanted if each in newest]
+    return found, [f"{name} ({topic})" for topic, name in wanted if (topic, name) not in newest]
+
+
+def _config_in(record: Kept) -> AppConfig | IntegrationConfig | None:
+    """The configuration that the record is under its own key; None where it is none."""
+    if record.topic == AUDIT.name:
+        return None
+    try:
+        config = codec.decode(record.value)
+    except codec.Unreadable:
+        return None
+    if isinstance(config, AppConfig):
+        return config if record.key == config.app.encode() else None
+    return config if isinstance(config, IntegrationConfig) and record.key == config.id.encode() else None
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
-from services.admin.bootstrap import Bootstrapped, bootstrap
+from services.admin.bootstrap import Bootstrapped, ConfigUnreadable, bootstrap
 from services.cli.data_dir import DataDir
 from services.cli.errors import Failed
 from services.runtime.clock import now_ms
@@ -30,8 +30,8 @@ async def furnish(settings: Settings, folder: DataDir, say: Callable[[str], None
     Whatever of them the log does not know is written to it, so that they fit a broker that forgot as well.
 
     Raises:
-        Failed: the broker has other topics than these services want, the folder's keys cannot be read, or the schema
-            registry does not answer.
+        Failed: the broker has other topics than these services want, the folder's keys or the app's record cannot be
+            read, or the schema registry does not answer.
     """
     started_at = time.monotonic()
     configure_command_logs()
@@ -49,7 +49,10 @@ async def furnish(settings: Settings, folder: DataDir, say: Callable[[str], None
     known = Bootstrapped(**kept) if kept else None
     # `planning` has seen to it that there is a KEK.
     keyring = load_keyring(settings) if settings.kek or settings.kek_file else None
-    made = await bootstrap(connection, now_ms=now_ms(), random=secrets.token_bytes, known=known, keyring=keyring)
+    try:
+        made = await bootstrap(connection, now_ms=now_ms(), random=secrets.token_bytes, known=known, keyring=keyring)
+    except ConfigUnreadable as error:
+        raise Failed(str(error)) from None
     keys = asdict(made)
     if keys != kept:
         folder.keep_keys(keys)

@@ -72,12 +72,14 @@ class Access:
 
         Raises:
             SignedOut: nobody is signed in whose token there is.
-            Problem: 403 `role_insufficient`, 404 `app_unknown`, 503 `broker_unavailable`.
+            Problem: 403 `role_insufficient`, 404 `app_unknown`, 503 `broker_unavailable` or `config_unreadable`.
         """
         session = self._session(request)
         await self._api.log.catch_up()
         visit = self.look(request, session)
         if visit is None:
+            self._api.log.app(request.match_info["app"])
+            self._api.log.app(EVERY_APP)
             if not self.apps_of(session.token_hash):
                 raise SignedOut
             raise Problem(
@@ -118,7 +120,7 @@ class Access:
         session = self._session(request)
         await self._api.log.catch_up()
         apps = self.apps_of(session.token_hash)
-        if not apps and holder_of(session.token_hash, [self._api.log.apps.get(EVERY_APP)]) is None:
+        if not apps and holder_of(session.token_hash, [self._api.log.app(EVERY_APP)]) is None:
             raise SignedOut
         return session, apps
 

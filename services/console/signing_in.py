@@ -30,8 +30,7 @@ def pages(access: Access, api: Api) -> list[tuple[str, str, Handler]]:
         form = await form_of(request)
         await api.log.catch_up()
         digest = hash_of(form.get("token", "").strip())
-        every = api.log.apps.get(EVERY_APP)
-        if not access.apps_of(digest) and holder_of(digest, [every]) is None:
+        if not access.apps_of(digest) and holder_of(digest, [api.log.app(EVERY_APP)]) is None:
             return html("sign_in.html", 401, fault=_UNKNOWN)
         response = seen("/")
         access.sign_in(request, response, digest)

@@ -239,6 +239,7 @@ async def _start(
         readers=readers,
         replaying=replaying,
         integrations=integrations,
+        apps=apps,
         states=states,
         now_ms=now_ms,
     )

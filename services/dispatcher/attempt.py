@@ -17,7 +17,7 @@ from services.dispatcher.guard import url_refusal
 from services.dispatcher.lane import Pace
 from services.dispatcher.masking import mask, mask_body, mask_headers
 from services.dispatcher.plan import Planned, Prepared, Unplannable, prepare
-from services.dispatcher.sender import Answer, Failure, MaySend, NoResources, Request, Sender
+from services.dispatcher.sender import Answer, Failure, MaySend, NoResources, Request, Sender, Unsent
 from services.dispatcher.standing import FALLEN_OUT, Standing, discarded, standing
 from services.dispatcher.verdict import Verdict, verdict
 from services.vault.data_keys import Vault
@@ -61,6 +61,10 @@ class _Ready:
     #: As kept in results: secrets masked.
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class _AppBroken(Exception):
+    """What the attempt needs of its app stands in a record that cannot be read."""
 
 
 class Attempts:
@@ -133,20 +137,22 @@ class Attempts:
     def standing(self, integration: str) -> Standing:
         """Whether its deliveries are sent now."""
         config = self._integrations.get(integration)
-        return standing(config, is_paused=config is not None and self._states.is_paused(config))
+        is_paused = config is not None and self._states.is_paused(config)
+        return standing(config, is_paused=is_paused, is_broken=self._integrations.is_broken(integration))
 
     def is_locked(self, integration: str) -> bool:
         """
         Whether its secrets cannot be opened yet, and can be later: a key is missing here.
 
         A transaction that makes an app its data key and seals an integration under it may be met on one topic before
-        the other. And whoever replaces the KEK may forget this process: it has to be started again then.
+        the other. And whoever replaces the KEK may forget this process: it has to be started again then. Where the
+        app's record cannot be read, an http:// URL waits too: whether the app allows it is not known.
         """
         config = self._integrations.get(integration)
         try:
             if config is not None:
                 self._prepare(config, self._now_ms())
-        except (DataKeyUnknown, SealedUnderOtherKey) as error:
+        except (DataKeyUnknown, SealedUnderOtherKey, _AppBroken) as error:
             self._is_late(integration, error)
             return True
         except Exception:  # noqa: BLE001  # no key that comes later mends it: the attempt raises it again, and is put aside
@@ -171,6 +177,8 @@ class Attempts:
     ) -> Result:
         """The result of the delivery's next attempt. *trace*: the receiver hears of it, where it wants to."""
         config = self._integrations.get(delivery.integration)
+        if self._integrations.is_broken(delivery.integration):
+            raise Unsent  # neither sent nor ended: nobody knows what it is to be
         started_ms = self._now_ms()
         is_paused = config is not None and self._states.is_paused(config)
         is_cancelled = delivery.cause == "replay" and self._is_cancelled(delivery.run)
@@ -222,6 +230,8 @@ class Attempts:
         url = mask(prepared.url, masks)
         headers = {name: mask(value, masks) for name, value in prepared.headers}
         refusal = url_refusal(prepared.url, allow_http=app is not None and app.allow_http)
+        if refusal is not None and self._apps.is_broken(config.app):
+            raise _AppBroken("the newest record of its app cannot be read, and nothing is known from before")
         if refusal is not None:
             return _Ready(config.version, app, now_ms, Unplannable("url_refused", refusal), url, headers)
         return _Ready(config.version, app, now_ms, prepared, url, headers)

@@ -15,7 +15,7 @@ from streams.engine.app import SafeApp
 from streams.producer import partition_of
 from streams.states import States
 from streams.topics import Partitions
-from streams.views import Integrations
+from streams.views import Apps, Integrations
 
 
 class Gauges:
@@ -30,6 +30,7 @@ class Gauges:
         readers: list[RetryReader],
         replaying: ReplayAgent,
         integrations: Integrations,
+        apps: Apps,
         states: States,
         now_ms: Callable[[], int],
     ) -> None:
@@ -39,6 +40,7 @@ class Gauges:
         self._readers = readers
         self._replaying = replaying
         self._integrations = integrations
+        self._apps = apps
         self._states = states
         self._now_ms = now_ms
 
@@ -47,6 +49,8 @@ class Gauges:
         yield metrics.IN_FLIGHT.of(self._lanes.in_flight)
         yield metrics.UNANSWERED_INTEGRATIONS.of(SILENT.count(self._now_ms(), self._is_ours()))
         yield metrics.REPLAYS.of(self._replaying.running)
+        for topic, view in ((topics.APP_CONFIG, self._apps), (topics.INTEGRATION_CONFIG, self._integrations)):
+            yield metrics.CONFIG_UNREADABLE.of(len(view.unread), topic.name)
         yield metrics.DISPATCHER_RECORDS.of(records)
         yield metrics.DISPATCHER_BYTES.of(size)
         yield from membership(self._app, "dispatcher")

@@ -310,13 +310,15 @@ class ReplayAgent:
         return False
 
     def _waits(self, replay: str) -> bool:
-        """Whether it needs no turn now: its integration is paused."""
+        """Whether it needs no turn now: its integration is paused, or cannot be read."""
         found = self._replays.get(replay)
         return found is not None and found.state == RUNNING and self._is_paused(found.integration)
 
     def _is_paused(self, integration: str) -> bool:
         config = self._integrations.get(integration)
-        return config is not None and self._states.is_paused(config)
+        if config is None:
+            return self._integrations.is_broken(integration)
+        return self._states.is_paused(config)
 
     def _owns(self, generation: int) -> bool:
         return self._is_open and self._generation == generation
@@ -367,11 +369,13 @@ class ReplayAgent:
             if ended is not None and self._may_start():
                 await self._end(work, *ended)
                 return True
-            is_stalled = (following is not None or past.is_over) and work.stands_still_s > STALLED_S
+            # What it would take of the past is not known where its configuration cannot be read.
+            is_broken = self._integrations.is_broken(work.row.integration)
+            is_stalled = (following is not None or past.is_over or is_broken) and work.stands_still_s > STALLED_S
             if is_stalled and self._queued:
                 return False
             await self._checkpoint(work)
-            if following is None and not past.is_over and ended is None:
+            if following is None and not past.is_over and ended is None and not is_broken:
                 following = await past.next()
                 work.moved_s = time.monotonic()
                 if following is not None and following.is_repeat:
@@ -392,7 +396,8 @@ class ReplayAgent:
         """How it ends now, and why; None where it goes on."""
         if self._replays.is_cancelled(work.row.id):
             return "cancelled", None
-        if self._integrations.get(work.row.integration) is None:
+        integration = work.row.integration
+        if self._integrations.get(integration) is None and not self._integrations.is_broken(integration):
             return "failed", "integration_deleted"
         if is_over and work.course.is_over:
             return "done", None

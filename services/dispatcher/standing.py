@@ -24,13 +24,16 @@ FALLEN_OUT: Final = Verdict(
 )
 
 
-def standing(config: IntegrationConfig | None, *, is_paused: bool) -> Standing:
+def standing(config: IntegrationConfig | None, *, is_paused: bool, is_broken: bool = False) -> Standing:
     """
     What happens to the integration's deliveries now. One that is deleted discards what is left.
 
     Args:
         is_paused: by a person, or by the breaker in the integration's present epoch (`States.is_paused`).
+        is_broken: there is no configuration since it cannot be read (`Integrations.is_broken`): nobody has deleted it.
     """
+    if is_broken:
+        return "hold"
     if config is None:
         return "discard"
     if not is_paused:

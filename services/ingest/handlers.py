@@ -24,6 +24,7 @@ from services.ingest.cors import cors_headers, preflight_headers
 from services.ingest.keys import (
     allows_origin,
     check_origin,
+    config_unreadable,
     key_unknown,
     kind_of_key,
     origin_not_allowed,
@@ -114,7 +115,7 @@ class Events:
         return await self._newest(lambda: web.Response(status=204, headers=self._preflight_headers(request, origin)))
 
     def _preflight_headers(self, request: web.Request, origin: str) -> dict[str, str]:
-        app = self._apps.get(request.match_info["app"])
+        app = self._app(request)
         if app is None or not allows_origin(app, origin):
             raise origin_not_allowed()
         return preflight_headers(origin, app)
@@ -230,13 +231,20 @@ class Events:
         return self._rates.refusal(app.app, wanted=wanted, rate_per_s=app.public_rate_per_s)
 
     def _sender(self, request: web.Request) -> tuple[AppConfig, KeyKind]:
-        app = self._apps.get(request.match_info["app"])
+        app = self._app(request)
         key = presented_key(request.headers, request.query if request.query_string else {})
         if app is None:
             raise key_unknown()
         kind = kind_of_key(key, app)
         check_origin(kind, request.headers.get("Origin"), app)
         return app, kind
+
+    def _app(self, request: web.Request) -> AppConfig | None:
+        """The app that the path names; None where there is none."""
+        name = request.match_info["app"]
+        if self._apps.is_broken(name):
+            raise config_unreadable()
+        return self._apps.get(name)
 
     def _check_knows_apps(self) -> None:
         if not self.knows_apps:

@@ -110,6 +110,17 @@ def origin_not_allowed() -> Problem:
     )
 
 
+def config_unreadable() -> Problem:
+    """The app's record cannot be read: whether the key is one of its keys is not known, so nobody is refused for it."""
+    return Problem(
+        503,
+        "config_unreadable",
+        "Not stored",
+        "What is configured of the app cannot be read at the moment. The event was not stored; repeat it.",
+        headers={"Retry-After": "30"},
+    )
+
+
 def key_unknown() -> Problem:
     """The same for an app that does not exist as for a key of another app."""
     return Problem(

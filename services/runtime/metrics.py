@@ -40,7 +40,8 @@ LINE: Final = Label("line", tuple(line.name for line in topics.RETRIES), "A retr
 REFUSAL: Final = Label(
     "code",
     (
-        "body_incomplete", "body_too_slow", "broker_unavailable", "empty_batch", "event_too_large", "http_error",
+        "body_incomplete", "body_too_slow", "broker_unavailable", "config_unreadable", "empty_batch",
+        "event_too_large", "http_error",
         "id_reused", "internal", "invalid_event", "invalid_json", "key_missing", "key_unknown", "method_not_allowed",
         "not_found", "origin_missing", "origin_not_allowed", "overloaded", "rate_limited", "request_too_large",
         "reserved_type", "secret_key_in_address", "secret_key_required", "too_many_events", "unknown_type",
@@ -52,6 +53,9 @@ PUT_ASIDE_CODE: Final = Label(
     "code",
     ("record.unreadable", "record.unexpected", "record.fatal", "agent.raised", "attempt.raised"),
     "Why it was put aside.",
+)
+CONFIGURED: Final = Label(
+    "topic", (topics.APP_CONFIG.name, topics.INTEGRATION_CONFIG.name), "Which configuration, without the prefix."
 )
 OUTCOME: Final = Label(
     "outcome", (*get_args(Outcome), "retry"), "How the delivery ended, or `retry` where another attempt follows."
@@ -237,6 +241,10 @@ DISPATCHER_RECORDS: Final = Asked(
 DISPATCHER_BYTES: Final = Asked(
     name="tenterhook_dispatcher_unfinished_bytes", unit="bytes", services=("dispatcher",),
     meaning="Their bytes.",
+)  # fmt: skip
+CONFIG_UNREADABLE: Final = Asked(
+    name="tenterhook_config_unreadable_records", unit="records", services=("dispatcher",), labels=(CONFIGURED,),
+    meaning="Apps and integrations whose newest record cannot be read; each dispatcher says the same.",
 )  # fmt: skip
 
 # -- lines ---------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ SHORTER: dict[str, dict[str, str]] = {
     "TenterhookBreakerBehind": {"10m": "1s", "> 10000": "> 40"},
     "TenterhookHistoryBehind": {"10m": "1s", "> 10000": "> 500"},
     "TenterhookQuarantined": {"[1h]": "[6s]", "offset 1h": "offset 6s"},
+    "TenterhookConfigUnreadable": {},
     "TenterhookHeldExpires": {"> 432000": "> 4"},
 }
 
@@ -190,6 +191,12 @@ async def quarantined(it: Installation) -> None:
     await it.fires("TenterhookQuarantined")
 
 
+async def config_unreadable(it: Installation) -> None:
+    await it.log.raw(topics.INTEGRATION_CONFIG, b"no record of ours", b"int_nobody")
+    await it.fires("TenterhookConfigUnreadable")
+    await it.delete("nobody")
+
+
 async def deliveries_late(it: Installation) -> None:
     async with it.refused(topics.RESULTS):
         await it.fires("TenterhookDeliveriesLate")
@@ -277,6 +284,7 @@ async def broker_unreachable(it: Installation) -> None:
 
 FAULTS: dict[str, Callable[[Installation], Awaitable[None]]] = {
     "TenterhookQuarantined": quarantined,
+    "TenterhookConfigUnreadable": config_unreadable,
     "TenterhookAcceptingFails": accepting_fails,
     "TenterhookDeliveriesLate": deliveries_late,
     "TenterhookRetriesOverdue": retries_overdue,

@@ -3,10 +3,11 @@
 import asyncio
 
 import msgspec
+import pytest
 from structlog.testing import capture_logs
 
 from services.dispatcher.attempt import LOCKED_ALARM_MS, Attempts
-from services.dispatcher.sender import Answer, MaySend, Request, always
+from services.dispatcher.sender import Answer, MaySend, Request, Unsent, always
 from services.vault.data_keys import ERASED
 from services.vault.rewrap import rewrapped
 from services.vault.seal import Keyring
@@ -15,7 +16,7 @@ from streams.engine.processor import ReadAt
 from streams.states import States
 from streams.views import Apps, Integrations
 from tests.apps import make_app
-from tests.records import make_delivery
+from tests.records import make_delivery, make_integration
 from tests.sealing import BOTH, KEYRING, NEW_KEK, app_with_key, keys_of, random, sealed_integration
 
 READ_AT = ReadAt(0, 0, 1)
@@ -180,3 +181,36 @@ async def test_a_rewrap_is_met_without_a_pause():
     assert not bench.is_locked
     assert (await bench.attempt()).outcome == "delivered"
     assert bench.sent() == ["Bearer t-1", "Bearer t-1"]
+
+
+async def test_of_a_configuration_that_cannot_be_read_nothing_is_sent_and_nothing_ended_until_there_is_one():
+    bench = Bench()
+    bench.meet(APP)
+    assert bench.attempts.standing("int_1") == "discard"
+    bench.integrations.apply(b"int_1", b"garbage", 7)
+
+    assert bench.attempts.standing("int_1") == "hold"
+    assert not bench.is_locked
+    with pytest.raises(Unsent):
+        await bench.attempt()
+
+    bench.meet(CONFIG)
+    assert bench.attempts.standing("int_1") == "send"
+    assert (await bench.attempt()).outcome == "delivered"
+
+
+async def test_while_its_app_cannot_be_read_only_what_needs_the_app_waits():
+    """Whether it allows http:// is not known; https:// is allowed to everybody."""
+    bench = Bench()
+    bench.apps.apply(b"demo", b"garbage", 0)
+    bench.meet(make_integration("int_1", url="http://crm.example/hooks"))
+    assert bench.is_locked
+    bench.meet(make_integration("int_1", version=2))
+    assert not bench.is_locked
+    assert (await bench.attempt()).outcome == "delivered"
+
+    bench.meet(make_integration("int_1", version=3, url="http://crm.example/hooks"))
+    assert bench.is_locked
+    bench.meet(make_app(allow_http=False))
+    assert not bench.is_locked
+    assert (await bench.attempt()).reason == "url_refused"

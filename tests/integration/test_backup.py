@@ -5,6 +5,7 @@ The other is on a cluster of its own, which has never heard of the first, and de
 """
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
+from services.admin.bootstrap import ConfigUnreadable
 from services.cli.audit import verify_
-from services.cli.backup import backup, restore
+from services.cli.backup import backup, lines_of, records_of, restore
 from services.cli.brokers.kafka import KafkaBroker
 from services.cli.errors import Failed
 from services.cli.log_access import LogOptions
@@ -24,6 +26,8 @@ from tests.admins import KNOWN, PARTITIONS, admin_at, admin_settings, client_of,
 from tests.dispatching import dispatching
 from tests.receiving import Receiver, receiver
 from tests.waiting import eventually
+
+CONFIG = ("app-config", "integration-config")
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +123,57 @@ async def deliver_one(connection: Connection, crm: Receiver) -> None:
     assert arrival.request.header("authorization") == "Bearer literal"
     assert arrival.request.header("webhook-signature") is not None
     assert set(crm.arrivals) == {"another-path"}
+
+
+async def test_what_cannot_be_read_is_refused_and_written_again_out_of_a_backup_while_services_run(
+    kafka_connection: Connection, tmp_path: Path, capsys: Any
+) -> None:
+    """An app and an integration of which compaction has left nothing but what cannot be read."""
+    await furnish(kafka_connection)
+    async with admin_at(kafka_connection) as admin, client_of(admin) as client:
+        new = {"name": "CRM", "url": "https://crm.example/hooks", "events": ["call_ended"], "signing": True}
+        made = (await client.post("/v1/apps/demo/integrations", json=new)).json()
+        path = f"/v1/apps/demo/integrations/{made['id']}"
+        integration = (await client.get(path)).json()
+    file, broken = tmp_path / "whole.backup", tmp_path / "broken.backup"
+    await asyncio.to_thread(backup, file, log=log_at(kafka_connection), as_json=True)
+    with gzip.open(file, "rt", encoding="ascii") as given:
+        records = list(records_of(given))
+    with gzip.open(broken, "wt", encoding="ascii") as output:
+        spoilt = [
+            each._replace(value=b"{}") if each.key in (b"demo", made["id"].encode()) and each.topic in CONFIG else each
+            for each in records
+        ]
+        output.writelines(f"{line}\n" for line in lines_of(spoilt, at_ms=0))
+    left = Connection(kafka_connection.bootstrap, f"{kafka_connection.prefix}left.")
+    await asyncio.to_thread(restore, broken, log=log_at(left))
+
+    async with admin_at(left) as admin, client_of(admin) as client:
+
+        async def refused(method: str, path: str, **body: Any) -> bool:
+            answer = await client.request(method, path, **body)
+            told = answer.status_code, answer.json().get("code"), answer.headers.get("Retry-After")
+            return told == (503, "config_unreadable", "30")
+
+        assert await refused("GET", path)
+        assert await refused("DELETE", path)
+        assert await refused("POST", "/v1/apps", json={"id": "demo"})
+        client.headers["Authorization"] = "Bearer tok_of_the_app"
+        assert await refused("GET", path)
+        assert await refused("GET", "/v1/apps")
+        client.headers["Authorization"] = f"Bearer {KNOWN.token}"
+        with pytest.raises(ConfigUnreadable, match="demo"):
+            await furnish(left)
+
+        capsys.readouterr()
+        await asyncio.to_thread(restore, file, unreadable=True, log=log_at(left), as_json=True)
+        counts = {"audit": 0, "config-history": 0, "app-config": 1, "integration-config": 1}
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["records"] == counts
+        assert (await client.get(path)).json() == integration
+        changed = await client.patch(path, json={"name": "CRM, again"})
+        assert (changed.status_code, changed.json()["version"]) == (200, integration["version"] + 1)
+        await asyncio.to_thread(restore, file, unreadable=True, log=log_at(left), as_json=True)
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["records"] == dict.fromkeys(counts, 0)
 
 
 def test_what_is_no_backup_is_refused_before_anything_is_asked(tmp_path: Path) -> None:

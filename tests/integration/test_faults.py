@@ -4,6 +4,7 @@ import asyncio
 import json
 import resource
 import struct
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,21 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from services.breaker.fold import fold, rules_of, state_of
 from services.runtime.topics_gone import AGAIN_S, DELETED, MADE_AGAIN
 from streams import codec, topics
 from streams.connection import Connection
+from streams.producer import open_producer
+from streams.records import Delivery, Event
 from tests.apps import make_app
-from tests.dispatching import DispatcherProcess, dispatcher_processes, dispatching
-from tests.ingesting import PATH, SECRET, ingest_process
+from tests.breaking import breaker_at, make_result, records_on, state_on
+from tests.dispatching import DispatcherProcess, Probe, dispatcher_processes, dispatching
+from tests.ingesting import PATH, SECRET, ingest_process, ingesting
 from tests.integration.test_installation import delete
-from tests.logs import PARTITIONS, log_of, make_event
+from tests.logs import PARTITIONS, Log, log_of, make_event
 from tests.receiving import receiver
+from tests.records import make_delivery, make_integration
+from tests.replays import asking
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.kafka
@@ -94,6 +101,123 @@ async def test_a_record_that_cannot_be_read_on_any_topic_stops_nothing_and_is_sa
     ]
     reasons = {line["reason"] for line in said if line["event"] in {"record.quarantined", "config.unreadable"}}
     assert "schema id 2147483647 is unknown: written by a newer release, or not by tenterhook" in reasons
+
+
+async def held_after(log: Log, probe: Probe, sent: int) -> None:
+    """That much has its result, and is all that has, though there was time for more; the dispatcher is well."""
+    await log.results_come(sent)
+    await asyncio.sleep(2)
+    assert len(log.results) == sent
+    assert await probe.is_ready()
+    _, text = await probe.get("/metrics")
+    assert 'tenterhook_config_unreadable_records{topic="integration-config"} 1.0' in text
+
+
+async def test_configuration_that_cannot_be_read_with_nothing_before_it_holds_what_is_open_until_it_is_written_again(
+    kafka_connection: Connection,
+):
+    """As compaction leaves it for a dispatcher that starts then: one live delivery, one retry, one replay."""
+    async with log_of(kafka_connection) as log, receiver() as to, asking(log) as replays:
+        at = (await log.raw(topics.INTEGRATION_CONFIG, UNKNOWN, b"int_1")).offset
+        await log.integration(to.integration("int_2"))
+        live, retry, meanwhile = make_event(1), make_event(2), make_event(3)
+        await log.raw(topics.DELIVERIES, codec.encode(delivery_of(live, at)), b"int_1")
+        waits = delivery_of(retry, at, attempt=2, due_at_ms=time.time_ns() // 1_000_000)
+        await log.raw(topics.RETRIES[0], codec.encode(waits), b"0", 0)
+        with capture_logs() as said:
+            async with dispatching(kafka_connection) as probe:
+                await log.events(meanwhile)
+                await held_after(log, probe, 1)
+                await replays.start("rpl_1", from_ms=meanwhile.accepted_at_ms)
+                await held_after(log, probe, 1)
+            async with dispatching(kafka_connection) as probe:
+                await held_after(log, probe, 1)
+                assert replays.deliveries() == []
+                await log.integration(to.integration("int_1"))
+                row = await replays.ended()
+                await log.results_come(4)
+                await eventually(log.all_is_committed)
+                assert 'unreadable_records{topic="integration-config"} 0.0' in (await probe.get("/metrics"))[1]
+
+        ended = {(each.integration, each.record_id, each.outcome, each.reason) for each in log.results}
+    assert ended == {
+        ("int_2", meanwhile.record_id, "delivered", "status_200"),
+        *(("int_1", each.record_id, "delivered", "status_200") for each in (live, retry, meanwhile)),
+    }
+    assert len(log.results) == 4
+    assert [receipt.integrations for receipt in log.receipts] == [["int_2"]]
+    assert (row.state, row.outcomes) == ("done", {"delivered": 1})
+    told = [line for line in said if line["event"] == "config.unreadable"]
+    assert [(line["key"], line["offset"]) for line in told] == [("int_1", at)] * 2  # once in each life
+    assert "nothing was there before it" in told[0]["hint"]
+
+
+def delivery_of(event: Event, config_offset: int, **changes: Any) -> Delivery:
+    """As fan-out makes it for `int_1`."""
+    kept = {name: getattr(event, name) for name in ("record_id", "event_id", "type", "payload", "accepted_at_ms")}
+    return make_delivery(delivery_id=f"dlv_{event.record_id}", config_offset=config_offset, **kept | changes)
+
+
+async def test_what_the_breaker_knows_of_an_integration_outlives_a_configuration_that_cannot_be_read(
+    kafka_connection: Connection,
+):
+    rules = rules_of(make_integration())
+    row = None
+    for number in range(20):
+        row = fold(row, make_result(number), number, rules)
+    state = state_of(row, make_integration())
+    assert state.state == "paused"
+    async with log_of(kafka_connection) as log:
+        await log.raw(topics.INTEGRATION_CONFIG, UNKNOWN, b"int_1")
+        await log.raw(topics.INTEGRATION_STATE, codec.encode(state), b"int_1")
+        await log.raw(topics.BREAKER_ROWS, codec.encode(row), b"int_1")
+        async with breaker_at(kafka_connection):
+            await asyncio.sleep(3)  # it looks after what it was given each second
+            await log.integration(make_integration())
+            await asyncio.sleep(2)
+        assert await state_on(kafka_connection, "int_1") == state
+        assert await records_on(kafka_connection, topics.BREAKER_ROWS) == [row]
+        async with breaker_at(kafka_connection):
+            await log.delete("int_1")
+
+            async def is_gone() -> bool:
+                return await state_on(kafka_connection, "int_1") is None
+
+            await eventually(is_gone)
+
+
+async def test_ingest_asks_senders_to_repeat_while_what_is_configured_of_their_app_cannot_be_read(
+    kafka_connection: Connection,
+):
+    page = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+    async with ingesting(kafka_connection, apps=(make_app("other"),)) as ingest, aiohttp.ClientSession() as client:
+        producer = await open_producer(kafka_connection, client_id="test")
+
+        async def answered(app: str = "demo") -> tuple[int, str | None, str | None]:
+            url = f"{ingest.served.url}/v1/apps/{app}/events"
+            async with client.post(url, json={"type": "call_ended"}, headers=SECRET) as response:
+                return response.status, (await response.json()).get("code"), response.headers.get("Retry-After")
+
+        async def preflighted() -> int:
+            async with client.options(ingest.served.url + PATH, headers=page) as response:
+                return response.status
+
+        async def meet(value: bytes | None) -> None:
+            await producer.send_and_wait(kafka_connection.topic(topics.APP_CONFIG), value, key=b"demo")
+
+        try:
+            assert await answered() == (401, "key_unknown", None)
+            await meet(UNKNOWN)
+            await eventually(lambda: ingest._apps.is_broken("demo"))
+            assert await answered() == (503, "config_unreadable", "30")
+            assert await preflighted() == 503
+            assert (await answered("other"))[0] == 202
+            assert ingest.trouble() is None
+            await meet(codec.encode(make_app()))
+            await eventually(lambda: ingest._apps.get("demo"))
+            assert (await answered())[0] == 202
+        finally:
+            await producer.stop()
 
 
 def lines_of(said: str) -> list[dict[str, Any]]:

@@ -7,10 +7,12 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from services.cli.brokers.kafka import KafkaBroker
-from streams import topics
+from streams import codec, installation, topics
 from streams.connection import Connection
+from streams.records import Installation
 from streams.topic_ids import topic_ids
 from streams.topics import DELIVERIES, EVENTS, FAN_OUT, INSTALLATION, Partitions, TopicMismatch
+from tests.breaking import everything_on
 from tests.ingesting import PATH, SECRET, events_on, ingesting
 from tests.waiting import eventually
 
@@ -52,18 +54,67 @@ async def test_a_broker_tells_the_same_id_each_time_and_none_for_what_is_not_the
     assert await topic_ids(connection, names) == first
 
 
+#: Of what cannot be made again, some that nothing but the record of the installation tells of.
+GONE = (DELIVERIES, topics.RETRIES[3], topics.LANE_ROWS, topics.APP_CONFIG, topics.INTEGRATION_CONFIG, topics.AUDIT)
+
+
 @pytest.mark.kafka
-async def test_a_topic_that_was_made_again_refuses_to_start_and_says_what_to_do(kafka_connection: Connection):
+@pytest.mark.parametrize("gone", GONE, ids=lambda topic: topic.name)
+async def test_a_topic_that_was_made_again_refuses_to_start_and_says_what_to_do(
+    kafka_connection: Connection, gone: topics.Topic
+):
     await topics.ensure(kafka_connection, FEW)
-    await delete(kafka_connection, DELIVERIES)
+    await delete(kafka_connection, gone)
     for _ in range(2):
-        with pytest.raises(TopicMismatch, match="deliveries was deleted and made again") as refused:
+        with pytest.raises(TopicMismatch, match=f"{gone.name} was deleted and made again") as refused:
             await topics.ensure(kafka_connection, FEW)
     assert f"delete topic {kafka_connection.topic(INSTALLATION)}" in str(refused.value)
-    assert "events" not in str(refused.value)
+    assert str(refused.value).count("was deleted and made again") == 1
 
     await delete(kafka_connection, INSTALLATION)
     await topics.ensure(kafka_connection, FEW)
+
+
+@pytest.mark.kafka
+async def test_what_is_made_again_of_other_topics_may_go(kafka_connection: Connection):
+    """Of `docs/operating.md`'s table, and as `docs/breaker.md` says to begin anew."""
+    await topics.ensure(kafka_connection, FEW)
+    await delete(kafka_connection, *topics.MADE_AGAIN - {INSTALLATION})
+    await topics.ensure(kafka_connection, FEW)
+
+
+async def recorded_on(connection: Connection) -> list[tuple[bytes | None, Installation]]:
+    found = await everything_on(connection, INSTALLATION)
+    return [(key, codec.decode_as(Installation, value)) for key, value, _ in found]
+
+
+@pytest.mark.kafka
+async def test_an_older_installation_gets_the_topics_that_it_did_not_record_and_older_releases_go_on_with_that(
+    kafka_connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    """As one that began with a release that knew four of them; three processes of this one begin at once."""
+    with monkeypatch.context() as older:
+        older.setattr(topics, "KEPT", (EVENTS, FAN_OUT, DELIVERIES, topics.RESULTS))
+        older.setattr(installation, "key_of", lambda _: b"topics")
+        await topics.ensure(kafka_connection, FEW)
+    [(_, first)] = await recorded_on(kafka_connection)
+    assert set(first.topic_ids) == {"events", "fan-out", "deliveries", "delivery-results"}
+
+    await asyncio.gather(*(topics.ensure(kafka_connection, FEW) for _ in range(3)))
+    before, *more = await recorded_on(kafka_connection)
+    await topics.ensure(kafka_connection, FEW)
+
+    assert [before, *more] == await recorded_on(kafka_connection)
+    assert before == (b"topics", first)
+    assert {key for key, _ in more} == {f"{len(topics.KEPT)} topics".encode()}
+    for _, record in more:
+        assert set(record.topic_ids) == {topic.name for topic in topics.KEPT}
+        # Older releases take whichever they meet first.
+        assert first.topic_ids.items() <= record.topic_ids.items()
+
+    await delete(kafka_connection, topics.RETRIES[3])
+    with pytest.raises(TopicMismatch, match=r"retry\.80s was deleted and made again"):
+        await topics.ensure(kafka_connection, FEW)
 
 
 @pytest.mark.kafka

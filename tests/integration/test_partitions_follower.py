@@ -89,7 +89,7 @@ async def test_a_log_that_was_replaced_is_read_from_its_beginning(kafka_connecti
     await follower.start()
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_connection.bootstrap)
     await admin.start()
-    await admin.delete_topics([kafka_connection.topic(topics.LANE_ROWS)])
+    await admin.delete_topics([kafka_connection.topic(each) for each in (topics.LANE_ROWS, topics.INSTALLATION)])
     await admin.close()
     await asyncio.sleep(1)
     await topics.ensure(kafka_connection, PARTITIONS)

@@ -315,6 +315,15 @@ FAULTS = [
         for minutes in (62, 63, 75)
     ),
     Fault(
+        "TenterhookConfigUnreadable",
+        {
+            f"tenterhook_config_unreadable_records{at(by, topic='app-config')}": "0x119 1x120"
+            for by in ("dispatcher", "dispatcher-2")
+        },
+        {"topic": "app-config"},
+        fires=1,
+    ),
+    Fault(
         "TenterhookHeldExpires",
         {f"tenterhook_held_oldest_seconds{at('dispatcher')}": "0x119 432000+15x120"},
         fires=3,

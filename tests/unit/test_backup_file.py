@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.backup import KEPT, Kept, for_a_new_log, lines_of, records_of
+from services.cli.backup import KEPT, Kept, for_a_new_log, lines_of, records_of, versions_for
 from streams import codec
-from streams.records import IntegrationConfig
+from streams.records import IntegrationConfig, Record
 from streams.topics import CONFIG_HISTORY, INTEGRATION_CONFIG
+from tests.apps import make_app
 from tests.records import make_integration
 
 records = st.lists(
@@ -68,7 +69,7 @@ class TestOnANewLog:
     @pytest.mark.parametrize(
         "left_out", [{"skip_before": 5}, {"from_before": 5, "from_ms": 7}, {"skip_before": 4, "from_before": 5}]
     )
-    def test_no_activation_of_before_leaves_anything_out(self, left_out: dict[str, int]) -> None:
+    def test_no_activation_of_before_leaves_anything_out(self, left_out: dict[str, Any]) -> None:
         restored = for_a_new_log(configured(**left_out))
 
         assert codec.decode_as(IntegrationConfig, restored.value) == make_integration(version=7, epoch=3)
@@ -85,3 +86,41 @@ class TestOnANewLog:
     )
     def test_anything_else_is_as_it_was(self, record: Kept) -> None:
         assert for_a_new_log(record) is record
+
+
+def kept(topic: str, key: str, config: Record | None) -> Kept:
+    return Kept(topic, key.encode(), b"garbage" if config is None else codec.encode(config), 0)
+
+
+def test_of_what_cannot_be_read_the_newest_version_anywhere_is_written_again() -> None:
+    """In the backup, on the log before it, or in the history; of what can be read nothing is."""
+    there = [
+        kept("config-history", "int_1", make_integration("int_1", version=3)),
+        kept("config-history", "int_1", None),
+        kept("app-config", "demo", make_app("demo", version=1)),
+        kept("app-config", "demo", None),
+        kept("app-config", "other", make_app("other", version=5)),
+        kept("integration-config", "int_1", None),
+        kept("integration-config", "int_2", None),
+        kept("integration-config", "int_3", None),
+        kept("integration-config", "int_4", None),
+        kept("integration-config", "int_4", make_integration("int_4", version=9)),
+    ]
+    backed_up = [
+        kept("integration-config", "int_1", make_integration("int_1", version=2)),
+        kept("integration-config", "int_2", make_integration("int_2", version=1)),
+        kept("integration-config", "int_2", make_integration("int_2", version=2)),
+        kept("integration-config", "int_3", make_integration("int_2", version=7)),
+        kept("app-config", "demo", make_app("demo", version=2)),
+        kept("app-config", "other", make_app("other", version=6)),
+    ]
+
+    found, left = versions_for(there, backed_up)
+
+    assert found == [
+        kept("app-config", "demo", make_app("demo", version=2)),
+        kept("integration-config", "int_1", make_integration("int_1", version=3)),
+        kept("integration-config", "int_2", make_integration("int_2", version=2)),
+    ]
+    assert left == ["int_3 (integration-config)"]
+    assert versions_for([*there, *found], backed_up) == ([], left)

@@ -40,3 +40,8 @@ def test_new_integrations_do_not_hide_that_the_old_ones_are_lost(integrations, s
 def test_deleted_ones_whose_states_are_still_there_are_not_lost(integrations, states):
     integrations.apply(b"int_b", None, 7)
     check_configured(integrations, states, prefix="")
+
+
+def test_one_whose_record_cannot_be_read_is_not_lost(integrations, states):
+    integrations.apply(b"int_b", b"garbage", 7)
+    check_configured(integrations, states, prefix="")

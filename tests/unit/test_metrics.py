@@ -270,7 +270,7 @@ def test_an_integration_without_an_answer_is_counted_by_the_worker_that_has_its_
     gauges = Gauges(
         app=SimpleNamespace(assigned=lambda topic: owned if topic == topics.DELIVERIES else set()),
         partitions=topics.Partitions(by_integration=16),
-        **dict.fromkeys(("lanes", "readers", "replaying", "integrations", "states", "now_ms")),
+        **dict.fromkeys(("lanes", "readers", "replaying", "integrations", "apps", "states", "now_ms")),
     )
     silent = Silent()
     for integration in ("int_dead", _on_another_than(owned)):
@@ -329,7 +329,7 @@ def test_an_integration_fails_when_the_breaker_says_so_of_the_epoch_that_it_is_i
     for name, state, epoch in (("now", "failing", 2), ("before", "failing", 1), ("well", "active", 2)):
         states._by_id[name] = SimpleNamespace(state=state, epoch=epoch)
     configs = {name: make_integration(name, epoch=2) for name in ("now", "before", "well", "new")}
-    others = dict.fromkeys(("app", "lanes", "readers", "replaying", "now_ms"))
+    others = dict.fromkeys(("app", "lanes", "readers", "replaying", "apps", "now_ms"))
     gauges = Gauges(integrations=configs, states=states, partitions=topics.Partitions(), **others)
 
     assert [name for name in (*configs, "gone") if gauges._is_failing(name)] == ["now"]

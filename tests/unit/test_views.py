@@ -1,6 +1,7 @@
 """Configuration folded into memory."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from streams import codec
 from streams.views import Apps, Integrations
@@ -121,3 +122,52 @@ def test_apps_are_folded_the_same_way():
     assert (apps.get("gone"), apps.unreadable) == (None, 2)
     apps.clear()
     assert apps.all() == ()
+
+
+VIEWS = [(Integrations, make_integration, "int_1"), (Apps, make_app, "demo")]
+
+
+@pytest.mark.parametrize(("view", "make", "key"), VIEWS)
+@pytest.mark.parametrize("deleted_before", [False, True])
+def test_an_unreadable_record_with_nothing_before_it_is_no_deletion(view, make, key, deleted_before):
+    """What compaction leaves, and who starts then meets."""
+    view = view()
+    if deleted_before:
+        put(view, key, None, 4)
+    with capture_logs() as said:
+        view.apply(key.encode(), b"garbage", 5)
+
+    assert (view.get(key), view.is_broken(key), view.unread) == (None, True, {key})
+    assert not view.is_broken("other")
+    [line] = said
+    assert (line["key"], line["offset"]) == (key, 5)
+    assert "nothing was there before it" in line["hint"]
+
+
+@pytest.mark.parametrize(("view", "make", "key"), VIEWS)
+def test_it_ends_with_a_record_that_can_be_read_with_a_tombstone_and_where_all_is_read_again(view, make, key):
+    view = view()
+    for end in (lambda: put(view, key, make(key), 6), lambda: put(view, key, None, 7), view.clear):
+        put(view, key, None, 4)
+        view.apply(key.encode(), b"garbage", 5)
+        assert view.is_broken(key)
+        end()
+        assert (view.is_broken(key), view.unread) == (False, set())
+
+
+@pytest.mark.parametrize(("view", "make", "key"), VIEWS)
+def test_with_something_before_it_that_counts_and_the_record_is_one_to_be_written_again(view, make, key):
+    view = view()
+    put(view, key, make(key), 4)
+    with capture_logs() as said:
+        view.apply(key.encode(), b"garbage", 5)
+
+    assert (view.get(key), view.is_broken(key), view.unread) == (make(key), False, {key})
+    assert said[0]["hint"] == "kept what was there before it"
+
+
+@pytest.mark.parametrize(("key", "whose"), [(None, set()), (b"\xff", set()), (b"int_2", {"int_2"})])
+def test_whose_record_it_is_its_key_tells(integrations, key, whose):
+    integrations.apply(key, codec.encode(make_integration("int_1")), 5)
+
+    assert (integrations.unread, integrations.unreadable) == (whose, 1)

@@ -23,6 +23,9 @@ PROBLEMS: Final = {
     "body_incomplete": Kind(400, "the connection, or the chunked coding, broke before the body was there"),
     "body_too_slow": Kind(408, "the body was not complete within 30 s"),
     "broker_unavailable": Kind(503, "the log did not answer, or did not confirm in time; `detail` says what is stored"),
+    "config_unreadable": Kind(
+        503, "the newest record of the app or integration cannot be read, and nothing is known from before"
+    ),
     "cursor_invalid": Kind(400, "the cursor is not one of this list, or the filters are others"),
     "delivery_open": Kind(409, "the delivery has not ended"),
     "delivery_unknown": Kind(404, "there is no delivery of this id with a result, or it is not kept any more"),

@@ -110,12 +110,27 @@ async def admitted(api: Api, request: web.Request, least: Role) -> tuple[AppConf
     token = presented_token(request.headers.get("Authorization"))
     await api.log.catch_up()
     name = request.match_info["app"]
-    app = api.log.apps.get(name)
-    caller = caller_of(token, [app, api.log.apps.get(EVERY_APP)])
+    caller = _caller(api, token, (name, EVERY_APP))
+    app = api.log.app(name)
     if app is None or name == EVERY_APP:
         raise app_unknown(name)
     require(caller, least)
     return app, replace(caller, ip=_address_of(api, request))
+
+
+def _caller(api: Api, token: str, apps: Collection[str]) -> Caller:
+    """
+    Whose token it is, among those of these apps.
+
+    Raises:
+        Problem: 401 `token_unknown`, or 503 `config_unreadable` where it may be of an app that cannot be read.
+    """
+    try:
+        return caller_of(token, map(api.log.apps.get, apps))
+    except Problem:
+        for each in apps:
+            api.log.app(each)
+        raise
 
 
 def _address_of(api: Api, request: web.Request) -> str | None:
@@ -172,7 +187,7 @@ async def admitted_anywhere(api: Api, request: web.Request, least: Role) -> Call
     """
     token = presented_token(request.headers.get("Authorization"))
     await api.log.catch_up()
-    caller = caller_of(token, api.log.apps.all())
+    caller = _caller(api, token, {each.app for each in api.log.apps.all()} | api.log.apps.unread)
     require(caller, least)
     return replace(caller, ip=_address_of(api, request))
 
