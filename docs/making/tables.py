@@ -1,10 +1,10 @@
 """
-Writes the tables of docs/settings.md and docs/metrics.md: what the code says of settings, metrics and labels.
+Writes the tables in docs/*.md that the code fills: settings, metrics and labels, topics.
 
     python -m docs.making.tables          # `make tables`
 
 Each stands between two comments, and what is around them is written by hand. Pure but for `main`;
-`tests/docs/test_settings_documented.py` and `test_metrics_documented.py` hold the pages to it.
+`tests/docs/test_tables_made.py` holds the pages to it.
 """
 
 import os
@@ -18,11 +18,16 @@ from services.cli.settings import Shown, all_settings
 from services.runtime import metrics
 from services.runtime.metric import Label
 from services.runtime.settings import Settings
+from streams.asyncapi import KEYS, retention
+from streams.topics import TOPICS, Partitions, partition_count
 
 DOCS: Final = Path(__file__).parents[1]
 
 #: Defaults that differ from machine to machine.
 _WORDED: Final = dict.fromkeys(("dispatcher.worker_id", "breaker.worker_id"), "host name and process id")
+
+#: Partition counts that are settings.
+_PARTITIONS: Final = {"app": "`partitions.by_app`", "integration": "`partitions.by_integration`"}
 
 
 def with_tables(page: str, tables: Mapping[str, Iterable[str]]) -> str:
@@ -70,18 +75,56 @@ def labels_table() -> Iterator[str]:
         yield f"| `{label.name}` | {values} | {label.meaning} | {where} |"
 
 
+def topics_table() -> Iterator[str]:
+    """Every topic; those that are internal behind the others."""
+    yield "| topic | key | what it holds | values | cleanup | kept | partitions |"
+    yield "|---|---|---|---|---|---|---|"
+    for topic in sorted(TOPICS, key=lambda topic: topic.is_internal):
+        what = topic.what + (f"; a tombstone {topic.tombstone}" if topic.tombstone else "")
+        internal = ". Internal" if topic.is_internal else ""
+        values = ", ".join(f"`{name}`" for name in topic.values)
+        partitions = _PARTITIONS.get(topic.partitioned_by) or partition_count(topic, Partitions())
+        yield (
+            f"| `{topic.name}` | {topic.key} | {what}{internal} | {values} | {topic.cleanup} | {retention(topic)} "
+            f"| {partitions} |"
+        )
+
+
+def keys_table() -> Iterator[str]:
+    """Every kind of key that one of them has."""
+    yield "| key | what it is |"
+    yield "|---|---|"
+    for key, meaning in KEYS.items():
+        yield f"| {key} | {meaning} |"
+
+
+def headers_table() -> Iterator[str]:
+    """Every header that their records have."""
+    yield "| header | meaning | on |"
+    yield "|---|---|---|"
+    for header, meaning in dict.fromkeys(header for topic in TOPICS for header in topic.headers):
+        where = ", ".join(f"`{topic.name}`" for topic in TOPICS if (header, meaning) in topic.headers)
+        yield f"| `{header}` | {meaning} | {where} |"
+
+
+def pages(settings: Iterable[Shown]) -> dict[str, dict[str, Iterable[str]]]:
+    """The tables of each page in docs/, by its file; *settings* with their defaults."""
+    return {
+        "settings.md": {"settings": settings_table(settings)},
+        "metrics.md": {"labels": labels_table(), "metrics": metrics_table()},
+        "topics.md": {"topics": topics_table(), "keys": keys_table(), "headers": headers_table()},
+    }
+
+
 def main() -> None:
-    """Write both pages anew. Settings of whoever runs this are not the defaults."""
+    """Write the pages anew. Settings of whoever runs this are not the defaults."""
     for name in [name for name in os.environ if name.startswith("TENTERHOOK_")]:
         del os.environ[name]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         defaults = list(all_settings(Settings()))
         os.chdir(DOCS)
-    for name, tables in (
-        ("settings.md", {"settings": settings_table(defaults)}),
-        ("metrics.md", {"labels": labels_table(), "metrics": metrics_table()}),
-    ):
+    for name, tables in pages(defaults).items():
         page = DOCS / name
         page.write_text(with_tables(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
 

@@ -1,0 +1,32 @@
+"""Every table that is made from the code says what the code says."""
+
+from pathlib import Path
+
+import pytest
+
+from docs.making.tables import pages, with_tables
+from services.cli.settings import all_settings
+from services.runtime.settings import Settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("name", pages([]))
+def test_its_tables_are_as_made(name, tmp_path, monkeypatch):
+    page = (DOCS / name).read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)  # settings, with no file and no variable about
+
+    assert with_tables(page, pages(all_settings(Settings()))[name]) == page, f"run `make tables`: docs/{name} differs"
+
+
+def test_no_table_is_left_that_nothing_makes():
+    begun = {
+        path.name for path in DOCS.rglob("*.md") if ": made by make tables -->" in path.read_text(encoding="utf-8")
+    }
+
+    assert begun == set(pages([]))
+
+
+def test_a_page_without_a_place_for_a_table_is_refused():
+    with pytest.raises(ValueError, match="no place"):
+        with_tables("# A page\n", {"settings": []})
