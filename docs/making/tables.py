@@ -1,5 +1,5 @@
 """
-Writes the tables in docs/*.md that the code fills: settings, metrics and labels, topics.
+Writes the tables in docs/*.md that the code fills: settings, metrics, topics, errors.
 
     python -m docs.making.tables          # `make tables`
 
@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.cli.settings import Shown, all_settings
-from services.runtime import metrics
+from services.runtime import kinds, metrics
 from services.runtime.metric import Label
 from services.runtime.settings import Settings
+from services.runtime.starting import BrokerDenied
 from streams.asyncapi import KEYS, retention
-from streams.topics import TOPICS, Partitions, partition_count
+from streams.connection import BrokerAway, BrokerRefused, BrokerUntrusted
+from streams.quarantine import CODES
+from streams.security import SecurityUnusable
+from streams.topics import TOPICS, Partitions, TopicMismatch, partition_count
 
 DOCS: Final = Path(__file__).parents[1]
 
@@ -39,10 +43,10 @@ def with_tables(page: str, tables: Mapping[str, Iterable[str]]) -> str:
     """
     for name, lines in tables.items():
         begin, end = f"<!-- {name}: made by make tables -->\n", f"<!-- end of {name} -->\n"
-        parts = re.split(f"(?<={re.escape(begin)})|(?={re.escape(end)})", page)
-        if len(parts) != 3:  # noqa: PLR2004  # before, between, behind
-            raise ValueError(f"no place for the table of {name}")
-        page = parts[0] + "\n" + "".join(f"{line}\n" for line in lines) + "\n" + parts[2]
+        before, *behind = re.split(f"{re.escape(begin)}.*?{re.escape(end)}", page, flags=re.DOTALL)
+        if len(behind) != 1:
+            raise ValueError(f"no place for a table: add `{begin.strip()}` and `{end.strip()}` to the page, once")
+        page = "".join((before, begin, "\n", *(f"{line}\n" for line in lines), "\n", end, behind[0]))
     return page
 
 
@@ -107,12 +111,47 @@ def headers_table() -> Iterator[str]:
         yield f"| `{header}` | {meaning} | {where} |"
 
 
+def problems_table(of: kinds.Of) -> Iterator[str]:
+    """Every kind of problem that those answer with."""
+    yield "| code | status | when | what to do |"
+    yield "|---|---|---|---|"
+    for kind in (kind for kind in kinds.DECLARED if kind.of == of):
+        status = "4xx" if kind.is_any_4xx else kind.status
+        yield f"| `{kind.code}` | {status} | {kind.when} | {kind.remedy} |"
+
+
+def quarantine_table() -> Iterator[str]:
+    """Why records are put aside."""
+    yield "| code | why | what to do |"
+    yield "|---|---|---|"
+    for code, (why, remedy) in CODES.items():
+        yield f"| `{code}` | {why} | {remedy} |"
+
+
+def _codes_table(*errors: type[BrokerAway | BrokerDenied | SecurityUnusable | TopicMismatch]) -> Iterator[str]:
+    """What keeps a service from starting."""
+    yield "| code | when | what to do |"
+    yield "|---|---|---|"
+    for error in errors:
+        yield f"| `{error.code}` | {error.when} | {error.remedy} |"
+
+
 def pages(settings: Iterable[Shown]) -> dict[str, dict[str, Iterable[str]]]:
     """The tables of each page in docs/, by its file; *settings* with their defaults."""
     return {
-        "settings.md": {"settings": settings_table(settings)},
+        "settings.md": {
+            "settings": settings_table(settings),
+            "waits": _codes_table(BrokerRefused, BrokerUntrusted, BrokerAway),
+        },
         "metrics.md": {"labels": labels_table(), "metrics": metrics_table()},
         "topics.md": {"topics": topics_table(), "keys": keys_table(), "headers": headers_table()},
+        "errors.md": {
+            "every service": problems_table("every service"),
+            "ingest": problems_table("ingest"),
+            "admin": problems_table("admin"),
+            "quarantine": quarantine_table(),
+            "start": _codes_table(TopicMismatch, BrokerDenied, SecurityUnusable),
+        },
     }
 
 

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from services.admin.audit import Chains
 from services.admin.versions import Versions
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.runtime.starting import DENIED, denied
 from streams import schema_topic
@@ -202,4 +203,4 @@ class ConfigLog:
 
 def unavailable(detail: str) -> Problem:
     """The broker is away, or not confirming."""
-    return Problem(503, "broker_unavailable", "No answer from the log", detail, headers={"Retry-After": "5"})
+    return Problem(kinds.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "5"})
