@@ -1,5 +1,5 @@
 """
-Writes the tables in docs/*.md that the code fills: settings, metrics, topics, errors.
+Writes the tables in docs/*.md that the code fills: settings, metrics, topics, errors, commands.
 
     python -m docs.making.tables          # `make tables`
 
@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from docs.making.commands import all_of, arguments, options_table, shared_table
+from services.cli.main import commands
 from services.cli.settings import Shown, all_settings
 from services.runtime import kinds, metrics
 from services.runtime.metric import Label
@@ -138,6 +140,7 @@ def _codes_table(*errors: type[BrokerAway | BrokerDenied | SecurityUnusable | To
 
 def pages(settings: Iterable[Shown]) -> dict[str, dict[str, Iterable[str]]]:
     """The tables of each page in docs/, by its file; *settings* with their defaults."""
+    every = {name: of for name, of in all_of(commands()).items() if arguments(of)}
     return {
         "settings.md": {
             "settings": settings_table(settings),
@@ -145,6 +148,10 @@ def pages(settings: Iterable[Shown]) -> dict[str, dict[str, Iterable[str]]]:
         },
         "metrics.md": {"labels": labels_table(), "metrics": metrics_table()},
         "topics.md": {"topics": topics_table(), "keys": keys_table(), "headers": headers_table()},
+        "commands.md": {
+            "shared options": shared_table(every.values()),
+            **{f"options of {name}": options_table(of) for name, of in every.items()},
+        },
         "errors.md": {
             "every service": problems_table("every service"),
             "ingest": problems_table("ingest"),

@@ -77,7 +77,7 @@ def backup(file: Path, *, log: LogOptions | None = None, as_json: AsJson = False
     Args:
         file: Where to; replaced when it is there.
         log: Which log.
-        as_json: Print JSON.
+        as_json: Print as JSON how many records of each topic.
     """
     connection = log_connection(log or LogOptions())
     with progress_bar(quiet=as_json) as progress:
@@ -102,7 +102,7 @@ def restore(file: Path, *, log: LogOptions | None = None, as_json: AsJson = Fals
     Args:
         file: What `tenterhook backup` wrote.
         log: Which log.
-        as_json: Print JSON.
+        as_json: Print as JSON how many records of each topic.
     """
     try:
         with gzip.open(file, "rt", encoding="ascii") as given:
