@@ -147,7 +147,7 @@ openapi: setup ## Write docs/openapi.json and docs/api.md: what the admin API's 
 	$(BIN)/python -m services.admin.openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 	$(BIN)/python -m docs.making.api
 
-tables: setup ## Write the tables of docs/settings.md and docs/metrics.md: what the code says
+tables: setup ## Write the tables in docs/*.md that the code fills: settings, metrics, topics, errors, commands
 	$(BIN)/python -m docs.making.tables
 
 docs: setup ## Write the documentation's pages as a site, build/site: no network, neither for making nor for reading it

@@ -21,7 +21,8 @@ _REPLICAS: Final = 3
 _AVRO: Final = "application/vnd.apache.avro;version=1.9.0"
 _JSON_SCHEMA: Final = "application/vnd.aai.asyncapi+json;version=3.0.0"
 
-_KEYS: Final = {
+#: What the keys of `Topic.key` are.
+KEYS: Final = {
     "app": "The app's id.",
     "integration": "The integration's id.",
     "integration/generation": "The integration's id, a slash, and the generation of the owner that wrote it.",
@@ -111,11 +112,19 @@ def _channel(topic: Topic) -> dict[str, Any]:
     return found
 
 
-def _kept(topic: Topic) -> str:
+def retention(topic: Topic) -> str:
+    """How long its records stay, in days and seconds: `7 days and 20,480 s`."""
     if topic.retention_ms is None:
-        return "Compacted: the newest record of a key stays for ever."
-    days = topic.retention_ms / DAY_MS
-    return f"Records are deleted after {days:.10g} days."
+        return "for ever"
+    days, rest_ms = divmod(topic.retention_ms, DAY_MS)
+    counted = f"{days} day{'' if days == 1 else 's'}"
+    return f"{counted} and {rest_ms / 1_000:,.10g} s" if rest_ms else counted
+
+
+def _kept(topic: Topic) -> str:
+    if topic.cleanup == "compact":
+        return f"Compacted: the newest record of a key stays {retention(topic)}."
+    return f"Records are deleted after {retention(topic)}."
 
 
 def _topic_configuration(topic: Topic) -> dict[str, Any]:
@@ -160,7 +169,7 @@ def _key(topic: Topic, name: str) -> dict[str, Any] | None:
         return {"type": "string", "const": "marker"} if topic.cleanup == "compact" else None
     if topic.key == "none":
         return None
-    return {"type": "string", "description": _KEYS[topic.key]}
+    return {"type": "string", "description": KEYS[topic.key]}
 
 
 def _message_bindings(key: dict[str, Any] | None) -> dict[str, Any]:

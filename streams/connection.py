@@ -66,6 +66,7 @@ class BrokerAway(ConnectionError):
     """No broker answers there; the message says why, for people."""
 
     code = "broker.away"
+    when = "nobody answers there, or not over that protocol, or the broker wants a certificate of ours"
     #: What to do, a sentence.
     remedy = "Start it, or set TENTERHOOK_BROKER to where it is."
 
@@ -74,6 +75,7 @@ class BrokerUntrusted(BrokerAway):
     """One answers, and TLS does not come about: its certificate or ours is not what the other side wants."""
 
     code = "broker.untrusted"
+    when = "the broker's certificate is not signed by that CA, has expired, or has another name"
     remedy = (
         "Set TENTERHOOK_KAFKA__CA_FILE to the CA that signed the brokers' certificates, and TENTERHOOK_BROKER to names "
         "that stand in them."
@@ -84,6 +86,7 @@ class BrokerRefused(BrokerAway):
     """One answers, and does not take our user, password or mechanism."""
 
     code = "broker.refused"
+    when = "user, password or mechanism is not what the broker has"
     remedy = "Correct TENTERHOOK_KAFKA__USER, its password, or TENTERHOOK_KAFKA__SASL_MECHANISM."
 
 

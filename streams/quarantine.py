@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
 
 import structlog
 from aiokafka import AIOKafkaProducer, ConsumerRecord
@@ -15,7 +15,28 @@ from streams.records import Header, Quarantined
 from streams.topics import PUT_BACK_HEADER, QUARANTINE
 from streams.trouble import Trouble
 
+Code = Literal["record.unreadable", "record.unexpected", "record.fatal", "agent.raised", "attempt.raised"]
+
 log = structlog.get_logger(__name__)
+
+_AFTER_A_BUG: Final = "the log has its trace just before: report it, and put it back under a release without the fault"
+#: What each code means, and what to do. Links are as from `docs/`.
+CODES: Final[Mapping[Code, tuple[str, str]]] = {
+    "record.unreadable": (
+        "no code could read it",
+        "find out who wrote it; where it was a newer release, update, then put it back",
+    ),
+    "record.unexpected": ("it is a record of ours that has no place on that topic", "find out who wrote it"),
+    "record.fatal": (
+        "workers ended while they worked on it, the last one on nothing else",
+        "find out [why](why/poison.md), then put it back",
+    ),
+    "agent.raised": ("our code raised for it, alone too", _AFTER_A_BUG),
+    "attempt.raised": (
+        "the attempt of this delivery raised: our fault, and not counted as the integration's",
+        _AFTER_A_BUG,
+    ),
+}
 
 #: Records that this process has put aside, by code, for metrics.
 PUT_ASIDE: Final[Counter[str]] = Counter()
@@ -48,12 +69,11 @@ class Quarantine:
         #: Records put aside by this process.
         self.count = 0
 
-    async def put(self, record: "ConsumerRecord[Any, Any]", code: str, reason: str) -> None:
+    async def put(self, record: "ConsumerRecord[Any, Any]", code: Code, reason: str) -> None:
         """
         Returns when it is on the broker; tries for as long as that takes.
 
         Args:
-            code: stable, for example `record.unreadable`, `agent.raised`.
             reason: for people; never a secret or a body.
 
         Raises:

@@ -9,6 +9,8 @@ class SecurityUnusable(Exception):
     """A file with a certificate, a key or the password cannot be used. The message holds nothing of its content."""
 
     code = "kafka.file_unusable"
+    when = "a file with a certificate, a key or the password cannot be read, or is not what it should be"
+    remedy = "correct the setting that the message names, or the file"
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"{self.code}: {reason}")

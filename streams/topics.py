@@ -357,6 +357,14 @@ class TopicMismatch(Exception):
     """The topics there are not as these settings want them, or cannot be made so. Says what differs and what to do."""
 
     code = "topic.mismatch"
+    when = (
+        "the topics are not as the settings want them, or not those that this installation began with, or `schemas` "
+        "has another schema under an id of this release"
+    )
+    remedy = "what the message says of each topic that differs"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{self.code}: {reason}")
 
 
 def configs(topic: Topic, replicas: int) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """
-Writes the tables of docs/settings.md and docs/metrics.md: what the code says of settings, metrics and labels.
+Writes the tables in docs/*.md that the code fills: settings, metrics, topics, errors, commands.
 
     python -m docs.making.tables          # `make tables`
 
 Each stands between two comments, and what is around them is written by hand. Pure but for `main`;
-`tests/docs/test_settings_documented.py` and `test_metrics_documented.py` hold the pages to it.
+`tests/docs/test_tables_made.py` holds the pages to it.
 """
 
 import os
@@ -14,15 +14,26 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from docs.making.commands import all_of, arguments, options_table, shared_table
+from services.cli.main import commands
 from services.cli.settings import Shown, all_settings
-from services.runtime import metrics
+from services.runtime import kinds, metrics
 from services.runtime.metric import Label
 from services.runtime.settings import Settings
+from services.runtime.starting import BrokerDenied
+from streams.asyncapi import KEYS, retention
+from streams.connection import BrokerAway, BrokerRefused, BrokerUntrusted
+from streams.quarantine import CODES
+from streams.security import SecurityUnusable
+from streams.topics import TOPICS, Partitions, TopicMismatch, partition_count
 
 DOCS: Final = Path(__file__).parents[1]
 
 #: Defaults that differ from machine to machine.
 _WORDED: Final = dict.fromkeys(("dispatcher.worker_id", "breaker.worker_id"), "host name and process id")
+
+#: Partition counts that are settings.
+_PARTITIONS: Final = {"app": "`partitions.by_app`", "integration": "`partitions.by_integration`"}
 
 
 def with_tables(page: str, tables: Mapping[str, Iterable[str]]) -> str:
@@ -34,10 +45,10 @@ def with_tables(page: str, tables: Mapping[str, Iterable[str]]) -> str:
     """
     for name, lines in tables.items():
         begin, end = f"<!-- {name}: made by make tables -->\n", f"<!-- end of {name} -->\n"
-        parts = re.split(f"(?<={re.escape(begin)})|(?={re.escape(end)})", page)
-        if len(parts) != 3:  # noqa: PLR2004  # before, between, behind
-            raise ValueError(f"no place for the table of {name}")
-        page = parts[0] + "\n" + "".join(f"{line}\n" for line in lines) + "\n" + parts[2]
+        before, *behind = re.split(f"{re.escape(begin)}.*?{re.escape(end)}", page, flags=re.DOTALL)
+        if len(behind) != 1:
+            raise ValueError(f"no place for a table: add `{begin.strip()}` and `{end.strip()}` to the page, once")
+        page = "".join((before, begin, "\n", *(f"{line}\n" for line in lines), "\n", end, behind[0]))
     return page
 
 
@@ -70,18 +81,96 @@ def labels_table() -> Iterator[str]:
         yield f"| `{label.name}` | {values} | {label.meaning} | {where} |"
 
 
+def topics_table() -> Iterator[str]:
+    """Every topic; those that are internal behind the others."""
+    yield "| topic | key | what it holds | values | cleanup | kept | partitions |"
+    yield "|---|---|---|---|---|---|---|"
+    for topic in sorted(TOPICS, key=lambda topic: topic.is_internal):
+        what = topic.what + (f"; a tombstone {topic.tombstone}" if topic.tombstone else "")
+        internal = ". Internal" if topic.is_internal else ""
+        values = ", ".join(f"`{name}`" for name in topic.values)
+        partitions = _PARTITIONS.get(topic.partitioned_by) or partition_count(topic, Partitions())
+        yield (
+            f"| `{topic.name}` | {topic.key} | {what}{internal} | {values} | {topic.cleanup} | {retention(topic)} "
+            f"| {partitions} |"
+        )
+
+
+def keys_table() -> Iterator[str]:
+    """Every kind of key that one of them has."""
+    yield "| key | what it is |"
+    yield "|---|---|"
+    for key, meaning in KEYS.items():
+        yield f"| {key} | {meaning} |"
+
+
+def headers_table() -> Iterator[str]:
+    """Every header that their records have."""
+    yield "| header | meaning | on |"
+    yield "|---|---|---|"
+    for header, meaning in dict.fromkeys(header for topic in TOPICS for header in topic.headers):
+        where = ", ".join(f"`{topic.name}`" for topic in TOPICS if (header, meaning) in topic.headers)
+        yield f"| `{header}` | {meaning} | {where} |"
+
+
+def problems_table(of: kinds.Of) -> Iterator[str]:
+    """Every kind of problem that those answer with."""
+    yield "| code | status | when | what to do |"
+    yield "|---|---|---|---|"
+    for kind in (kind for kind in kinds.DECLARED if kind.of == of):
+        status = "4xx" if kind.is_any_4xx else kind.status
+        yield f"| `{kind.code}` | {status} | {kind.when} | {kind.remedy} |"
+
+
+def quarantine_table() -> Iterator[str]:
+    """Why records are put aside."""
+    yield "| code | why | what to do |"
+    yield "|---|---|---|"
+    for code, (why, remedy) in CODES.items():
+        yield f"| `{code}` | {why} | {remedy} |"
+
+
+def _codes_table(*errors: type[BrokerAway | BrokerDenied | SecurityUnusable | TopicMismatch]) -> Iterator[str]:
+    """What keeps a service from starting."""
+    yield "| code | when | what to do |"
+    yield "|---|---|---|"
+    for error in errors:
+        yield f"| `{error.code}` | {error.when} | {error.remedy} |"
+
+
+def pages(settings: Iterable[Shown]) -> dict[str, dict[str, Iterable[str]]]:
+    """The tables of each page in docs/, by its file; *settings* with their defaults."""
+    every = {name: of for name, of in all_of(commands()).items() if arguments(of)}
+    return {
+        "settings.md": {
+            "settings": settings_table(settings),
+            "waits": _codes_table(BrokerRefused, BrokerUntrusted, BrokerAway),
+        },
+        "metrics.md": {"labels": labels_table(), "metrics": metrics_table()},
+        "topics.md": {"topics": topics_table(), "keys": keys_table(), "headers": headers_table()},
+        "commands.md": {
+            "shared options": shared_table(every.values()),
+            **{f"options of {name}": options_table(of) for name, of in every.items()},
+        },
+        "errors.md": {
+            "every service": problems_table("every service"),
+            "ingest": problems_table("ingest"),
+            "admin": problems_table("admin"),
+            "quarantine": quarantine_table(),
+            "start": _codes_table(TopicMismatch, BrokerDenied, SecurityUnusable),
+        },
+    }
+
+
 def main() -> None:
-    """Write both pages anew. Settings of whoever runs this are not the defaults."""
+    """Write the pages anew. Settings of whoever runs this are not the defaults."""
     for name in [name for name in os.environ if name.startswith("TENTERHOOK_")]:
         del os.environ[name]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         defaults = list(all_settings(Settings()))
         os.chdir(DOCS)
-    for name, tables in (
-        ("settings.md", {"settings": settings_table(defaults)}),
-        ("metrics.md", {"labels": labels_table(), "metrics": metrics_table()}),
-    ):
+    for name, tables in pages(defaults).items():
         page = DOCS / name
         page.write_text(with_tables(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
 

@@ -46,6 +46,7 @@ from services.admin.credentials import (
     without_token,
 )
 from services.admin.tokens import EVERY_APP, Caller, require_installation
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.vault.data_keys import with_data_key
 from services.vault.seal import Keyring
@@ -269,9 +270,7 @@ class AppCommands:
             before = self._log.app(EVERY_APP) or empty_app(EVERY_APP, self._now_ms())
             if any(each.role == "admin" for each in before.tokens):
                 raise Problem(
-                    409,
-                    "not_first",
-                    "There is one already",
+                    kinds.NOT_FIRST,
                     "The installation has a token of an admin, which can make others. Use that one.",
                 )
             return self._change("token.create", name, caller, with_token(before, made), {"role": role})

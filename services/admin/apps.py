@@ -19,6 +19,7 @@ from services.admin.fields import Fields, Refusal, kind, shortened
 from services.admin.patch import merged
 from services.admin.rules import MAX_NAME_CHARS, Refused
 from services.admin.tokens import EVERY_APP
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.runtime.times import iso
 from streams.records import AppConfig, IntegrationConfig
@@ -233,9 +234,7 @@ def without_type(config: AppConfig, event_type: str) -> AppConfig:
     """
     if event_type not in config.event_types:
         raise Problem(
-            404,
-            "no_such_type",
-            "No such event type",
+            kinds.NO_SUCH_TYPE,
             f"{shortened(event_type)!r} is no event type of the app {config.app}'s own. List them to find it; those "
             "that are built in stay.",
         )
@@ -285,9 +284,7 @@ def check_types_unused(before: AppConfig, after: AppConfig, integrations: Iterab
         return
     types = sorted({each for types in using.values() for each in types})
     raise Problem(
-        409,
-        "type_in_use",
-        "An integration selects it",
+        kinds.TYPE_IN_USE,
         f"{_listed(types)} selected by {_listed(list(using), is_verb=False)}. Take it out of their events first, or "
         "delete them.",
         integrations=list(using),
@@ -304,9 +301,7 @@ def check_empty(config: AppConfig, integrations: Sequence[IntegrationConfig]) ->
     """
     if integrations:
         raise Problem(
-            409,
-            "app_in_use",
-            "The app has integrations",
+            kinds.APP_IN_USE,
             f"The app {config.app} has {len(integrations)} integrations and subscriptions. Delete them first: what "
             "waits for them is recorded as discarded then.",
             integrations=len(integrations),
@@ -315,21 +310,19 @@ def check_empty(config: AppConfig, integrations: Sequence[IntegrationConfig]) ->
 
 def app_unknown(app: str) -> Problem:
     """There is no app of this id, or none any more."""
-    return Problem(404, "app_unknown", "No such app", f"There is no app {app[:64]!r}. Check its name.")
+    return Problem(kinds.APP_UNKNOWN, f"There is no app {app[:64]!r}. Check its name.")
 
 
 def app_exists(app: str) -> Problem:
     """An app of this id is there already."""
-    return Problem(409, "app_exists", "The app is there", f"There is an app {app} already. Choose another id.")
+    return Problem(kinds.APP_EXISTS, f"There is an app {app} already. Choose another id.")
 
 
 def limit_reached(app: str, what: str, limit: int) -> Problem:
     """The app, or the installation (`*`), has as many of something as one can have."""
     whose = "The installation" if app == EVERY_APP else f"The app {app}"
     return Problem(
-        409,
-        "limit_reached",
-        "No more of these",
+        kinds.LIMIT_REACHED,
         f"{whose} has {limit} {what}, and that is the most. Delete one that is not used first.",
         limit=limit,
     )

@@ -29,6 +29,7 @@ from services.admin.patch import patched
 from services.admin.rules import DRAIN, Choice, choice, quota_fault, version_wanted, wanted
 from services.admin.shown import integration_json, status_of
 from services.admin.tokens import Caller
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.runtime.times import iso
 from services.vault.opened import open_integration
@@ -180,9 +181,7 @@ class Commands:
             after = rolled_back(before, to, now_ms=self._now_ms(), who=caller.name)
             if missing := sorted(self._referred(after) - after.secrets.keys()):
                 raise Problem(
-                    409,
-                    "secret_missing",
-                    "A secret is missing",
+                    kinds.SECRET_MISSING,
                     f"Version {version} refers to {{secret.{missing[0]}}}, and there is no secret of that name any "
                     "more. Put it first.",
                 )
@@ -238,9 +237,7 @@ class Commands:
             self._has_place(self._app(app), profile)
             if chosen is None and (held := self.held(before)):
                 raise Problem(
-                    409,
-                    "held_choice_required",
-                    "What becomes of what is held?",
+                    kinds.HELD_CHOICE_REQUIRED,
                     f"{held} deliveries were held while it was paused. Say what becomes of them, once: "
                     '{"held": "drain"} sends them in order, {"held": "skip"} discards them, and '
                     '{"held": {"from": "2026-01-02T03:04:05Z"}} discards those of events accepted before that time.',
@@ -326,9 +323,7 @@ class Commands:
         if config is None or config.app != app or config.profile != profile.name:
             what = "subscription" if profile.name == "booking" else "integration"
             raise Problem(
-                404,
-                "integration_unknown",
-                f"No such {what}",
+                kinds.INTEGRATION_UNKNOWN,
                 f"The app {app} has no {what} of this id. List them to find it; it may have been deleted.",
             )
         return config
@@ -392,9 +387,7 @@ class Commands:
         found = config if version == config.version else self._log.versions.get(config.id, version)
         if found is None:
             raise Problem(
-                404,
-                "version_unknown",
-                "No such version",
+                kinds.VERSION_UNKNOWN,
                 f"There is no version {version} of this integration, or it is not kept any more. See its history.",
             )
         return found
@@ -434,7 +427,7 @@ class Commands:
         """
         taking = [one for one in self._log.integrations.of_app(app.app) if not self._log.states.is_paused(one)]
         if fault := quota_fault(app, taking, profile):
-            raise Problem(409, "quota_exceeded", "No place left", fault, limit=app.max_active)
+            raise Problem(kinds.QUOTA_EXCEEDED, fault, limit=app.max_active)
 
     def _referred(self, config: IntegrationConfig) -> set[str]:
         """Names of the secrets that URL and headers refer to."""
@@ -466,9 +459,7 @@ def check_version(config: IntegrationConfig | AppConfig, if_match: str | None) -
         return
     if f'"{config.version}"' not in (each.strip() for each in if_match.split(",")):
         raise Problem(
-            412,
-            "version_mismatch",
-            "It has changed meanwhile",
+            kinds.VERSION_MISMATCH,
             f"It is at version {config.version}, and If-Match names another. Get it again, and make the change anew.",
             version=config.version,
         )

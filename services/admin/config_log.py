@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from services.admin.audit import Chains
 from services.admin.tokens import EVERY_APP
 from services.admin.versions import Versions
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.runtime.starting import DENIED, denied
 from streams import schema_topic
@@ -227,9 +228,7 @@ class ConfigLog:
 def _unreadable(whose: str) -> Problem:
     """Nobody has deleted it, so it is not said to be missing, and nothing takes its place."""
     return Problem(
-        503,
-        "config_unreadable",
-        "It cannot be read",
+        kinds.CONFIG_UNREADABLE,
         f"The newest configuration of {whose} cannot be read, and nothing is known from before, so nothing was done. "
         "An operator has to write it again (`tenterhook restore --unreadable`); repeat the request then.",
         headers={"Retry-After": "30"},
@@ -238,4 +237,4 @@ def _unreadable(whose: str) -> Problem:
 
 def unavailable(detail: str) -> Problem:
     """The broker is away, or not confirming."""
-    return Problem(503, "broker_unavailable", "No answer from the log", detail, headers={"Retry-After": "5"})
+    return Problem(kinds.BROKER_UNAVAILABLE, detail, headers={"Retry-After": "5"})

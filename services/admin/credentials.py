@@ -14,6 +14,7 @@ import msgspec
 from services.admin.apps import fields_of, limit_reached, refuse_the_rest
 from services.admin.fields import shortened
 from services.admin.tokens import EVERY_APP, hash_of
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.runtime.times import iso
 from streams.records import AppConfig, IngestKey, KeyKind, Role, Token
@@ -88,9 +89,7 @@ def without_key(config: AppConfig, key: str) -> AppConfig:
     left = [each for each in config.keys if each.id != key]
     if len(left) == len(config.keys):
         raise Problem(
-            404,
-            "no_such_key",
-            "No such key",
+            kinds.NO_SUCH_KEY,
             f"The app {config.app} has no key of this id. List its keys to find it; it may have been deleted.",
         )
     return msgspec.structs.replace(config, keys=left)
@@ -136,9 +135,7 @@ def with_token(config: AppConfig, token: Token) -> AppConfig:
     """
     if any(each.name == token.name for each in config.tokens):
         raise Problem(
-            409,
-            "token_exists",
-            "The name is taken",
+            kinds.TOKEN_EXISTS,
             f"There is a token {token.name!r} already, and the audit log tells tokens apart by name. Choose another "
             "name, or delete that token first.",
         )
@@ -157,16 +154,12 @@ def without_token(config: AppConfig, name: str) -> AppConfig:
     left = [each for each in config.tokens if each.name != name]
     if len(left) == len(config.tokens):
         raise Problem(
-            404,
-            "no_such_token",
-            "No such token",
+            kinds.NO_SUCH_TOKEN,
             f"There is no token {shortened(name)!r} here. List the tokens to find it; it may have been deleted.",
         )
     if config.app == EVERY_APP and not any(each.role == "admin" for each in left):
         raise Problem(
-            409,
-            "last_admin_token",
-            "The last admin's token",
+            kinds.LAST_ADMIN_TOKEN,
             f"{name!r} is the only token of an admin of the whole installation: without it nobody could make another. "
             "Create its successor first.",
         )

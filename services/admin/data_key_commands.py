@@ -14,6 +14,7 @@ from services.admin.config_log import ConfigLog
 from services.admin.fields import Fields, Refusal, kind
 from services.admin.rules import Refused
 from services.admin.tokens import Caller
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.vault.data_keys import is_erased
 from services.vault.rewrap import Rewritten, erased, rewrapped
@@ -116,7 +117,7 @@ class DataKeyCommands:
     def _app(self, app: str) -> AppConfig:
         found = self._log.app(app)
         if found is None:
-            raise Problem(404, "app_unknown", "No such app", f"There is no app {app[:64]!r}. Check its name.")
+            raise Problem(kinds.APP_UNKNOWN, f"There is no app {app[:64]!r}. Check its name.")
         return found
 
     def _how(self, caller: Caller) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from services.history.cursor import CURSOR_CHARS
 from services.history.query import Told, Wanted, cursor_behind
 from services.history.read_model import History
 from services.history.shown import bucket_json, delivery_json, page_json
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from streams import codec
 from streams.connection import Connection
@@ -187,18 +188,14 @@ class DeliveryCommands:
         ended = _ended(told)
         if ended is None:
             raise Problem(
-                409,
-                "delivery_open",
-                "Still being tried",
+                kinds.DELIVERY_OPEN,
                 "The delivery has not ended: another attempt follows by itself. Wait for its outcome.",
             )
         self._check_there(told.row.integration)
         kept = await kept_deliveries(self._connection, [ended])
         if delivery not in kept:
             raise Problem(
-                410,
-                "payload_expired",
-                "Payload gone",
+                kinds.PAYLOAD_EXPIRED,
                 "The delivery has fallen out of retention (7 days), and its payload with it. Send the event anew.",
             )
         # Its own first one may have fallen out of the history before it.
@@ -325,9 +322,7 @@ class DeliveryCommands:
         told = await self._read().delivery(app, delivery)
         if told is None:
             raise Problem(
-                404,
-                "delivery_unknown",
-                "No such delivery",
+                kinds.DELIVERY_UNKNOWN,
                 "There is no delivery of this id with a result, or it is not kept any more. List them to find it.",
             )
         return told
@@ -340,9 +335,7 @@ class DeliveryCommands:
     def _check_there(self, integration: str) -> None:
         if self._is_deleted(integration):
             raise Problem(
-                409,
-                "integration_deleted",
-                "Its integration is deleted",
+                kinds.INTEGRATION_DELETED,
                 "The integration that the delivery was for has been deleted, so there is nowhere to send it.",
             )
 

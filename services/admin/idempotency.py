@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from services.admin.audit import BODY_DETAIL, KEY_DETAIL, Created
+from services.runtime import kinds
 from services.runtime.problems import Problem
 
 MAX_KEY_CHARS: Final = 255
@@ -44,9 +45,7 @@ def check_same(created: Created, key: str, body: Any) -> None:
     """
     if created.body != fingerprint(key, body):
         raise Problem(
-            409,
-            "idempotency_key_reused",
-            "Key used for something else",
+            kinds.IDEMPOTENCY_KEY_REUSED,
             "This Idempotency-Key came with another body before. Take a new key for a new create.",
         )
 
@@ -54,9 +53,7 @@ def check_same(created: Created, key: str, body: Any) -> None:
 def gone(created: Created) -> Problem:
     """What was created under the key has been deleted since."""
     return Problem(
-        409,
-        "idempotency_key_spent",
-        "What it created is deleted",
+        kinds.IDEMPOTENCY_KEY_SPENT,
         f"Under this Idempotency-Key {created.target} was created, and has been deleted since. Take a new key for a "
         "new create.",
     )
@@ -65,9 +62,7 @@ def gone(created: Created) -> Problem:
 def shown_once(created: Created) -> Problem:
     """What was created under the key opens something, and nobody can show that again: only its hash is kept."""
     return Problem(
-        409,
-        "shown_once",
-        "It was shown already",
+        kinds.SHOWN_ONCE,
         f"Under this Idempotency-Key {created.target} was created, and the answer to that request alone showed it in "
         "plain. If the answer was lost, delete it and create another under a new key.",
         created=created.target,

@@ -15,6 +15,7 @@ import msgspec
 from schemas.headers import refused_value
 from services.admin.fields import Fields, Refusal, kind, shortened
 from services.admin.rules import MAX_SECRETS, Refused, secret_fault, secret_name_fault
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.runtime.times import iso
 from services.vault.references import names, render
@@ -81,9 +82,7 @@ def without_secret(config: IntegrationConfig, name: str, *, vault: Opener, now_m
     secret_of(config, name)
     if places := _places(config, name, vault):
         raise Problem(
-            409,
-            "secret_in_use",
-            "Secret in use",
+            kinds.SECRET_IN_USE,
             f"{', '.join(places)} of the integration refer to {{secret.{name}}}, and nothing could be sent without it. "
             "Take the references out first.",
             usedBy=places,
@@ -120,9 +119,7 @@ def revealed(
     secret = secret_of(config, name)
     if secret.revealed_at_ms is not None:
         raise Problem(
-            409,
-            "already_revealed",
-            "Shown already",
+            kinds.ALREADY_REVEALED,
             f"Version {secret.version} of the secret {name} was revealed at {iso(secret.revealed_at_ms)}, and a "
             "version is shown once. Store it anew if you need to see it.",
             revealedAt=iso(secret.revealed_at_ms),
@@ -132,9 +129,7 @@ def revealed(
         plain = vault.open(secret.sealed, Context.of_secret(config.app, config.id, name, secret.version)).decode()
     except Unsealable as error:
         # Before the one reveal is spent.
-        raise Problem(
-            409, "secret_unreadable", "Cannot be opened", f"The secret {name} does not open: {error}."
-        ) from None
+        raise Problem(kinds.SECRET_UNREADABLE, f"The secret {name} does not open: {error}.") from None
     shown = msgspec.structs.replace(secret, revealed_at_ms=now_ms)
     return Revealed(_next(config, config.secrets | {name: shown}, now_ms, who), name, secret.version, plain)
 
@@ -171,9 +166,7 @@ def secret_of(config: IntegrationConfig, name: str) -> Secret:
     secret = config.secrets.get(name)
     if secret is None:
         raise Problem(
-            404,
-            "secret_unknown",
-            "No such secret",
+            kinds.SECRET_UNKNOWN,
             f"The integration has no secret of the name {shortened(name)!r}. List them to find it.",
         )
     return secret
@@ -246,9 +239,7 @@ def _within_limit(reveals_ms: Iterable[int], now_ms: int) -> None:
         return
     free_at_ms = recent[-MAX_REVEALS] + REVEAL_WINDOW_MS
     raise Problem(
-        429,
-        "reveal_limit",
-        "Too many reveals",
+        kinds.REVEAL_LIMIT,
         f"{MAX_REVEALS} secrets of this integration were revealed within an hour, and no more may be. Wait.",
         headers={"Retry-After": str(-((now_ms - free_at_ms) // 1000))},
         limit=MAX_REVEALS,

@@ -150,6 +150,7 @@ class _Nobody:
 
 def _faults(routes: Iterable[Route], documented: Documented) -> Iterator[str]:
     """What routes name and nothing describes."""
+    here = "in services/admin/documented"
     seen: set[tuple[str, str]] = set()
     for route in routes:
         where = f"{route.method} {route.path}"
@@ -157,16 +158,16 @@ def _faults(routes: Iterable[Route], documented: Documented) -> Iterator[str]:
             yield f"{where}: is there twice"
         seen.add((route.method, route.path))
         named: tuple[tuple[str, str, Iterable[str], Collection[str]], ...] = (
-            ("schema", "SCHEMAS", _schemas(route), documented.schemas),
-            ("parameter", "PARAMETERS", _unknown_parameters(route, documented), ()),
-            ("request header", "parameters.REQUEST_HEADERS", route.headers, documented.request_headers),
-            ("answer header", "parameters.ANSWER_HEADERS", route.gives, documented.answer_headers),
-            ("problem", "problems.PROBLEMS", _codes(route), documented.problems),
+            ("schema", f"SCHEMAS {here}", _schemas(route), documented.schemas),
+            ("parameter", f"PARAMETERS {here}", _unknown_parameters(route, documented), ()),
+            ("request header", f"parameters.REQUEST_HEADERS {here}", route.headers, documented.request_headers),
+            ("answer header", f"parameters.ANSWER_HEADERS {here}", route.gives, documented.answer_headers),
+            ("problem", "services/runtime/kinds.py", _codes(route), documented.problems),
         )
         for what, place, names, known in named:
             for name in names:
                 if name not in known:
-                    yield f"{where}: there is no {what} {name!r}; add it to {place} in services/admin/documented"
+                    yield f"{where}: there is no {what} {name!r}; add it to {place}"
 
 
 def _schemas(route: Route) -> list[str]:

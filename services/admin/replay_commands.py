@@ -17,6 +17,7 @@ from services.admin.rules import Refused
 from services.admin.tokens import Caller
 from services.dispatcher.dry_run import MAX_SAMPLE, SAMPLE, DryRun, Shown, dry_run
 from services.dispatcher.replaying import share_done
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.runtime.times import iso
 from streams import codec
@@ -166,9 +167,7 @@ class ReplayCommands:
         found = self._log.replays.get(replay)
         if found is None or (found.app, found.integration) != (place.app, place.integration):
             raise Problem(
-                404,
-                "replay_unknown",
-                "No such replay",
+                kinds.REPLAY_UNKNOWN,
                 "The integration has no replay of this id. List them.",
             )
         return found

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from services.admin.fields import Fields, Refusal, kind, text_fault
 from services.admin.rules import Refused
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.runtime.times import iso
 from streams.records import IntegrationConfig, Replay
@@ -82,9 +83,7 @@ def cancelled(replay: Replay, *, who: str, now_ms: int) -> Replay:
     """
     if replay.state != RUNNING:
         raise Problem(
-            409,
-            "replay_ended",
-            "Replay ended",
+            kinds.REPLAY_ENDED,
             f"The replay {replay.id} is {replay.state}: there is nothing to cancel.",
         )
     # In the row of who asks, not in the worker's: progress stays in that one.

@@ -13,6 +13,7 @@ import msgspec
 from services.admin.compose import signing_secret
 from services.admin.fields import Fields, Refusal, kind
 from services.admin.rules import Refused
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.vault.seal import Context, DataKeyErased, Opener, Sealer, Unsealable
 from streams.records import IntegrationConfig, SigningSecret
@@ -81,9 +82,7 @@ def rotated(config: IntegrationConfig, overlap: int, *, random: bytes, vault: Se
     """
     if not config.signing:
         raise Problem(
-            409,
-            "signing_off",
-            "Not signed",
+            kinds.SIGNING_OFF,
             "Requests of this integration are not signed, so there is no secret to rotate. Turn signing on first.",
         )
     secret = signing_secret(random)
@@ -92,9 +91,7 @@ def rotated(config: IntegrationConfig, overlap: int, *, random: bytes, vault: Se
     old = [_ending(each, until_ms) for each in valid if not _is_erased(config, each, vault)] if overlap else []
     if len(old) > MAX_OLD:
         raise Problem(
-            409,
-            "rotations_under_way",
-            "Rotated just before",
+            kinds.ROTATIONS_UNDER_WAY,
             f"{MAX_OLD} old secrets are valid still, and one more would end one of them early. "
             'Wait until the first has ended, or end all with {"now": true}.',
         )

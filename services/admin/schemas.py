@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from streams import codec
 
@@ -23,9 +24,7 @@ async def _schema(request: web.Request) -> web.Response:
     text = codec.text_of(int(given)) if is_number else None
     if text is None:
         raise Problem(
-            404,
-            "schema_unknown",
-            "No such schema",
+            kinds.SCHEMA_UNKNOWN,
             "There is no schema of that id: the committed ones have ids from 1073741824 on, and those of a schema "
             "registry are known where the setting schema_registry_url names it.",
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from streams.records import AppConfig, Role, Token
 
@@ -54,9 +55,7 @@ def presented_token(authorization: str | None) -> str:
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Problem(
-            401,
-            "token_missing",
-            "Token missing",
+            kinds.TOKEN_MISSING,
             "Send a token of the admin API as `Authorization: Bearer …`. Keys of ingest (pk_…, sk_…) are none.",
             headers=_CHALLENGE,
         )
@@ -73,9 +72,7 @@ def caller_of(token: str, configs: Iterable[AppConfig | None]) -> Caller:
     caller = holder_of(hash_of(token), configs)
     if caller is None:
         raise Problem(
-            401,
-            "token_unknown",
-            "Unknown token",
+            kinds.TOKEN_UNKNOWN,
             "There is no such token, or it is one of another app. Check it, or have a new one made.",
             headers=_CHALLENGE,
         )
@@ -104,9 +101,7 @@ def require(caller: Caller, least: Role) -> None:
     """
     if _RANK[caller.role] < _RANK[least]:
         raise Problem(
-            403,
-            "role_insufficient",
-            "Not allowed for this role",
+            kinds.ROLE_INSUFFICIENT,
             f"The token {caller.name!r} has the role {caller.role}, and this needs {least}. Use another token.",
             role=caller.role,
             needed=least,
@@ -125,9 +120,7 @@ def require_installation(caller: Caller, what: str) -> None:
     """
     if caller.app != EVERY_APP:
         raise Problem(
-            403,
-            "installation_token_required",
-            "Only for the installation's tokens",
+            kinds.INSTALLATION_TOKEN_REQUIRED,
             f"{what} takes a token of the whole installation, and {caller.name!r} is one of a single app. Use another "
             "token.",
         )

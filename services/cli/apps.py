@@ -114,7 +114,8 @@ def set_(
 
     Args:
         name: For people.
-        origins: Origins of pages that may use its public keys, with commas, in place of those it has; '*' is any.
+        origins: Origins of pages that may use its public keys, with commas, in place of those it has; '*' is any, ''
+            none.
         types: Event types of its own, with commas, in place of those it has; see `apps types add` for one.
         allow_http: Let its integrations have http:// URLs. Without it, those that have one are blocked.
         max_active: Active integrations at once. Those that are active stay.

@@ -81,7 +81,7 @@ def backup(file: Path, *, log: LogOptions | None = None, as_json: AsJson = False
     Args:
         file: Where to; replaced when it is there.
         log: Which log.
-        as_json: Print JSON.
+        as_json: Print as JSON how many records of each topic.
     """
     connection = log_connection(log or LogOptions())
     with progress_bar(quiet=as_json) as progress:
@@ -110,7 +110,7 @@ def restore(
         unreadable: While services run: write only the apps and integrations whose newest record cannot be read, each
             as in the newest version that the log or the backup still has.
         log: Which log.
-        as_json: Print JSON.
+        as_json: Print as JSON how many records of each topic.
     """
     try:
         with gzip.open(file, "rt", encoding="ascii") as given:

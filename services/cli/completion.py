@@ -13,6 +13,6 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     _cyclopts_tenterhook in a folder of fpath, for fish ~/.config/fish/completions/tenterhook.fish.
 
     Args:
-        shell: Which one.
+        shell: Whose words are completed.
     """
     print(commands().generate_completion(prog_name="tenterhook", shell=shell))

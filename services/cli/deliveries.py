@@ -112,12 +112,12 @@ def retry(
     alone. Exits with 1 where one of them could not be sent again.
 
     Args:
-        ids: Ids of deliveries, dlv_...
+        ids: One or more ids, dlv_...; none with --outcome.
         outcome: All that ended so.
         integration: Of those, only this integration's.
         type: Of those, only events of this type.
         since: Of those, only those that ended at this time or later, 2026-01-02T03:04:05Z; else of the last 24 hours.
-        yes: Do not ask, however many there are.
+        yes: Do not ask; else more than 10 are sent again only when somebody agrees.
         access: Which app, on which admin API.
         as_json: Print what was done as JSON.
     """

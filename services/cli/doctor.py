@@ -63,11 +63,11 @@ def doctor(
     Look at the set-up: broker, topics, keys, services, clock. Exits with 1 where something is wrong.
 
     Args:
-        url: Look also whether this address could be delivered to, and whether its certificate is good.
+        url: Look also whether this address could be delivered to: allowed, resolved, reached, with a good certificate.
         sample: Look only at the signatures of a request that came: a line of `sink --json`, JSON with "headers" and
             "body", or the request as it went over the wire.
         body: Its body, byte for byte, where that is in a file of its own.
-        secret: The signing secret for that, whsec_...
+        secret: The signing secret for that, whsec_...; better in the variable, which no process list shows.
         log: Which log.
         as_json: Print each finding as a line of JSON.
     """

@@ -135,8 +135,8 @@ def put_back(
     must be allowed to write there and to quarantine, which notes that it was done.
 
     Args:
-        ids: As listed.
-        code: All that were put aside as this.
+        ids: One or more ids, as listed; none with --code.
+        code: All that were put aside as this and not put back; asks first.
         topic: Of those, only what comes from this topic, without prefix.
         again: Also what was put back before.
         yes: Do not ask.

@@ -64,8 +64,8 @@ def start(
         until: Events accepted before this time; now where absent.
         type: Only events of these types, may be repeated; else those that the integration selects.
         event: Only the events with these ids, may be repeated.
-        rate: Events a second, at most; 20 where absent.
-        dry_run: Send nothing: count, and show the first requests.
+        rate: Events a second, at most: 1 to 1,000; 20 where absent.
+        dry_run: Send nothing: count by type, and show the first requests.
         sample: So many requests, with --dry-run; 3 where absent.
         detach: Do not wait for its end.
         access: Which admin API.
@@ -103,7 +103,7 @@ def cancel(
     Exits with 1 where one of them had ended already.
 
     Args:
-        ids: Of replays, rpl_...
+        ids: One or more ids of replays, rpl_...
         access: Which app, on which admin API.
         as_json: Print each as a line of JSON.
     """

@@ -60,7 +60,7 @@ def put(
     Args:
         integration: Its id, int_... or sub_...
         secret: NAME=VALUE, may be repeated.
-        secret_file: NAME=FILE, may be repeated. As --secret, out of sight of the process list.
+        secret_file: NAME=FILE, may be repeated. As --secret, out of sight of the process list and the shell's history.
         access: Which admin API.
         as_json: Print each as a line of JSON.
     """
@@ -178,7 +178,7 @@ def erase(application: str, /, *, confirm: str, access: AdminOptions | None = No
     Erase every secret that an app has stored, for good. Deliveries that need one are blocked until it is stored anew.
 
     Args:
-        application: The app.
+        application: The app whose secrets they are.
         confirm: The app's name once more.
         access: Which admin API; takes a token of the installation.
         as_json: Print the answer as JSON.

@@ -45,11 +45,12 @@ def send(
         app: Whose event; else the app of `up`.
         key: A key of the app, sk_... or pk_...; else that of `up`.
         ingest: Address of the ingest service; else that of `up`.
-        id: Its id, so that a repeat is delivered once.
+        id: Its id: a repeat within 24 hours is delivered once. A new one where absent.
         ordering_key: What it is about, for integrations that keep order by key.
         origin: The page it comes from, as a browser would say; public keys need one.
-        count: How many, one after another.
-        retry: Send it again, with the same id, where ingest has no time for it (429, 503).
+        count: How many, one after another; the first refusal ends it.
+        retry: Send it again where ingest has no time for it (429, 503): three times more, with the same id, not before
+            its Retry-After.
         as_json: Print each answer as a line of JSON.
     """
     if count < 1:

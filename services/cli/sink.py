@@ -49,12 +49,13 @@ def sink(
     Args:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
-        secret: Signing secret, whsec_..., to check signatures with.
-        brand: Start of the names of the sender's headers.
-        status: Answer this; with --fail-rate or --flap, to the requests that fail.
+        secret: Signing secret, whsec_..., to check signatures with; better in the variable, which no
+            process list shows.
+        brand: Start of the names of the sender's headers: its setting header_brand.
+        status: Answer this; with --fail-rate or --flap, to the requests that fail, which get 500 where it is absent.
         fail_rate: Share of requests to fail, 0 to 1.
         flap: Fail that many in a row, then take as many, and so on.
-        hang: Never answer.
+        hang: Take requests and never answer.
         quiet: Print only a count each second; for loads.
         as_json: Print each arrival as a line of JSON.
     """

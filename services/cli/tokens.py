@@ -45,7 +45,7 @@ def list_(*, installation: Installation = False, access: AdminOptions | None = N
     List an app's tokens, or those of the whole installation, without what opens anything.
 
     Args:
-        installation: Those of the whole installation.
+        installation: Those of the whole installation, in place of one app's.
         access: Which app, on which admin API.
         as_json: Print them as JSON.
     """
@@ -74,7 +74,7 @@ def create(
     Args:
         name: Who uses it: the audit log names it so.
         role: viewer reads; operator also pauses, activates, retries and replays; admin also creates and deletes.
-        installation: For the whole installation; takes such a token.
+        installation: For the whole installation, in place of one app; takes such a token.
         access: Which app, on which admin API.
         as_json: Print the answer as JSON.
     """
@@ -100,7 +100,7 @@ def delete(
 
     Args:
         names: One or more names.
-        installation: Those of the whole installation.
+        installation: Those of the whole installation, in place of one app's.
         access: Which app, on which admin API.
         as_json: Print what was deleted as JSON.
     """

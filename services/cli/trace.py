@@ -59,7 +59,8 @@ def trace(
     Args:
         event: Its id, as ingest answered it, or the id of its record, rec_...
         app: Only this app's: apps may use the same ids.
-        since: Look for it only among events accepted at this time or later, 2026-01-02T03:04:05Z.
+        since: Look for it only among events accepted at this time or later, 2026-01-02T03:04:05Z; quicker where much is
+            kept.
         table: Each record on a line of its own, with the place where it stands.
         log: Which log.
         as_json: Print the moments as JSON.

@@ -52,7 +52,7 @@ def up(
         data: Folder of the broker's data, the keys and the key-encryption key.
         ingest_port: Where events come in; else that of the settings, 8080. 0 takes a free one.
         admin_port: Where the admin API is; else that of the settings, 8081. 0 takes a free one.
-        ready_file: Written when all is ready: addresses, app and keys, as JSON.
+        ready_file: Written when all is ready: ingest, admin, app, publicKey, secretKey and token, as JSON.
         allow_private_addresses: Let deliveries reach loopback and private networks.
         as_json: When all is ready, print that JSON on a line instead of the text for people.
     """

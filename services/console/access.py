@@ -14,6 +14,7 @@ from services.admin.rules import Refused
 from services.admin.tokens import EVERY_APP, Caller, holder_of, require
 from services.console.rendering import html
 from services.console.session import ID_BYTES, NONCE_BYTES, SESSION_MS, Session, Sessions
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.runtime.serving import body_of
 from streams.records import AppConfig, Role
@@ -82,9 +83,7 @@ class Access:
             self._api.log.app(EVERY_APP)
             if not self.apps_of(session.token_hash):
                 raise SignedOut
-            raise Problem(
-                404, "app_unknown", "No such app", "There is no such app, or the token that signed in is of another."
-            )
+            raise Problem(kinds.APP_UNKNOWN, "There is no such app, or the token that signed in is of another.")
         require(visit.caller, least)
         return visit
 
@@ -209,22 +208,18 @@ async def form_of(request: web.Request) -> MultiDict[str]:
     if site not in (None, "same-origin", "none"):
         raise form_foreign()
     if request.content_type != _FORM_TYPE:
-        raise Problem(400, "invalid_form", "Not a form", f"A form is sent as {_FORM_TYPE}. Use the page's own.")
+        raise Problem(kinds.INVALID_FORM, f"A form is sent as {_FORM_TYPE}. Use the page's own.")
     try:
         text = (await body_of(request)).decode("ascii")
         return MultiDict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"))
     except ValueError:
-        raise Problem(
-            400, "invalid_form", "Not a form", "The form cannot be read, or has too many fields. Send it again."
-        ) from None
+        raise Problem(kinds.INVALID_FORM, "The form cannot be read, or has too many fields. Send it again.") from None
 
 
 def form_foreign() -> Problem:
     """Another page than ours has sent it, or a page of an earlier session."""
     return Problem(
-        403,
-        "form_foreign",
-        "Not from this page",
+        kinds.FORM_FOREIGN,
         "The form did not come from a page of this session, so nothing was done. Open the page again and repeat it.",
     )
 

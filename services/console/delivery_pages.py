@@ -12,6 +12,7 @@ from services.console.at import ONE, acted_on, known_types, looked_at, unless_aw
 from services.console.attempts import LABELS, bars, curl, hours
 from services.console.filters import CAUSES, OUTCOMES, Asked, asked
 from services.console.rendering import html
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from streams.records import IntegrationConfig
 
@@ -85,7 +86,7 @@ class _Pages:
         at = await looked_at(self._access, self._api, request)
         told = await self._deliveries.get_as_sent(at.visit.app.app, request.match_info["delivery"])
         if told["integration"] != at.config.id:
-            raise Problem(404, "delivery_unknown", "No such delivery", "It is one of another integration.")
+            raise Problem(kinds.DELIVERY_UNKNOWN, "It is one of another integration.")
         attempts = [
             {"told": each, "bar": bar, "curl": curl(each)}
             for each, bar in zip(told["attempts"], bars(told["attempts"]), strict=True)

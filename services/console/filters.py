@@ -7,6 +7,7 @@ from typing import Any, Final, get_args
 from urllib.parse import urlencode
 
 from services.history.query import Wanted
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from streams.records import Cause, Outcome
 
@@ -81,4 +82,4 @@ def _time_ms(name: str, text: str | None) -> int | None:
 
 
 def _refused(name: str, detail: str) -> Problem:
-    return Problem(400, "invalid_query", "Query to correct", f"{name} {detail}.", field=name)
+    return Problem(kinds.INVALID_QUERY, f"{name} {detail}.", field=name)

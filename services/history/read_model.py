@@ -22,7 +22,7 @@ from services.history.cursor import BadCursor
 from services.history.follow import ResultsFollower
 from services.history.query import Bucket, Page, Told, Wanted
 from services.history.store import Store
-from services.runtime import metrics
+from services.runtime import kinds, metrics
 from services.runtime.metric import Sample
 from services.runtime.problems import Problem
 from services.runtime.settings import HistorySettings
@@ -150,9 +150,7 @@ class History:
             return await self._readers.ask(query.page, wanted, limit=limit, cursor=cursor)
         except BadCursor as error:
             raise Problem(
-                400,
-                "cursor_invalid",
-                "Cursor invalid",
+                kinds.CURSOR_INVALID,
                 f"The cursor cannot be used: {error}. Leave it out to begin with the newest, or repeat the filters.",
             ) from None
 
@@ -204,9 +202,7 @@ class History:
 
 
 def _unavailable(detail: str) -> Problem:
-    return Problem(
-        503, "history_unavailable", "Delivery history unavailable", detail, headers={"Retry-After": str(_RETRY_AFTER_S)}
-    )
+    return Problem(kinds.HISTORY_UNAVAILABLE, detail, headers={"Retry-After": str(_RETRY_AFTER_S)})
 
 
 class _Readers:

@@ -13,6 +13,7 @@ import msgspec
 
 from schemas.catalogue import BOOKING_PREFIX, CATALOGUE, MAX_TYPE_LENGTH, OWN_PREFIX, TYPE_NAME
 from schemas.profiles import MAX_BODY_BYTES
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from streams.records import AppConfig, Event, KeyKind
 
@@ -133,9 +134,7 @@ def answer(event_id: str, accepted_at_ms: int, *, duplicate: bool = False) -> by
 def request_too_large() -> Problem:
     """An event as it was sent is above the limit."""
     return Problem(
-        413,
-        "request_too_large",
-        "Request too large",
+        kinds.REQUEST_TOO_LARGE,
         f"The event as it was sent is larger than {MAX_REQUEST_BYTES:,} bytes, alone or in a batch. Send less, or send "
         "a reference to what is large.",
         maxBytes=MAX_REQUEST_BYTES,
@@ -144,7 +143,7 @@ def request_too_large() -> Problem:
 
 def invalid_json(reason: str, *, send: str = "one JSON object in UTF-8") -> Problem:
     """What was sent is not JSON."""
-    return Problem(400, "invalid_json", "Not JSON", f"The body is not JSON ({reason}). Send {send}.", field="body")
+    return Problem(kinds.INVALID_JSON, f"The body is not JSON ({reason}). Send {send}.", field="body")
 
 
 def not_utf8(body: bytes) -> str | None:
@@ -166,9 +165,7 @@ def _check_type(event_type: str, app: AppConfig, key_kind: KeyKind) -> None:
         )
     if event_type.startswith(OWN_PREFIX):
         raise Problem(
-            422,
-            "reserved_type",
-            "Reserved event type",
+            kinds.RESERVED_TYPE,
             f"Types that start with `{OWN_PREFIX}` are emitted by tenterhook alone. Choose another type.",
             field="type",
         )
@@ -176,18 +173,14 @@ def _check_type(event_type: str, app: AppConfig, key_kind: KeyKind) -> None:
         return
     if event_type.startswith(BOOKING_PREFIX):
         raise Problem(
-            403,
-            "secret_key_required",
-            "Secret key required",
+            kinds.SECRET_KEY_REQUIRED,
             f"Types that start with `{BOOKING_PREFIX}` are bookings, which need a secret key (sk_…). Send them from a "
             "server, not from a page.",
             field="type",
         )
     if event_type not in CATALOGUE and event_type not in app.event_types:
         raise Problem(
-            422,
-            "unknown_type",
-            "Unknown event type",
+            kinds.UNKNOWN_TYPE,
             f"`{event_type}` is neither in the catalogue nor one of the app's own types, and a public key sends no "
             "other. Correct `type`, or add it to the app's event types.",
             field="type",
@@ -226,9 +219,7 @@ def _check_envelope(event_type: str, event_id: str, app: str, payload: bytes) ->
     largest = _ENVELOPE_BYTES + len(event_type) + len(event_id) + len(app.encode()) + len(payload)
     if largest > MAX_BODY_BYTES:
         raise Problem(
-            413,
-            "event_too_large",
-            "Event too large",
+            kinds.EVENT_TOO_LARGE,
             f"`payload` is {len(payload):,} bytes; with what receivers get around it, the body sent to them could be "
             f"{largest:,} bytes, and {MAX_BODY_BYTES:,} are the limit. Send less, or a reference to what is large.",
             field="payload",
@@ -267,4 +258,4 @@ def _wrong_shape(message: str) -> Problem:
 
 
 def _invalid(field: str, detail: str) -> Problem:
-    return Problem(400, "invalid_event", "Not an event", detail, field=field)
+    return Problem(kinds.INVALID_EVENT, detail, field=field)

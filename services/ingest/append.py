@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 
 from services.ingest.traced import append_span
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.runtime.starting import DENIED, denied
 from services.runtime.tracing import TRACING, Span, after, headers_of
@@ -323,9 +324,7 @@ def _expire(acknowledged: asyncio.Future[object]) -> None:
 def not_ready() -> Problem:
     """The broker is away, and the event was not given to it."""
     return Problem(
-        503,
-        "broker_unavailable",
-        "Not stored",
+        kinds.BROKER_UNAVAILABLE,
         "The log cannot be reached at the moment. The event was not stored; repeat it.",
         headers={"Retry-After": "5"},
     )
@@ -334,9 +333,7 @@ def not_ready() -> Problem:
 def unavailable() -> Problem:
     """The broker did not acknowledge in time."""
     return Problem(
-        503,
-        "broker_unavailable",
-        "Not stored",
+        kinds.BROKER_UNAVAILABLE,
         "The event was not confirmed by the log: it may have been stored, or not. Repeat it with the same `id`.",
         headers={"Retry-After": "5"},
     )
@@ -345,9 +342,7 @@ def unavailable() -> Problem:
 def overloaded() -> Problem:
     """More is waiting, for the broker or for its own end, than memory is set aside for."""
     return Problem(
-        503,
-        "overloaded",
-        "Too busy",
+        kinds.OVERLOADED,
         "More is waiting to be stored than can be held. This was not stored; repeat it.",
         headers={"Retry-After": "1"},
     )

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from services.ingest.accept import NESTED_TOO_DEEPLY, invalid_json, not_utf8
+from services.runtime import kinds
 from services.runtime.problems import Problem, too_large
 
 #: Events of one batch, and its bytes. Source: contract, "Ingest".
@@ -101,9 +102,7 @@ def batch_too_large() -> Problem:
 
 def _too_many() -> Problem:
     return Problem(
-        413,
-        "too_many_events",
-        "Too many events",
+        kinds.TOO_MANY_EVENTS,
         f"The batch has more than {MAX_EVENTS} events. Send it in parts.",
         maxEvents=MAX_EVENTS,
     )
@@ -111,9 +110,7 @@ def _too_many() -> Problem:
 
 def _empty() -> Problem:
     return Problem(
-        400,
-        "empty_batch",
-        "Empty batch",
+        kinds.EMPTY_BATCH,
         "There is no event in the batch. Send a JSON array of events, or one event a line.",
         field="body",
     )

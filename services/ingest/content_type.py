@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from services.runtime import kinds
 from services.runtime.problems import Problem
 
 _UTF8: Final = frozenset({"utf-8", "utf8", "us-ascii"})
@@ -46,8 +47,6 @@ def check_headers(headers: Mapping[str, str], media_types: AbstractSet[str] = EV
 def _unsupported(what: str, media_types: AbstractSet[str]) -> Problem:
     taken = " or ".join(sorted(media_types - {""}))
     return Problem(
-        415,
-        "unsupported_media_type",
-        "Unsupported media type",
+        kinds.UNSUPPORTED_MEDIA_TYPE,
         f"Bodies with {what} are not taken. Send {taken}, in utf-8 and not compressed.",
     )

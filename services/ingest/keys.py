@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Mapping
 from typing import Final
 
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from streams.records import AppConfig, KeyKind
 
@@ -46,9 +47,7 @@ def presented_key(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
         )
     if KEY_HEADER not in headers and not key.startswith(PUBLIC_PREFIX):
         raise Problem(
-            401,
-            "secret_key_in_address",
-            "Secret key in the address",
+            kinds.SECRET_KEY_IN_ADDRESS,
             "Only public keys (pk_…) are taken from `?key=`, because addresses end in logs. Send it as "
             "`Authorization: Bearer …`; if it is a secret key, it has been seen: replace it.",
             headers=_CHALLENGE,
@@ -90,9 +89,7 @@ def check_origin(kind: KeyKind, origin: str | None, app: AppConfig) -> None:
         return
     if origin is None:
         raise Problem(
-            403,
-            "origin_missing",
-            "Origin missing",
+            kinds.ORIGIN_MISSING,
             "A public key (pk_…) is for pages, whose browser sends `Origin`. From a server, use a secret key (sk_…).",
         )
     if not allows_origin(app, origin):
@@ -102,9 +99,7 @@ def check_origin(kind: KeyKind, origin: str | None, app: AppConfig) -> None:
 def origin_not_allowed() -> Problem:
     """Pages of this origin may not use the app's public keys."""
     return Problem(
-        403,
-        "origin_not_allowed",
-        "Origin not allowed",
+        kinds.ORIGIN_NOT_ALLOWED,
         "This page's origin is not one of the app's allowed origins. Add it to the app, scheme and port included, or "
         "`*` for any.",
     )
@@ -113,9 +108,7 @@ def origin_not_allowed() -> Problem:
 def config_unreadable() -> Problem:
     """The app's record cannot be read: whether the key is one of its keys is not known, so nobody is refused for it."""
     return Problem(
-        503,
-        "config_unreadable",
-        "Not stored",
+        kinds.CONFIG_UNREADABLE,
         "What is configured of the app cannot be read at the moment. The event was not stored; repeat it.",
         headers={"Retry-After": "30"},
     )
@@ -124,13 +117,11 @@ def config_unreadable() -> Problem:
 def key_unknown() -> Problem:
     """The same for an app that does not exist as for a key of another app."""
     return Problem(
-        401,
-        "key_unknown",
-        "Unknown app or key",
+        kinds.KEY_UNKNOWN,
         "There is no such app, or the key is not one of its keys. Check both.",
         headers=_CHALLENGE,
     )
 
 
 def _key_missing(detail: str) -> Problem:
-    return Problem(401, "key_missing", "Key missing", detail, headers=_CHALLENGE)
+    return Problem(kinds.KEY_MISSING, detail, headers=_CHALLENGE)

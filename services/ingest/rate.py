@@ -8,6 +8,7 @@ where everybody may take it; the bucket bounds what that can cost the app. It is
 import math
 from typing import Final, NamedTuple
 
+from services.runtime import kinds
 from services.runtime.problems import Problem
 
 #: What a bucket holds, in seconds of its rate: what a page may send at once.
@@ -62,9 +63,7 @@ class Rates:
         """What is told of *wanted* events that it was too early for, at the time of the last `take`."""
         wait = wait_s(self._buckets[app], wanted=wanted, rate_per_s=rate_per_s)
         return Problem(
-            429,
-            "rate_limited",
-            "Too many events",
+            kinds.RATE_LIMITED,
             f"Public keys of this app may post {rate_per_s:,} events a second, and {BURST_S * rate_per_s:,} at once. "
             "Wait as long as `Retry-After` says, and repeat what was refused; servers use a secret key (sk_…), which "
             "has no such limit.",

@@ -10,6 +10,7 @@ an app's events stand in one line (docs/why/event-ids.md).
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from streams.records import Event
 
@@ -96,9 +97,7 @@ class AcceptedIds:
 def id_reused() -> Problem:
     """Another event was accepted under this id."""
     return Problem(
-        409,
-        "id_reused",
-        "Another event has this id",
+        kinds.ID_REUSED,
         "An event with this `id` was accepted within the last 24 hours, and its type, payload, occurredAt or "
         "orderingKey was another. A repeat has the same body, byte for byte; a new event needs an id of its own.",
         field="id",

@@ -7,10 +7,11 @@ file. How they are counted and shown is in `metric.py`.
 
 from typing import Final, get_args
 
+from services.runtime import kinds
 from services.runtime.metric import OTHER, Asked, Counter, Exposed, Histogram, Label, Metric, Sample, Service, expose
 from streams import topics
 from streams.answers import ANSWERS, APIS
-from streams.quarantine import PUT_ASIDE
+from streams.quarantine import CODES, PUT_ASIDE
 from streams.records import Outcome
 
 ALL: Final[tuple[Service, ...]] = get_args(Service)
@@ -39,19 +40,13 @@ TOPIC: Final = Label(
 LINE: Final = Label("line", tuple(line.name for line in topics.RETRIES), "A retry topic, without the prefix.")
 REFUSAL: Final = Label(
     "code",
-    (
-        "body_incomplete", "body_too_slow", "broker_unavailable", "config_unreadable", "empty_batch",
-        "event_too_large", "http_error",
-        "id_reused", "internal", "invalid_event", "invalid_json", "key_missing", "key_unknown", "method_not_allowed",
-        "not_found", "origin_missing", "origin_not_allowed", "overloaded", "rate_limited", "request_too_large",
-        "reserved_type", "secret_key_in_address", "secret_key_required", "too_many_events", "unknown_type",
-        "unsupported_media_type",
-    ),
+    # What is not HTTP comes to no handler.
+    tuple(sorted(kind.code for kind in kinds.DECLARED if kind.of != "admin" and kind is not kinds.NOT_HTTP)),
     "The problem's code: see docs/errors.md.",
-)  # fmt: skip
+)
 PUT_ASIDE_CODE: Final = Label(
     "code",
-    ("record.unreadable", "record.unexpected", "record.fatal", "agent.raised", "attempt.raised"),
+    tuple(CODES),
     "Why it was put aside.",
 )
 CONFIGURED: Final = Label(

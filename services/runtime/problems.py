@@ -1,8 +1,8 @@
 """
 Refusals over HTTP, the same in every service: RFC 9457 `application/problem+json`.
 
-Raise `Problem` wherever a request cannot be done. Its `code` is stable, for programs; its `detail` says what is
-wrong and what to do, for people, and never quotes a secret or a body. `docs/errors.md` lists every code.
+Raise `Problem` wherever a request cannot be done, with one of `kinds.py`. Its `code` is stable, for programs; its
+`detail` says what is wrong and what to do, for people, and never quotes a secret or a body.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,6 +12,9 @@ from typing import Final
 import msgspec
 import structlog
 from aiohttp import web
+
+from services.runtime import kinds
+from services.runtime.kinds import Kind
 
 CONTENT_TYPE: Final = "application/problem+json"
 
@@ -28,28 +31,26 @@ class Problem(Exception):
     A request that is refused, and all that its sender may know about it.
 
     Args:
-        status: the HTTP status.
-        code: stable, in snake_case, the same in API, command and logs.
-        title: what kind of problem this is; the same for every problem of the code.
+        kind: what all problems of its code have in common.
         detail: what exactly is wrong here, and what to do.
+        status: of HTTP, where it is not the kind's.
         headers: of the response, `Retry-After` for example.
         extensions: further members of the JSON, `field` for example.
     """
 
     def __init__(
         self,
-        status: int,
-        code: str,
-        title: str,
+        kind: Kind,
         detail: str,
         *,
+        status: int | None = None,
         headers: Mapping[str, str] | None = None,
         **extensions: object,
     ) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.status = status
-        self.code = code
-        self.title = title
+        super().__init__(f"{kind.code}: {detail}")
+        self.status = kind.status if status is None else status
+        self.code = kind.code
+        self.title = kind.title
         self.detail = detail
         self.headers = dict(headers or {})
         self.extensions = extensions
@@ -101,9 +102,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 def _internal() -> Problem:
     return Problem(
-        500,
-        "internal",
-        "Our fault",
+        kinds.INTERNAL,
         "Something broke on our side while this request was handled. Repeat it; if it stays, tell the operator, whose "
         "log has the cause.",
     )
@@ -111,29 +110,25 @@ def _internal() -> Problem:
 
 def _of_aiohttp(request: web.Request, refused: web.HTTPException) -> Problem:
     if isinstance(refused, web.HTTPNotFound):
-        return Problem(404, "not_found", "No such address", "Nothing answers at this path. Look it up in the docs.")
+        return Problem(kinds.NOT_FOUND, "Nothing answers at this path. Look it up in the docs.")
     if isinstance(refused, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(refused.allowed_methods))
         return Problem(
-            405,
-            "method_not_allowed",
-            "Wrong method",
+            kinds.METHOD_NOT_ALLOWED,
             f"{request.method} does nothing here. Use {allowed}.",
             headers={"Allow": allowed},
         )
     if isinstance(refused, web.HTTPRequestEntityTooLarge):
         return too_large(request.client_max_size)
     return Problem(
-        refused.status, "http_error", "Refused", f"The request was refused: {refused.reason}. Correct it and repeat it."
+        kinds.HTTP_ERROR, f"The request was refused: {refused.reason}. Correct it and repeat it.", status=refused.status
     )
 
 
 def too_large(max_bytes: int) -> Problem:
     """A request body above the limit of its address."""
     return Problem(
-        413,
-        "request_too_large",
-        "Request too large",
+        kinds.REQUEST_TOO_LARGE,
         f"The request's body is larger than {max_bytes:,} bytes. Send less.",
         maxBytes=max_bytes,
     )
@@ -141,13 +136,9 @@ def too_large(max_bytes: int) -> Problem:
 
 def body_incomplete() -> Problem:
     """The connection, or the chunked coding, broke before the body was there."""
-    return Problem(
-        400, "body_incomplete", "Body incomplete", "The body ended before it was complete. Repeat the request."
-    )
+    return Problem(kinds.BODY_INCOMPLETE, "The body ended before it was complete. Repeat the request.")
 
 
 def body_too_slow(deadline_s: float) -> Problem:
     """The body was not there in time."""
-    return Problem(
-        408, "body_too_slow", "Body too slow", f"The body was not complete within {deadline_s:.0f} s. Repeat it."
-    )
+    return Problem(kinds.BODY_TOO_SLOW, f"The body was not complete within {deadline_s:.0f} s. Repeat it.")

@@ -22,7 +22,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from aiohttp.web_protocol import _ErrInfo
 
-from services.runtime import metrics
+from services.runtime import kinds, metrics
 from services.runtime.metric import Sample, Service
 from services.runtime.problems import (
     Handler,
@@ -238,10 +238,9 @@ class _Connection(web.RequestHandler):
         log.debug("request.unreadable", status=status, error=type(exc).__name__)
         response = problem_response(
             Problem(
-                status,
-                "not_http",
-                "Not HTTP",
+                kinds.NOT_HTTP,
                 "The request is not HTTP that we can read: a line or header is malformed or longer than 8,190 bytes.",
+                status=status,
             )
         )
         response.force_close()

@@ -40,6 +40,20 @@ _LATE_S: Final = 5.0
 _CUT_OFF_S: Final = 2.0
 
 
+class BrokerDenied(StartupError):
+    """The broker forbids a service something that it needs. The message says what to grant."""
+
+    code = "broker.denied"
+    when = "the broker's ACLs forbid the service something; the message names the topic or the group"
+    remedy = (
+        "grant what the message says; [deploying](deploying.md#what-each-service-may-at-the-broker) lists what each "
+        "service may"
+    )
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{self.code}: {reason}")
+
+
 async def until_started(
     service: str,
     connection: Connection,
@@ -56,7 +70,7 @@ async def until_started(
             called again, with nothing kept; anything else goes through.
 
     Raises:
-        StartupError: the broker forbids something; see `denied`.
+        BrokerDenied: it forbids something.
     """
     stop = stop or asyncio.Event()
     pause_s, longest_s = _PAUSES_S
@@ -89,7 +103,7 @@ async def until_started(
             pause_s = min(2 * pause_s, longest_s)
 
 
-def denied(service: str, connection: Connection, error: KafkaError) -> StartupError:
+def denied(service: str, connection: Connection, error: KafkaError) -> BrokerDenied:
     """What to say where the broker forbids the service something: which topic or group, and what to grant."""
     kind = _KINDS.get(type(error))
     missing = []
@@ -102,8 +116,8 @@ def denied(service: str, connection: Connection, error: KafkaError) -> StartupEr
         ]
         what = f"{kind or 'cluster'} {name}".replace("_", " ")
         missing.append(f"{' and '.join(operations)} on {what}" if operations else what)
-    return StartupError(
-        f"broker.denied: the broker forbids {service} something that it needs ({type(error).__name__}). Grant its user "
+    return BrokerDenied(
+        f"the broker forbids {service} something that it needs ({type(error).__name__}). Grant its user "
         f"{', '.join(missing) or 'what is missing'}; docs/deploying.md lists what each service may"
     )
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from aiokafka import ConsumerRecord
 
 from streams.ledger import Ledger
+from streams.quarantine import Code
 
 
 class ReadAt(NamedTuple):
@@ -129,4 +130,4 @@ def floor_of(processor: Processor, partition: int, ledger: Ledger) -> str:
 
 
 #: Puts a record that cannot be finished aside: (record, code, reason); returns when it is on the log.
-PutAside = Callable[[Any, str, str], Any]
+PutAside = Callable[[Any, Code, str], Any]

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from docs.making.tables import labels_table, metrics_table, with_tables
 from services.runtime import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -20,10 +19,6 @@ DASHBOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
 
 #: Said by Prometheus itself, and by prometheus-client of every process.
 OTHERS = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
-
-
-def test_the_tables_are_as_made_of_every_metric_and_every_label():
-    assert with_tables(PAGE, {"labels": labels_table(), "metrics": metrics_table()}) == PAGE, "make tables"
 
 
 def asked(expression):

@@ -8,8 +8,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from services.runtime.kinds import Kind
 from services.runtime.problems import Problem
 from services.runtime.serving import StartupError, application, serve
+
+TEAPOT = Kind("admin", "teapot", 418, "A teapot", "coffee is asked for", "ask for tea")
 
 
 class Reasons:
@@ -28,7 +31,7 @@ async def crash(request):
 
 
 async def refuse(request):
-    raise Problem(418, "teapot", "A teapot", "It brews no coffee.", headers={"Retry-After": "7"}, field="drink")
+    raise Problem(TEAPOT, "It brews no coffee.", headers={"Retry-After": "7"}, field="drink")
 
 
 @asynccontextmanager

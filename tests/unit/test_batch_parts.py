@@ -6,6 +6,7 @@ import time
 import pytest
 
 from services.ingest.batch import MAX_BATCH_BYTES, MAX_EVENTS, answer, split
+from services.runtime import kinds
 from services.runtime.problems import Problem
 
 EVENT = b'{"type":"call_started"}'
@@ -116,8 +117,8 @@ def test_what_is_made_to_be_dear_is_refused_quickly(body):
 
 
 def test_the_answer_has_each_status_in_order():
-    refused = Problem(400, "invalid_event", "Not an event", "It is none.", field="type")
-    busy = Problem(503, "overloaded", "Too busy", "Later.", headers={"Retry-After": "7"})
+    refused = Problem(kinds.INVALID_EVENT, "It is none.", field="type")
+    busy = Problem(kinds.OVERLOADED, "Later.", headers={"Retry-After": "7"})
 
     told = json.loads(answer([b'{"id":"a","acceptedAt":"x"}', refused, busy, b'{"id":"b","duplicate":true}']))
 

@@ -27,7 +27,7 @@ def test_nothing_is_amiss_where_nothing_is_known(integrations):
 
 
 def test_states_of_integrations_that_nobody_configured_are_of_a_lost_configuration(integrations, states):
-    with pytest.raises(TopicMismatch, match=r"^topic t\.integration-config has lost its records: .* 2 integrations"):
+    with pytest.raises(TopicMismatch, match=r"^topic\.mismatch: topic t\.integration-config .* 2 integrations"):
         check_configured(integrations, states, prefix="t.")
 
 

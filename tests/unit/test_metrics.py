@@ -19,7 +19,7 @@ from services.dispatcher.gauges import Gauges
 from services.dispatcher.line import Reason
 from services.dispatcher.queues import Queue, percentile, samples
 from services.dispatcher.sender import FailureCode
-from services.runtime import metrics
+from services.runtime import kinds, metrics
 from services.runtime.metric import OTHER, Asked, Counter, Exposed, Histogram, Label
 from streams import topics
 from streams.producer import partition_of
@@ -102,7 +102,7 @@ def test_closed_labels_have_the_values_of_the_code():
             texts = [each.value for each in node.args if isinstance(each, ast.Constant)]
             if isinstance(node.func, ast.Name) and node.func.id == "Problem":
                 if "ingest" in path.parts or path.name == "problems.py":
-                    raised.add(node.args[1].value)
+                    raised.add(getattr(kinds, node.args[0].attr).code)
             elif ast.unparse(node.func).endswith(("uarantine.put", "_put_aside")):
                 put_aside.update(text for text in texts if re.fullmatch(r"[a-z]+\.[a-z]+", str(text)))
 

@@ -29,13 +29,13 @@ from services.dispatcher.dry_run import DryRun, Shown
 from services.history.fold import fold
 from services.history.query import Bucket, Told
 from services.history.shown import attempt_json, bucket_json, delivery_json, row_json
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.vault.seal import Keyring
 from streams.records import IntegrationState, Secret
 from tests.admins import make_token
 from tests.apps import make_app
 from tests.breaking import make_result
-from tests.docs.test_errors_documented import documented as documented_errors
 from tests.histories import BLOCKED
 from tests.records import make_integration, make_replay
 
@@ -150,21 +150,24 @@ def test_every_schema_is_one(name):
 @pytest.mark.parametrize(
     ("route", "message"),
     [
-        (replace(ROUTE, answer="Adit"), "there is no schema 'Adit'; add it to SCHEMAS in services/admin/documented"),
-        (replace(ROUTE, body="NewAudit"), "there is no schema 'NewAudit'"),
-        (replace(ROUTE, also=((202, "Begun"),)), "there is no schema 'Begun'"),
-        (replace(ROUTE, query=("limt",)), "there is no parameter 'limt'; add it to PARAMETERS"),
-        (replace(ROUTE, path="/v1/apps/{app}/audit/{record}"), "there is no parameter 'record'"),
-        (replace(ROUTE, headers=("If-Mtch",)), "there is no request header 'If-Mtch'"),
-        (replace(ROUTE, gives=("Etag",)), "there is no answer header 'Etag'"),
-        (replace(ROUTE, errors=("quota_exceded",)), "there is no problem 'quota_exceded'; add it to problems.PROBLEMS"),
+        (replace(ROUTE, answer="Adit"), "no schema 'Adit'; add it to SCHEMAS in services/admin/documented"),
+        (replace(ROUTE, body="NewAudit"), "no schema 'NewAudit'"),
+        (replace(ROUTE, also=((202, "Begun"),)), "no schema 'Begun'"),
+        (replace(ROUTE, query=("limt",)), "no parameter 'limt'; add it to PARAMETERS"),
+        (replace(ROUTE, path="/v1/apps/{app}/audit/{record}"), "no parameter 'record'"),
+        (replace(ROUTE, headers=("If-Mtch",)), "no request header 'If-Mtch'"),
+        (replace(ROUTE, gives=("Etag",)), "no answer header 'Etag'"),
+        (
+            replace(ROUTE, errors=("quota_exceded",)),
+            "no problem 'quota_exceded'; add it to services/runtime/kinds.py",
+        ),
     ],
 )
 def test_a_route_that_names_what_there_is_not_is_told(route, message):
     with pytest.raises(Undocumented) as told:
         document([route])
 
-    assert f"GET {route.path}: {message}" in str(told.value)
+    assert f"GET {route.path}: there is {message}" in str(told.value)
 
 
 def test_all_faults_are_told_at_once():
@@ -200,18 +203,6 @@ def test_a_route_may_have_several_answers():
         "#/components/schemas/Audit",
         "#/components/schemas/AuditRecord",
     ]
-
-
-def test_every_problem_has_the_status_that_the_page_on_errors_says():
-    page = documented_errors()
-    wrong = {
-        code: page[code]
-        for code, kind in DOCUMENTED.problems.items()
-        # Codes that are on no page: tests/docs/test_errors_documented.py.
-        if code in page and str(kind.status) not in page[code]
-    }
-
-    assert wrong == {}
 
 
 # -- the schemas against the code that they describe -------------------------------------------------------------
@@ -322,7 +313,7 @@ def test_what_is_shown_of_deliveries_is_what_is_described():
 
 
 def test_a_problem_is_what_is_described():
-    problem = Problem(409, "quota_exceeded", "No place left", "…", limit=3)
+    problem = Problem(kinds.QUOTA_EXCEEDED, "…", limit=3)
 
     assert faults(problem.as_json(), "Problem") == []
     assert faults({**problem.as_json(), "status": 200}, "Problem") != []

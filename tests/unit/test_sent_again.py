@@ -15,6 +15,7 @@ from services.history import query
 from services.history.store import Store
 from streams import codec
 from streams.records import Delivery
+from streams.views import Integrations
 from tests.breaking import make_result
 from tests.histories import DELIVERED, EXHAUSTED, put, reader_of
 from tests.records import make_delivery, make_integration
@@ -31,7 +32,8 @@ class Stood:
         #: By id, what stands on `deliveries`.
         self.deliveries: dict[str, Delivery] = {}
         self.chains = Chains()
-        self.integrations = {"int_1": make_integration()}
+        self.integrations = Integrations()
+        self.integrations.apply(b"int_1", codec.encode(make_integration()), 0)
         self._ids = count(1)
         self.commands = DeliveryCommands(
             connection=None, log=self, changes=self, commands=None, history=self,

@@ -132,7 +132,7 @@ class TestCheck:
 
     def test_an_erased_data_key_wants_none(self):
         app = app_with_key(keyring=self.OTHER)
-        gone = erased(app, [], keyring=self.OTHER, random=random, now_ms=0, who="ops").app
+        gone = erased(app, [], keyring=Keyring(KEK, bytes(32)), random=random, now_ms=0, who="ops").app
         check_keks(self.OURS, [gone], [])
 
     def test_what_is_no_sealed_value_at_all_keeps_no_service_from_starting(self):

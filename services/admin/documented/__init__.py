@@ -3,7 +3,8 @@ What `services.admin.openapi` describes the API with: data alone, one module a r
 
 A module may have `SCHEMAS` (JSON Schema 2020-12, by name) and `PARAMETERS` (of path and query: Parameter Objects
 without `in`, by name; `Differences.from` where the routes that answer with `Differences` mean something else by
-`from`). Name the module below. Limits are the code's own constants, so that they cannot differ.
+`from`). Name the module below. Limits are the code's own constants, so that they cannot differ. The problems are those
+of `services.runtime.kinds`.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from services.admin.documented import (
     replays,
     secrets,
 )
-from services.admin.documented.problems import Kind
+from services.runtime import kinds
 
 #: A part of an OpenAPI document.
 Part = Mapping[str, Any]
@@ -37,7 +38,7 @@ class Documented:
     #: Headers of requests, those of answers, and the kinds of problems, by name or code.
     request_headers: Mapping[str, Part]
     answer_headers: Mapping[str, Part]
-    problems: Mapping[str, Kind]
+    problems: Mapping[str, kinds.Kind]
 
 
 _RESOURCES: Final = (apps, credentials, integrations, secrets, replays, deliveries, audit)
@@ -49,5 +50,5 @@ DOCUMENTED: Final = Documented(
     },
     request_headers=parameters.REQUEST_HEADERS,
     answer_headers=parameters.ANSWER_HEADERS,
-    problems=problems.PROBLEMS,
+    problems={kind.code: kind for kind in kinds.DECLARED if kind.of != "ingest"},
 )

@@ -23,6 +23,7 @@ from services.admin.replay_commands import ReplayCommands
 from services.admin.rules import Refused
 from services.admin.secret_commands import SecretCommands
 from services.admin.tokens import EVERY_APP, Caller, caller_of, presented_token, require
+from services.runtime import kinds
 from services.runtime.problems import Problem
 from services.runtime.serving import body_of
 from services.runtime.times import read_ms
@@ -149,9 +150,7 @@ def handler_of(route: Route) -> Handler:
         except Unsealable as error:
             log.error("secret.unsealable", route=route.path, reason=str(error))  # noqa: TRY400  # the reason is enough
             raise Problem(
-                409,
-                "secret_unreadable",
-                "Cannot be opened",
+                kinds.SECRET_UNREADABLE,
                 f"A secret that this needs does not open: {error}.",
             ) from None
 
@@ -251,7 +250,7 @@ def _too_deep() -> Problem:
 
 
 def _invalid_json(reason: str) -> Problem:
-    return Problem(400, "invalid_json", "Not JSON", f"The body is not JSON as it is taken: {reason}. Correct it.")
+    return Problem(kinds.INVALID_JSON, f"The body is not JSON as it is taken: {reason}. Correct it.")
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
@@ -273,9 +272,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
 def _unsupported(what: str) -> Problem:
     return Problem(
-        415,
-        "unsupported_media_type",
-        "Unsupported media type",
+        kinds.UNSUPPORTED_MEDIA_TYPE,
         f"Bodies with {what} are not taken. Send application/json, in UTF-8 and not compressed.",
     )
 
@@ -283,7 +280,7 @@ def _unsupported(what: str) -> Problem:
 def refusal(refused: Refused) -> Problem:
     """400 with the name of every field that has to change."""
     fields = [{"field": each.field, "detail": each.detail} for each in refused.refusals]
-    return Problem(400, "invalid_fields", "Fields to correct", f"{refused}.", field=fields[0]["field"], errors=fields)
+    return Problem(kinds.INVALID_FIELDS, f"{refused}.", field=fields[0]["field"], errors=fields)
 
 
 def idempotency_key(request: web.Request) -> str | None:
@@ -295,7 +292,7 @@ def idempotency_key(request: web.Request) -> str | None:
     """
     key = request.headers.get("Idempotency-Key")
     if key is not None and (fault := key_fault(key)):
-        raise Problem(400, "invalid_header", "Header to correct", f"Idempotency-Key {fault}.", field="Idempotency-Key")
+        raise Problem(kinds.INVALID_HEADER, f"Idempotency-Key {fault}.", field="Idempotency-Key")
     return key
 
 
@@ -312,9 +309,7 @@ def if_match(request: web.Request) -> str | None:
     joined = ", ".join(each.strip() for each in given)
     if not _IF_MATCH.fullmatch(joined):
         raise Problem(
-            400,
-            "invalid_header",
-            "Header to correct",
+            kinds.INVALID_HEADER,
             'If-Match must be the ETag of an answer, quotes included, for example "7", or *.',
             field="If-Match",
         )
@@ -365,7 +360,7 @@ def time_of(request: web.Request, name: str) -> int | None:
 
 def invalid_query(name: str, detail: str) -> Problem:
     """A parameter of the query that has to change."""
-    return Problem(400, "invalid_query", "Query to correct", f"{name} {detail}.", field=name)
+    return Problem(kinds.INVALID_QUERY, f"{name} {detail}.", field=name)
 
 
 def answer(content: Any, status: int = 200, **headers: str) -> web.Response:

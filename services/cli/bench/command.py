@@ -71,7 +71,7 @@ def bench(
         rate: Events per second; without it, as fast as the connections go.
         ordering: Of the integrations.
         max_in_flight: Requests at once, where the ordering allows several; else 100.
-        profile: Of the integrations: integration, or booking for signed subscriptions.
+        profile: Of the integrations; those of booking are signed subscriptions.
         warm_up: Events before those that are measured; they are not counted.
         receiver: Where deliveries go; else to a built-in receiver. Its arrivals are read from the log.
         start: Start a tenterhook by itself, on free ports and with its data in a temporary folder, and stop it after.

@@ -56,12 +56,12 @@ def create(
         events: Types it gets, with commas; '*' is all. None are selected by default.
         header: NAME=VALUE, may be repeated. The value may hold references; it is sealed.
         secret: NAME=VALUE, may be repeated. Sealed, and never shown again.
-        secret_file: NAME=FILE, may be repeated. As --secret, out of sight of the process list.
-        profile: integration, or booking for a subscription.
-        ordering: Which order is kept: integration (the default), strict, key or none.
+        secret_file: NAME=FILE, may be repeated. As --secret, out of sight of the process list and the shell's history.
+        profile: What it is: booking is a subscription to bookings.
+        ordering: Which order is kept; integration where absent.
         max_in_flight: Requests at once, where the ordering allows several; 1 to 100.
         timeout_ms: Over the whole request; 1 to 10,000, 5,000 by default.
-        signing: Sign requests. Bookings always are.
+        signing: Sign requests; bookings always are. The secret is printed this once.
         send_traceparent: Tell receivers the trace of a request that is traced.
         template_file: File with the template of its bodies; they have the profile's own shape where absent.
         access: Which admin API.

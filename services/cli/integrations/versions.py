@@ -83,15 +83,15 @@ def change(
         header: NAME=VALUE, may be repeated; others stay.
         no_header: NAME of a header that is taken away, may be repeated.
         secret: NAME=VALUE, may be repeated. Sealed, and never shown again.
-        secret_file: NAME=FILE, may be repeated. As --secret, out of sight of the process list.
+        secret_file: NAME=FILE, may be repeated. As --secret, out of sight of the process list and the shell's history.
         no_secret: NAME of a secret that is taken away, may be repeated.
-        ordering: integration, strict, key or none.
+        ordering: Which order is kept.
         max_in_flight: Requests at once, where the ordering allows several; 1 to 100.
         timeout_ms: Over the whole request; 1 to 10,000.
         max_attempts: 1 to 20. The waits between them start anew from the defaults.
-        while_paused: hold, or discard.
+        while_paused: What becomes of deliveries while it is paused.
         auto_pause: Whether 20 failed attempts in a row pause it.
-        signing: Sign requests.
+        signing: Sign requests. Where they begin to be, the secret is printed this once.
         send_traceparent: Tell receivers the trace of a request that is traced.
         template_file: File with the template of its bodies.
         no_template: Take the template away: bodies have the profile's own shape.
