@@ -6,7 +6,7 @@ What one unwell endpoint costs the others: each scenario beside a run without it
   the nine is missing.
 - `behind`: one integration is thousands of events behind and catches up, in order and without.
 - `slow`: many slow integrations, each behind by its own amount, beside healthy ones.
-- `trip`: an endpoint fails until the breaker pauses it: when does the last request start?
+- `trip`: an endpoint fails until the breaker pauses it: what is in flight then, and when does the last request start?
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench.stage import PARTITIONS, Arrival, Stage, stage
-from schemas.profiles import Ordering
+from schemas.profiles import PAUSED_AFTER, Ordering
 from streams import codec, topics
 from streams.records import IntegrationState, Result
 
@@ -332,14 +332,29 @@ async def trip(bootstrap: str, folder: Path, say: Say) -> dict[str, Any]:
             for at_ms, each in await everything(run, topics.INTEGRATION_STATE)
             if isinstance(each, IntegrationState) and each.state == "paused"
         ]
-        twentieth_ms = results[19].finished_at_ms
-        found = {
-            "requests": len(run.arrivals()),
-            "lastStartAfterMs": max(each.started_at_ms for each in results if each.attempt) - twentieth_ms,
-            "pausedAfterMs": states[0][0] - twentieth_ms if states else None,
-        }
+        found = {"requests": len(run.arrivals())} | tripped(results, states[0][0] if states else None)
         say(f"trip: {found}")
     return found
+
+
+def tripped(results: list[Result], paused_ms: int | None) -> dict[str, Any]:
+    """
+    What was in flight when the twentieth of these failures had ended, and what started later.
+
+    Args:
+        results: of one integration, in the order of the log.
+        paused_ms: when the pause was published; None: it was not.
+    """
+    sent = [each for each in results if each.attempt]
+    twentieth_ms = sent[PAUSED_AFTER - 1].finished_at_ms
+    later = [each.started_at_ms for each in sent if each.started_at_ms > twentieth_ms]
+    return {
+        "inFlight": sum(each.started_at_ms <= twentieth_ms < each.finished_at_ms for each in sent),
+        "startedLater": len(later),
+        "startedAfterPause": 0 if paused_ms is None else sum(each > paused_ms for each in later),
+        "lastStartAfterMs": max(each.started_at_ms for each in sent) - twentieth_ms,
+        "pausedAfterMs": None if paused_ms is None else paused_ms - twentieth_ms,
+    }
 
 
 async def everything(run: Stage, topic: topics.Topic) -> list[tuple[int, Any]]:

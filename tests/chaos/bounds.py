@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.chaos.claims import judged_whole, silences
+from tests.chaos.claims import judged_whole, silences, tripped
 from tests.chaos.observed import Observed
 
 
@@ -21,6 +21,8 @@ class Bounds:
     least_judged: int = 0
     #: So often at least the API acknowledged a pause of one that is paused at times.
     least_pauses: int = 0
+    #: So often at least the breaker paused an integration.
+    least_tripped: int = 0
     #: By kind of fault: the longest silence of a steady integration from each of its faults on, in seconds.
     silent_s: Mapping[str, float] = field(default_factory=dict)
 
@@ -55,6 +57,8 @@ def _missed(bounds: Bounds, seen: Observed, steady: tuple[str, ...]) -> Iterator
     paused = sum(each.status == "paused" and each.integration in at_times for each in seen.changed)
     if paused < bounds.least_pauses:
         yield f"{paused} pauses were acknowledged, of at least {bounds.least_pauses}"
+    if (by_breaker := tripped(seen)) < bounds.least_tripped:
+        yield f"the breaker paused an integration {by_breaker} times, of at least {bounds.least_tripped}"
     for kind, most_s in bounds.silent_s.items():
         of_kind = [each for each in silences(seen, steady) if each.fault.partition(" ")[0] == kind]
         if not of_kind:

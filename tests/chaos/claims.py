@@ -4,6 +4,7 @@ The claims, each a function from what was recorded of a run to its violations. P
 `CLAIMS` numbers them; `check` asks them all. A violation is a sentence that says of what, where and when.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from tests.chaos.observed import DIED, SLACK_MS, TICK_MS, Ended, Observed, Reque
 
 #: A retry may be so late while every process is ready: the machine is a busy one.
 LATE_MS: Final = 5_000
+#: Until a pause is known everywhere while every process is ready.
+PAUSED_MS: Final = 1_000
 #: What is done to a fleet on purpose.
 _CHANGES: Final = ("join", "leave", "update", "back")
 #: A process that was asked to stop has ended after this long.
@@ -223,6 +226,13 @@ def reconcile_proves_it(seen: Observed) -> Iterator[str]:
         yield f"{count} x {kind}: {MEANING[kind]}"
 
 
+def nothing_starts_while_paused(seen: Observed) -> Iterator[str]:
+    """nothing is sent later than 1 s after a pause is on the log, or the 20th failure's result, with all at work"""
+    for each in sent_while_paused(seen):
+        if each.after_ms > PAUSED_MS:
+            yield f"{_name(each.request)} came {each.after_ms:.0f} ms after {each.what} was on the log"
+
+
 CLAIMS: Final[tuple[Claim, ...]] = (
     no_acknowledged_event_is_lost,
     one_outcome,
@@ -240,6 +250,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     who_is_asked_to_stop_ends,
     reconcile_proves_it,
     nobody_ends_unasked,
+    nothing_starts_while_paused,
 )
 
 
@@ -312,6 +323,46 @@ def judged_whole(seen: Observed) -> int:
     return sum(not each.left_out_ms for each in lateness(seen))
 
 
+class SentWhilePaused(NamedTuple):
+    """A request to an integration that is paused, and how long after that was known."""
+
+    request: Request
+    #: What made it known.
+    what: str
+    #: Times taken off in which who has to know it may have been struck by a fault.
+    after_ms: float
+
+
+def sent_while_paused(seen: Observed) -> list[SentWhilePaused]:
+    """
+    The requests that came after a pause was on the log, or after the failure was that made the breaker pause.
+
+    When they came, not when they were begun, which their dispatcher alone knows: where it froze in between, it sends
+    them when it wakes, and that time is taken off. From the failure on, times of the breaker's faults are, too; once
+    the pause is on the log, what becomes of the breaker excuses nothing.
+    """
+    requests: dict[str, list[Request]] = defaultdict(list)
+    for request in seen.requests:
+        requests[request.integration].append(request)
+    read_ms = {(each.integration, each.offset): each.read_ms for each in seen.results}
+    found = []
+    for paused in seen.paused:
+        known: list[tuple[str, float, tuple[str, ...]]] = [("its pause", paused.since_ms, ())]
+        if paused.tripped_by is not None:
+            failed_ms = read_ms.get((paused.integration, paused.tripped_by), paused.since_ms)
+            known.append(("its 20th failure", failed_ms, ("breaker",)))
+        for what, since_ms, others in known:
+            for each in _between(requests[paused.integration], since_ms, paused.until_ms):
+                left_out_ms = seen.unsettled_ms(since_ms, each.arrived_ms, *others)
+                found.append(SentWhilePaused(each, what, each.arrived_ms - since_ms - left_out_ms))
+    return found
+
+
+def tripped(seen: Observed) -> int:
+    """How often the breaker paused an integration."""
+    return sum(each.tripped_by is not None for each in seen.paused)
+
+
 @dataclass(frozen=True, slots=True)
 class Silence:
     """The longest time without a request that an integration had from a fault on."""
@@ -363,6 +414,12 @@ def _lines(seen: Observed, *orderings: str) -> dict[str, list[Request]]:
         came.add((request.integration, request.event_id))
         lines[_line(seen, request)].append(request)
     return lines
+
+
+def _between(requests: list[Request], from_ms: float, to_ms: float) -> list[Request]:
+    """Those that came between these times."""
+    first = bisect_right(requests, from_ms, key=lambda each: each.arrived_ms)
+    return requests[first : bisect_left(requests, to_ms, key=lambda each: each.arrived_ms)]
 
 
 def _line(seen: Observed, request: Request) -> str:

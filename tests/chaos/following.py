@@ -26,7 +26,7 @@ from streams.states import States
 from streams.takeover import Generations
 from streams.topics import Partitions, Topic
 from tests.chaos.fleet import now_ms
-from tests.chaos.observed import Changed, Ended, Observed, Receipt, Stored, Taken
+from tests.chaos.observed import Changed, Ended, Observed, Paused, Receipt, Stored, Taken
 
 _FOLLOWED = (
     topics.EVENTS,
@@ -70,6 +70,8 @@ class Following:
         self._states = States()
         self._lane_rows = LaneRows()
         self._configs = dict(configs)
+        #: Those that are paused now, by integration.
+        self._paused: dict[str, Paused] = {}
         #: (integration, event id) with an outcome.
         self.ended: set[tuple[str, str]] = set()
 
@@ -120,6 +122,7 @@ class Following:
         into.published = {state.integration: state for state in self._states.all()}
         into.folded = {name: state_of(row, self._configs[name]) for name, row in into.folded_rows.items()}
         into.lane_rows = {row.integration: row for row in self._lane_rows.all()}
+        into.paused += self._paused.values()
 
     # -- one record ------------------------------------------------------------------------------------------
 
@@ -128,6 +131,7 @@ class Following:
             self._into.schema_ids[topic.name].add(int.from_bytes(raw.value[1:5], "big"))
         if topic == topics.INTEGRATION_STATE:
             self._states.apply(raw.key, raw.value, raw.offset)
+            self._look_whether_paused((raw.key or b"").decode(), raw.timestamp)
         elif topic == topics.LANE_ROWS:
             self._lane_rows.apply(raw.partition, raw.key, raw.value, raw.offset)
         elif raw.value is not None:
@@ -152,12 +156,23 @@ class Following:
             case IntegrationConfig():
                 self._configs[record.id] = record
                 into.configured.append(Changed(record.id, record.status, record.version))
+                self._look_whether_paused(record.id, raw.timestamp)
             case BreakerRow():
                 known = into.rows.get(record.integration)
                 if known is None or _rank(record) >= _rank(known):
                     into.rows[record.integration] = record
             case _:
                 pass
+
+    def _look_whether_paused(self, integration: str, at_ms: int) -> None:
+        """Note where that has changed; *at_ms*: when the record that may have changed it was given to a producer."""
+        config, state = self._configs[integration], self._states.get(integration)
+        if not self._states.is_paused(config):
+            if (paused := self._paused.pop(integration, None)) is not None:
+                self._into.paused.append(paused._replace(until_ms=at_ms))
+        elif integration not in self._paused:
+            tripped_by = state.tripped_by_offset if state is not None and config.status != "paused" else None
+            self._paused[integration] = Paused(integration, self._read_ms, tripped_by=tripped_by)
 
     def _see_receipt(self, raw: "ConsumerRecord[Any, Any]", receipt: FanOutReceipt) -> None:
         place = topics.FAN_OUT, raw.partition, self._connection.topic(topics.EVENTS)

@@ -146,6 +146,18 @@ class Changed(NamedTuple):
     version: int
 
 
+class Paused(NamedTuple):
+    """A time in which nothing may be sent to an integration."""
+
+    integration: str
+    #: When the record that paused it was read here: it was appended no later.
+    since_ms: float
+    #: When the record that ended it was given to a producer, so that nobody can have known before; inf: none did.
+    until_ms: float = float("inf")
+    #: Where the result stands for which the breaker paused it; None: somebody did at the admin API.
+    tripped_by: int | None = None
+
+
 @dataclass
 class Observed:
     """One run."""
@@ -174,6 +186,7 @@ class Observed:
     changed: list[Changed] = field(default_factory=list)
     #: Of `integration-config`, in its order.
     configured: list[Changed] = field(default_factory=list)
+    paused: list[Paused] = field(default_factory=list)
     #: What `tenterhook reconcile` says; None: it was not asked.
     reconciled: Report | None = None
 
@@ -363,12 +376,15 @@ class Observed:
         made = self.result_of.get(request)
         return made is not None and made.read_ms < crash.began_ms
 
-    def unsettled_ms(self, from_ms: float, to_ms: float) -> float:
+    def unsettled_ms(self, from_ms: float, to_ms: float, *others: str) -> float:
         """
         For how much of that time deliveries may have waited for a fault: for what it took all to be ready again, and
         to have felt it, since a dispatcher or a node was struck. Others have no part in deliveries.
+
+        Args:
+            others: services that have a part in what is asked about.
         """
-        struck = (each for each in self.faults if each.target.startswith(("dispatcher", "node")))
+        struck = (each for each in self.faults if each.target.startswith(("dispatcher", "node", *others)))
         spans = sorted((max(each.began_ms, from_ms), min(each.settled_ms, to_ms)) for each in struck)
         total, until = 0.0, from_ms
         for begin, end in spans:

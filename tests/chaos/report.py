@@ -3,7 +3,7 @@
 from collections import Counter
 from statistics import median
 
-from tests.chaos.claims import Checked, in_flight, judged_whole, lateness, repeats, silences
+from tests.chaos.claims import Checked, in_flight, judged_whole, lateness, repeats, sent_while_paused, silences, tripped
 from tests.chaos.observed import Observed
 
 #: Violations of one claim that are shown.
@@ -36,6 +36,12 @@ def lines(seen: Observed, checked: list[Checked], steady: tuple[str, ...]) -> li
         report.append(
             f"retries: {len(late)}; late by {median(late):.0f} ms in the middle, {p99:.0f} at the 99th,"
             f" {late[-1]:.0f} at most; {judged_whole(seen)} judged with nothing taken off"
+        )
+    if seen.paused:
+        last_ms = max((each.after_ms for each in sent_while_paused(seen)), default=0.0)
+        report.append(
+            f"pauses: {len(seen.paused)}, {tripped(seen)} of them by the breaker; the last request after one came"
+            f" {last_ms:.0f} ms after it"
         )
     quiet = silences(seen, steady)
     for kind in sorted({each.fault.partition("-")[0] for each in quiet}):

@@ -101,7 +101,7 @@ def each_once(load_s: float) -> Scenario:
 
 def _some_judged(load_s: float, per_second: float) -> Bounds:
     """Of what fails in the calm at the end, 1.3 retries in 3 s for each event a second, most; of the rest, nothing."""
-    return Bounds(least_judged=round(per_second), least_pauses=_pauses(load_s))
+    return Bounds(least_judged=round(per_second), least_pauses=_pauses(load_s), least_tripped=1)
 
 
 def _pauses(load_s: float) -> int:
@@ -155,7 +155,8 @@ def _scripted(every_s: float, turns: list[list[tuple[Any, str]]], *, workers: in
             at_s += every_s
         at_s += _WHOLE_S
     plan = Plan(at_s - _WHOLE_S + CALM_S, {}, workers=workers, nodes=1)
-    return Scenario(MIXED, plan, 30.0, tuple(script), is_patient, Bounds(least_pauses=_pauses(plan.load_s)))
+    bounds = Bounds(least_pauses=_pauses(plan.load_s), least_tripped=1)
+    return Scenario(MIXED, plan, 30.0, tuple(script), is_patient, bounds)
 
 
 class Run:

@@ -10,7 +10,6 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.connection import Connection
-from tests.dispatching import SLOW
 from tests.integration.test_engine import Aside, Working, committed, running
 from tests.waiting import eventually
 
@@ -34,7 +33,6 @@ async def made(connection: Connection, records: dict[int, list[bytes]]) -> str:
     return name
 
 
-@SLOW
 @pytest.mark.kafka
 async def test_a_record_that_kills_is_tried_alone_then_put_aside_and_the_rest_goes_on(
     kafka_connection: Connection, tmp_path: Path

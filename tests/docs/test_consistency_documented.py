@@ -1,5 +1,6 @@
 """docs/consistency.md: every test that it names is there, for each of the orders of events; and so is every claim."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def test_what_is_named_is_there(file: str, test: str):
     code = (ROOT / "tests" / file).read_text(encoding="utf-8")
     assert re.search(rf"^ *(async )?def {test}\(|^{test} = ", code, re.MULTILINE)
     assert test.startswith(("test_", "Test"))
+
+
+def is_long(file: str, test: str) -> bool:
+    """Whether it is left to `make long`."""
+    for each in ast.walk(ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))):
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.name == test:
+            return any(ast.unparse(mark) in {"pytest.mark.long", "SLOW"} for mark in each.decorator_list)
+    return False
+
+
+def test_make_test_runs_a_test_of_each_of_the_orders():
+    for number, tests in ROWS:
+        assert not all(is_long(*named) for named in re.findall(r"`([\w/]+\.py)::(\w+)`", tests)), number
 
 
 def test_each_claim_has_a_number():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from services.runtime import metrics
+from tests.prometheus import needs_prometheus
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -19,6 +21,17 @@ DASHBOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
 
 #: Said by Prometheus itself, and by prometheus-client of every process.
 OTHERS = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
+
+#: Labels that Prometheus gives to everything that it reads.
+GIVEN = {"job", "instance"}
+#: By metric, the labels that it has.
+LABELS = dict.fromkeys(OTHERS, GIVEN) | {
+    metric.name: GIVEN | {label.name for label in metric.labels} | ({"le"} if metric.kind == "histogram" else set())
+    for metric in metrics.DECLARED
+}
+
+#: What Grafana puts in place of its own variables.
+VARIABLES = {"$__rate_interval": "1m", "$__interval": "15s", "$__range": "6h"}
 
 
 def asked(expression):
@@ -45,13 +58,45 @@ def label_values(expression):
             yield re.sub(r"_(bucket|sum|count)$", "", name), label, texts.split("|")
 
 
-def queries():
-    for rule in RULES:
-        yield rule.get("alert") or rule["record"], rule["expr"]
+def enclosed(text):
+    """What stands in the parentheses that it begins with."""
+    depth = 0
+    for at, character in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth == 0:
+            return text[1:at]
+    raise AssertionError(text)
+
+
+def grouped(expression):
+    """Labels that parts of a query are grouped by, or without, each with its part."""
+    for found in re.finditer(r"\b(?:by|without) *\(([^)]*)\)", expression):
+        labels, part = re.findall(r"\w+", found[1]), expression[found.end() :].lstrip()
+        assert part.startswith("("), f"labels go before what is grouped: {expression}"
+        yield set(labels), enclosed(part)
+
+
+def labels_of(expression):
+    """The labels that series of its answer have; those of a rate of several are not reckoned with."""
+    for labels, _ in grouped(expression):
+        return labels - {"le"}
+    if re.match(r"(sum|max|min|avg|count) *\(", expression):
+        return set()
+    return set.union(*(LABELS[name] for name in asked(expression)))
+
+
+def targets():
     for path in DASHBOARDS:
         for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
             for target in panel.get("targets", []):
-                yield f"{path.name}: {panel['title']}", target["expr"]
+                yield f"{path.name}: {panel['title']}", target
+
+
+def queries():
+    for rule in RULES:
+        yield rule.get("alert") or rule["record"], rule["expr"]
+    for where, target in targets():
+        yield where, target["expr"]
 
 
 @pytest.mark.parametrize(("where", "expression"), list(queries()))
@@ -64,6 +109,36 @@ def test_queries_ask_for_declared_metrics_and_values_alone(where, expression):
         if name in declared and label not in {"job", "instance"}:
             assert label in declared[name]
             assert set(texts) <= set(declared[name][label].values)
+
+
+@pytest.mark.parametrize(("where", "expression"), list(queries()))
+def test_queries_group_by_labels_that_their_metrics_have(where, expression):
+    for labels, part in grouped(expression):
+        for name in asked(part):
+            assert labels <= LABELS[name], name
+
+
+@pytest.mark.parametrize(("where", "target"), list(targets()))
+def test_lines_of_dashboards_are_named_by_labels_that_they_have(where, target):
+    assert set(re.findall(r"\{\{ *(\w+) *\}\}", target["legendFormat"])) <= labels_of(target["expr"])
+
+
+@needs_prometheus
+def test_prometheus_reads_every_query_of_the_dashboards(tmp_path):
+    """As the rules of alerts, which `tests/unit/test_alert_rules.py` has it check."""
+    rules = []
+    for number, (_, target) in enumerate(targets()):
+        expression = target["expr"]
+        for variable, value in VARIABLES.items():
+            expression = expression.replace(variable, value)
+        assert "$" not in expression, f"what does Grafana make of this? {expression}"
+        rules.append({"record": f"query:{number}", "expr": expression})
+    file = tmp_path / "queries.yml"
+    file.write_text(json.dumps({"groups": [{"name": "dashboards", "rules": rules}]}))
+    done = subprocess.run(("promtool", "check", "rules", file), capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(rules)} rules found" in done.stdout
 
 
 def test_there_is_a_dashboard():

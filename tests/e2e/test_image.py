@@ -7,6 +7,7 @@ with a root file system that cannot be written to.
 import base64
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -152,6 +153,12 @@ class Containers:
         command = self._image.command(*self._health, service)
         return subprocess.run(command, env=self._environment, check=False).returncode == 0
 
+    def asked_of(self, service: str) -> list[str] | None:
+        """What the health check takes its process for, where nobody names the service."""
+        command = Path(f"/proc/{self.running[service].pid}/cmdline").read_text().rstrip("\0").split("\0")
+        found: list[str] | None = runpy.run_path(self._health[1])["asked_of"](command)
+        return found
+
     async def is_ready(self, service: str) -> bool:
         assert self.running[service].poll() is None, self.said(service)
         try:
@@ -198,12 +205,14 @@ async def test_every_service_runs_from_it_and_its_health_is_seen(image, embedded
         for service in SERVICES:
             await eventually(lambda service=service: containers.is_ready(service), 60)
         healthy = [containers.is_healthy(service) for service in SERVICES]
+        known = [containers.asked_of(service) for service in SERVICES]
         users = containers.users
         codes = containers.stop()
     finally:
         containers.kill()
 
     assert (was_healthy, healthy, codes) == (False, [True] * 4, [0] * 4)
+    assert known == [[service] for service in SERVICES]
     assert users == ({int(USER)} if image.drops else {os.geteuid()})
     assert {path: path.stat().st_mtime_ns for path in image.tree.rglob("*")} == before
     assert list(image.folder.iterdir()) == []

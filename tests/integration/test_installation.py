@@ -147,7 +147,7 @@ async def test_counts_of_partners_changed_together_refuse_to_start(kafka_connect
 
 
 @pytest.mark.kafka
-@pytest.mark.long
+@pytest.mark.slow
 async def test_two_of_three_in_sync_accept_and_one_alone_does_not(
     kafka_cluster: KafkaBroker, cluster_connection: Connection
 ):

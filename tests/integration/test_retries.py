@@ -1,21 +1,26 @@
 """Retry readers in the engine, on a real broker, by the real clock."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
+from services.dispatcher import app as dispatcher
 from services.dispatcher.put_back import IDLE
 from services.dispatcher.retries import DeliveryEnds, Retries
 from services.dispatcher.retry_reader import RetryReader
 from streams import topics
 from streams.connection import Connection
 from streams.engine.app import Bounds, SafeApp
+from streams.engine.consumer import FETCH_PARTITION_BYTES
 from streams.engine.standing import read
 from streams.producer import open_producer
 from streams.quarantine import Quarantine
+from tests.dispatching import dispatching
 from tests.logs import Log, log_of
 from tests.records import make_delivery
 from tests.waiting import eventually
@@ -94,18 +99,40 @@ async def test_retries_come_back_when_they_are_due_through_restarts_and_once(con
             assert {read(each.metadata)[1] for tp, each in stored.items() if tp.topic in lines} == {IDLE}
 
 
+#: Retries of one partition, so large that few of them come in one fetch.
+RETRIES, BOUND, IN_A_FETCH = 100, 20, 10
+
+
 @pytest.mark.kafka
 async def test_more_than_a_worker_holds_waits_on_the_broker(kafka_connection: Connection):
+    payload = b'"%s"' % (b"x" * (FETCH_PARTITION_BYTES // IN_A_FETCH))
     async with log_of(kafka_connection, ONE) as log:
         retries = Retries(kafka_connection, log.producer)
-        async with worker(log, Bounds(unfinished_records=20)) as app:
+        async with worker(log, Bounds(unfinished_records=BOUND)) as app:
             first_due_ms = now_ms() + 4_000
-            for number in range(300):
-                delivery = make_delivery(
-                    delivery_id=f"dlv_{number}", attempt=2, due_at_ms=first_due_ms + number, payload=b'"%0800d"' % 0
-                )
-                await retries.put(delivery, slot=number % 5, now_ms=first_due_ms - 5_000)
-            await eventually(lambda: app.unfinished[0] >= 20)
-            assert len(log.deliveries) == 0
-            await eventually(lambda: len(log.deliveries) == 300)
-        assert {each.delivery_id for each in log.deliveries} == {f"dlv_{number}" for number in range(300)}
+            for number in range(RETRIES):
+                due_ms = first_due_ms + number
+                delivery = make_delivery(delivery_id=f"dlv_{number}", attempt=2, due_at_ms=due_ms, payload=payload)
+                await retries.put(delivery, slot=2, now_ms=first_due_ms - 4_900)
+            await eventually(lambda: app.unfinished[0] >= BOUND)
+            held = []
+            while len(log.deliveries) < RETRIES:
+                assert now_ms() < first_due_ms + 30_000
+                held.append(app.unfinished[0])
+                await asyncio.sleep(0.01)
+        assert [each.delivery_id for each in log.deliveries] == [f"dlv_{number}" for number in range(RETRIES)]
+    # What it fetches when it has room for one may be as much as comes in a fetch.
+    assert max(held) < BOUND + IN_A_FETCH
+
+
+async def test_the_dispatcher_bounds_what_it_holds_of_each_retry_topic(connection: Connection, monkeypatch):
+    apps = []
+
+    def made(*args: Any, **kwargs: Any) -> SafeApp:
+        apps.append(SafeApp(*args, **kwargs))
+        return apps[-1]
+
+    monkeypatch.setattr(dispatcher, "SafeApp", made)
+    async with dispatching(connection, ONE):
+        [app] = apps
+        assert app.bounds == {connection.topic(line): dispatcher.RETRY_BOUNDS for line in topics.RETRIES}

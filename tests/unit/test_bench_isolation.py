@@ -9,8 +9,11 @@ import pytest
 
 from bench import __main__ as bench
 from bench.endpoints import FLOOD, FLOOD_BLOCK, OK, Receiver
-from bench.isolation import Missing, all_came, missing, unwell_lines
+from bench.isolation import Missing, all_came, missing, tripped, unwell_lines
 from bench.stage import Arrival
+from streams.engine.processor import ReadAt
+from tests.handing import result_of
+from tests.records import make_delivery
 
 BODY = b'{"payload": {"n": 7}, "attempt": 2}'
 
@@ -91,6 +94,26 @@ def test_missing_are_events_that_did_not_come_to_one_of_them_whatever_else_came(
     assert missing(came, ["int_0", "int_1"], range(2)) == {"int_1": 1}
     assert missing(came, ["int_0"], range(2)) == {}
     assert missing([], ["int_0", "int_1"], range(2)) == {"int_0": 2, "int_1": 2}
+
+
+def failed(started_ms: int, finished_ms: int, attempt: int = 1):
+    delivery, read_at = make_delivery(attempt=attempt or 1), ReadAt(0, 0, 1)
+    return result_of(
+        delivery, read_at, started_at_ms=started_ms, finished_at_ms=finished_ms, outcome="exhausted", attempt=attempt
+    )
+
+
+def test_of_a_trip_is_told_what_was_in_flight_at_the_twentieth_failure_and_what_started_later():
+    before = [failed(10 * number, 10 * number + 5) for number in range(19)]
+    discarded = failed(300, 300, attempt=0)
+    after = [failed(195, 210), failed(190, 201), failed(200, 201), failed(201, 211), failed(220, 225)]
+
+    # The twentieth on the log ended at 200; three were under way.
+    results = [discarded, *before, failed(190, 200), *after]
+    assert tripped(results, 215) == {
+        "inFlight": 3, "startedLater": 2, "startedAfterPause": 1, "lastStartAfterMs": 20, "pausedAfterMs": 15,
+    }  # fmt: skip
+    assert tripped(results, None)["pausedAfterMs"] is None
 
 
 def test_the_table_of_unwell_endpoints_gives_ratios_to_the_healthy_run_and_says_what_is_missing():

@@ -10,9 +10,9 @@ from services.cli.reconcile.proof import Finding, LateOutcome, Report, Said
 from streams.records import BreakerRow, IntegrationState, LaneRow, OpenDelivery
 from tests.chaos import claims
 from tests.chaos.bounds import Bounds, missed, told
-from tests.chaos.claims import CLAIMS, check, in_flight, judged_whole, lateness, repeats, silences
+from tests.chaos.claims import CLAIMS, check, in_flight, judged_whole, lateness, repeats, sent_while_paused, silences
 from tests.chaos.destinations import COMMON, Destination
-from tests.chaos.observed import DIED, Changed, Ended, Happened, Observed, Receipt, Request, Sent, Stored, Taken
+from tests.chaos.observed import DIED, Changed, Ended, Happened, Observed, Paused, Receipt, Request, Sent, Stored, Taken
 
 #: Of the first event, milliseconds since 1970 UTC.
 T = 1_767_355_200_000
@@ -328,6 +328,23 @@ def ended_by_itself(target: str, code: int) -> Observed:
     return doctored(faults=[Happened(DIED, target, T + 900, T + 1_000, T + 3_000, code)])
 
 
+def paused(since_ms: int, until_ms: float = float("inf"), failed_ms: int | None = None, **changes: Any) -> Observed:
+    """
+    An integration that gets a request each second, the fourth at 3,100, is paused then.
+
+    Args:
+        failed_ms: when the last failure's result was on the log, of the request at 1,100; else a person pauses it.
+    """
+    seen = doctored(**{"faults": []} | changes)
+    tripped_by = None
+    if failed_ms is not None:
+        failed = next(each for each in seen.results if each[3:5] == ("int_key", event(1)))
+        seen.results[seen.results.index(failed)] = failed._replace(read_ms=T + failed_ms)
+        tripped_by = failed.offset
+    seen.paused = [Paused("int_key", T + since_ms, T + until_ms, tripped_by)]
+    return seen
+
+
 def found_by_reconcile(kind: Any) -> Observed:
     report = Report()
     report.found(Finding(kind, 0, 3, "int_a", "dlv_0"))
@@ -389,6 +406,9 @@ BROKEN: list[tuple[Any, Observed]] = [
     (claims.who_is_asked_to_stop_ends, stopped(1, 20, ran_ms=500)),
     (claims.nobody_ends_unasked, ended_by_itself("dispatcher-1", 1)),
     (claims.nobody_ends_unasked, ended_by_itself("admin", 0)),
+    (claims.nothing_starts_while_paused, paused(2_200, 4_000, failed_ms=1_112)),
+    (claims.nothing_starts_while_paused, paused(2_090)),
+    (claims.nothing_starts_while_paused, paused(2_090, 3_101)),
     (claims.reconcile_proves_it, found_by_reconcile("no_delivery")),
     (claims.reconcile_proves_it, found_by_reconcile("two_outcomes")),
 ]
@@ -583,6 +603,49 @@ def test_a_delivery_that_a_paused_integration_holds_needs_no_outcome():
     assert violated(replace(seen, configured=active_again)) == {name(claims.one_outcome)}
 
 
+def test_what_comes_within_a_second_of_a_pause_or_after_its_end_may_be_sent():
+    for seen in (
+        paused(2_110, 3_100),
+        paused(4_105),
+        paused(2_110, 4_000, failed_ms=2_105),
+        # To another integration.
+        replace(paused(2_090), paused=[Paused("int_other", T + 1_000)]),
+    ):
+        assert violated(seen) == set()
+
+
+@pytest.mark.parametrize(
+    ("since_ms", "failed_ms", "target", "allowed"),
+    [
+        # Struck from 2,000 until 3,000; the first request that is late came at 3,100.
+        (1_990, None, "dispatcher-1", True),
+        (1_990, None, "node-1", True),
+        (1_990, None, "admin", False),
+        # A breaker that was struck explains that it published late, and not that somebody sends all the same.
+        (3_050, 1_990, "breaker", True),
+        (3_050, 1_990, "breaker-2", True),
+        (3_050, 1_990, "ingest", False),
+        (1_995, 1_990, "breaker", False),
+    ],
+)
+def test_times_in_which_who_has_to_know_of_a_pause_was_struck_are_left_out(since_ms, failed_ms, target, allowed):
+    fault = Happened("kill", target, T + 2_000, T + 2_001, T + 3_000)
+    # The request at 2,100 came while the fault lasted.
+    seen = paused(since_ms, 4_000, failed_ms, faults=[fault])
+    assert (name(claims.nothing_starts_while_paused) not in violated(seen)) == allowed
+    # It excuses a second, not what follows.
+    assert name(claims.nothing_starts_while_paused) in violated(paused(since_ms, 4_101, failed_ms, faults=[fault]))
+
+
+def test_what_had_begun_when_its_worker_froze_may_be_sent_when_it_wakes():
+    freeze = Happened("freeze", "dispatcher-1", T + 2_950, T + 13_000, T + 15_000)
+    seen = paused(2_945, faults=[freeze])
+    gone = {("int_key", event(number)) for number in (3, 4, 5)}
+    seen.requests = [each for each in seen.requests if each[:2] not in gone] + [request("int_key", 3, T + 13_010)]
+    assert name(claims.nothing_starts_while_paused) not in violated(seen)
+    assert [each.after_ms for each in sent_while_paused(seen)] == [5]
+
+
 def test_lateness_leaves_out_the_time_in_which_deliveries_may_have_waited_for_a_fault():
     due_ms = T + 2_100
     assert [(late_ms, left_ms) for _, late_ms, left_ms in lateness(doctored(faults=[]))] == [(5, 0)]
@@ -627,6 +690,13 @@ def test_a_run_that_judged_no_retry_as_it_is_has_missed_its_least():
     assert missed(Bounds(least_judged=1), doctored(faults=[]), ()) == []
     assert missed(Bounds(least_judged=1), doctored(faults=[during]), ()) == [
         "0 retries were judged with nothing taken off, of at least 1"
+    ]
+
+
+def test_a_run_whose_breaker_paused_nothing_has_missed_its_least():
+    assert missed(Bounds(least_tripped=1), paused(2_110, 4_000, failed_ms=2_105), ()) == []
+    assert missed(Bounds(least_tripped=1), paused(2_110), ()) == [
+        "the breaker paused an integration 0 times, of at least 1"
     ]
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from statistics import median
 from types import SimpleNamespace
 
 import msgspec
@@ -187,7 +188,6 @@ def test_its_own_traceparent_and_ours_exclude_each_other():
     assert sent(own_headers={"Traceparent": "mine"}, send_traceparent=True) == "header_unrenderable"
 
 
-def test_what_tracing_costs_where_it_is_off_can_be_measured():
-    [cost_us] = spans_off.measure(1, calls=2_000)
-
-    assert 0 < cost_us < 100
+def test_tracing_that_is_off_costs_next_to_nothing():
+    """docs/tracing.md says 0.5 µs; a span, 18. Five times as much is for slow machines and busy neighbours."""
+    assert 0 < median(spans_off.measure(11, calls=2_000)) < 2.5
