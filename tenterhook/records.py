@@ -258,7 +258,7 @@ class Retried(_Record, frozen=True, kw_only=True):
     #: Others may fit the filter.
     more: bool
     #: The cursor to go on with; None: nothing is left.
-    next: str | None = None
+    next: str | None
 
 
 class Progress(_Record, frozen=True, kw_only=True):
