@@ -317,7 +317,7 @@ FAULTS = [
     Fault(
         "TenterhookConfigUnreadable",
         {
-            f"tenterhook_config_unreadable_records{at(by, topic='app-config')}": "0x119 1x120"
+            f"tenterhook_config_unreadable_records{at(by, topic='app-config')}": "0x123 1x116"
             for by in ("dispatcher", "dispatcher-2")
         },
         {"topic": "app-config"},
