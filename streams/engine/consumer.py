@@ -73,6 +73,10 @@ TAKEOVER_RETRY_S: Final = 1.0
 #: A takeover that goes on though it was cancelled is cancelled again after so long.
 CANCEL_AGAIN_S: Final = 0.1
 
+#: aiokafka leaves the group for good where nothing was fetched for so long. A worker without a partition fetches
+#: nothing for weeks, and has to be there when another dies; who stands still is found by `_watch_progress`.
+NEVER_MS: Final = 10**12
+
 #: How long the end waits for the broker, twice. What is not committed is found by the next takeover.
 LEAVE_S: Final = 3.0
 
@@ -253,7 +257,7 @@ class LedgerConsumer(Consumer):
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
-            max_poll_interval_ms=int((conf.broker_max_poll_interval or 300) * 1000),
+            max_poll_interval_ms=NEVER_MS,
         )
 
     @property

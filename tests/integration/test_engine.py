@@ -364,6 +364,28 @@ async def test_work_that_never_ends_makes_it_not_live_by_the_probe_and_what_has_
 
 
 @pytest.mark.kafka
+async def test_a_worker_without_a_partition_is_there_when_another_ends_however_long_that_takes(kafka_connection):
+    """aiokafka leaves the group for good where nothing was fetched for its `max_poll_interval_ms`."""
+    topic, workers = await made(kafka_connection, partitions=1), []
+    for _ in range(2):
+        app = SafeApp("engine", kafka_connection, put_aside=Aside().put, broker_max_poll_interval=1.0)
+        app.add_processor(topic, Working(), name="work")
+        await app.start()
+        workers.append(app)
+    try:
+        await eventually(lambda: all(app.is_ready for app in workers), 40)
+        owner, waiting = sorted(workers, key=lambda app: not app.behind)
+        assert (owner.behind.keys(), waiting.behind.keys()) == ({"work"}, set())
+        await asyncio.sleep(4)
+        assert waiting.is_confirmed
+        await asyncio.wait_for(owner.stop(), 30)
+        await eventually(lambda: waiting.behind, 40)
+    finally:
+        for app in workers:
+            await asyncio.wait_for(app.stop(), 30)
+
+
+@pytest.mark.kafka
 async def test_a_second_worker_takes_half_and_nothing_is_lost_or_done_twice(kafka_connection):
     connection = kafka_connection
     admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
@@ -457,10 +479,10 @@ def floor_of(stored: tuple[int, str]) -> tuple[int, str]:
     return offset, read(metadata)[1]
 
 
-async def made(connection: Connection, topic: str = "work") -> str:
+async def made(connection: Connection, topic: str = "work", partitions: int = PARTITIONS) -> str:
     name = f"{connection.prefix}{topic}"
     admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
     await admin.start()
-    await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
+    await admin.create_topics([NewTopic(name, partitions, 1)])
     await admin.close()
     return name
