@@ -63,6 +63,8 @@ class Follower:
         self.topic = topic
         #: Every record below this offset is applied.
         self.position = 0
+        #: Whether what was there at the start is applied.
+        self.has_started = False
         self._connection = connection
         #: What it reads.
         self.partition = TopicPartition(connection.topic(topic), 0)
@@ -84,6 +86,7 @@ class Follower:
         try:
             await self._reading.wait()
             await self.catch_up()
+            self.has_started = True
         except BaseException:
             await self.stop()
             raise

@@ -8,6 +8,7 @@ those that work on it, and those that look for what was done already (`Generatio
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextvars import ContextVar
 from typing import Any, Final
 
 import structlog
@@ -25,6 +26,23 @@ log = structlog.get_logger(__name__)
 _READ_BACK_BYTES: Final = 4_194_304
 #: Less than any batch, which comes whole: one of each partition.
 _ONE_BATCH_BYTES: Final = 1
+
+
+class Steps:
+    """How often a takeover has got on, for whoever watches it: by a marker, or by a chunk that was read back."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+
+#: Of the takeover that runs here. No argument, since whatever it calls to mark, read or write is a step of it.
+STEPS: Final[ContextVar[Steps]] = ContextVar("steps of a takeover")
+
+
+def step() -> None:
+    """The takeover that runs here, if one does, has got on."""
+    if (steps := STEPS.get(None)) is not None:
+        steps.taken += 1
 
 
 class Ends:
@@ -129,6 +147,7 @@ async def mark(
     last: dict[TopicPartition, int] = {}
     for target, future in pending:
         offset = (await future).offset
+        step()
         ends.saw(target, offset)
         last[target] = max(offset, last.get(target, -1))
     return last
@@ -168,6 +187,7 @@ async def came_at(connection: Connection, starts: Mapping[TopicPartition, int]) 
         wanted = {partition for partition, start in starts.items() if start < ends[partition]}
         while wanted:
             for partition, records in (await reader.getmany(*wanted, timeout_ms=200)).items():
+                step()
                 first = next((record for record in records if record.key is not None), None)
                 if first is not None:
                     came[partition] = first.timestamp
@@ -231,6 +251,7 @@ async def read_back(
         while open_ones:
             fetched = await reader.getmany(*open_ones, timeout_ms=200)
             for partition, records in fetched.items():
+                step()
                 for record in records:
                     if record.offset < wanted[partition][1]:
                         see(record)

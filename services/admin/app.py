@@ -35,6 +35,7 @@ from services.history.read_model import History
 from services.runtime import metrics
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
+from services.runtime.joining import NOT_JOINED
 from services.runtime.liveness import Liveness, broker_answers
 from services.runtime.membership import membership
 from services.runtime.metric import Sample
@@ -132,7 +133,7 @@ class Admin:
         self._joins = 0
         self._liveness = Liveness(
             "admin",
-            ("the configuration", self),
+            self,
             (*self.config.followers, self.changes.replies),
             lambda: broker_answers(self._connection),
         )
@@ -207,18 +208,22 @@ class Admin:
         return (app.stuck if app is not None else None) or self._liveness.stuck
 
     @property
-    def is_open(self) -> bool:
-        """Whether this process has read the configuration, and is one of those of whom one owns it."""
-        return self.opened.done()
+    def missing(self) -> str | None:
+        """See `Opening`: it has to read the configuration, and to be one of those of whom one owns it."""
+        if not self.opened.done():
+            return "the configuration is not opened"
+        return None if self._owning is None or self._owning.is_confirmed else NOT_JOINED
 
     @property
     def tries(self) -> int:
         """Another number whenever a step towards that has begun, or more is read of what has not been read once."""
-        unread = (each.position for each in self.config.followers if not each.is_live)
-        return self.config.tries + self._joins + sum(unread)
+        unread = (each.position for each in self.config.followers if not each.has_started)
+        rebalances = self._owning.rebalances if self._owning is not None else 0
+        return self.config.tries + self._joins + sum(unread) + rebalances
 
     def _not_ready(self) -> str | None:
-        return self.config.trouble or self.history.holds_up
+        shortened = self._owning.shortened if self._owning is not None else None
+        return self.config.trouble or shortened or self.history.holds_up
 
     async def caught_up(self) -> None:
         """

@@ -14,6 +14,7 @@ from services.breaker.gauges import Gauges
 from services.runtime import metrics
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
+from services.runtime.joining import Joining
 from services.runtime.readiness import tell_readiness
 from services.runtime.serving import StartupError, application, serve
 from services.runtime.settings import Settings
@@ -58,12 +59,13 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     connection = connection_of(settings)
     try:
         async with AsyncExitStack() as stack:
-            health = _Health()
+            health = _Health("breaker", connection)
             own = settings.breaker
             server = await serve(
                 application(live=health.live, ready=health.ready, service="breaker"), own.host, own.port
             )
             stack.push_async_callback(server.stop)
+            await stack.enter_async_context(health.watched())
             log.info("breaker.listening", url=server.url)
 
             async def start(opened: AsyncExitStack) -> SafeApp:
@@ -86,20 +88,12 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         raise StartupError(str(error)) from error
 
 
-class _Health:
+class _Health(Joining):
     """What the probes say, from before the broker answers to the end."""
 
-    def __init__(self) -> None:
-        self.app: SafeApp | None = None
-
-    def forget(self) -> None:
-        """As before the first start."""
-        self.app = None
-
     def live(self) -> str | None:
-        if self.app is None:
-            return None
-        return "the breaker has crashed" if self.app.should_stop else self.app.stuck
+        has_stopped = self.app is not None and self.app.should_stop
+        return "the breaker has crashed" if has_stopped else self.stuck
 
     def ready(self) -> str | None:
         if self.app is None:
@@ -131,7 +125,7 @@ async def _start(settings: Settings, connection: Connection, health: _Health, st
         linger_s=LINGER_S,
         instance_id=own.instance_id,
     )
-    breaker, gauges = await _followed(connection, partitions, producer, app, stack)
+    breaker, gauges = await _followed(connection, partitions, producer, app, health, stack)
     app.add_processor(connection.topic(topics.RESULTS), breaker, name=AGENT)
     stack.enter_context(metrics.answering(gauges))
     health.app = app
@@ -148,6 +142,7 @@ async def _followed(
     partitions: Partitions,
     producer: AIOKafkaProducer,
     app: SafeApp,
+    health: _Health,
     stack: AsyncExitStack,
 ) -> tuple[Breaker, Gauges]:
     """The agent, with what it follows; and what it tells of itself."""
@@ -169,8 +164,7 @@ async def _followed(
     config = Follower(connection, topics.INTEGRATION_CONFIG, apply_config, clear=integrations.clear)
     published = Follower(connection, topics.INTEGRATION_STATE, apply_state, clear=states.clear)
     for follower in (shared, config, published):
-        await follower.start()
-        stack.push_async_callback(follower.stop)
+        await health.follow(follower, stack)
     await config.catch_up()
     check_configured(integrations, states, prefix=connection.prefix)
     breaker = Breaker(

@@ -21,6 +21,7 @@ from services.dispatcher.wire import WireSender
 from services.runtime import metrics
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
+from services.runtime.joining import Joining
 from services.runtime.readiness import tell_readiness
 from services.runtime.serving import StartupError, application, serve
 from services.runtime.settings import Settings
@@ -68,12 +69,13 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         keyring = load_keyring(settings)
         connection = connection_of(settings)
         async with AsyncExitStack() as stack:
-            health = _Health()
+            health = _Health(connection)
             own = settings.dispatcher
             server = await serve(
                 application(live=health.live, ready=health.ready, service="dispatcher"), own.host, own.port
             )
             stack.push_async_callback(server.stop)
+            await stack.enter_async_context(health.watched())
             log.info("dispatcher.listening", url=server.url)
 
             async def start(opened: AsyncExitStack) -> tuple[SafeApp, Lanes]:
@@ -97,25 +99,25 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         raise StartupError(str(error)) from error
 
 
-class _Health:
+class _Health(Joining):
     """What the probes say, from before the broker answers to the end."""
 
-    def __init__(self) -> None:
-        self.app: SafeApp | None = None
+    def __init__(self, connection: Connection) -> None:
+        super().__init__("dispatcher", connection)
         self.lanes: Lanes | None = None
         #: Set where nothing that is done can be recorded any more.
         self.ended = asyncio.Event()
 
     def forget(self) -> None:
         """As before the first start."""
-        self.app, self.lanes, self.ended = None, None, asyncio.Event()
+        super().forget()
+        self.lanes, self.ended = None, asyncio.Event()
 
     def live(self) -> str | None:
         has_stopped = self.app is not None and self.app.should_stop
         if self.ended.is_set() or has_stopped:
             return "the dispatcher has crashed"
-        lines = self.lanes.stuck if self.lanes is not None else None
-        return (self.app.stuck if self.app is not None else None) or lines
+        return self.stuck or (self.lanes.stuck if self.lanes is not None else None)
 
     def ready(self) -> str | None:
         if self.app is None:
@@ -148,20 +150,20 @@ async def _start(
     stack.callback(health.forget)
     own = settings.dispatcher
     integrations, apps, states, changes = Integrations(), Apps(), States(), _Changes()
-    await _started(Follower(connection, topics.SCHEMAS, schema_topic.learn), stack)
-    config = await _started(
+    await health.follow(Follower(connection, topics.SCHEMAS, schema_topic.learn), stack)
+    config = await health.follow(
         Follower(connection, topics.INTEGRATION_CONFIG, changes.after(integrations.apply), clear=integrations.clear),
         stack,
     )
-    await _started(
+    await health.follow(
         Follower(connection, topics.INTEGRATION_STATE, changes.after(states.apply), clear=states.clear), stack
     )
     await config.catch_up()
     check_configured(integrations, states, prefix=connection.prefix)
-    await _started(Follower(connection, topics.APP_CONFIG, apps.apply, clear=apps.clear), stack)
+    await health.follow(Follower(connection, topics.APP_CONFIG, apps.apply, clear=apps.clear), stack)
     check_keks(keyring, apps.all(), integrations.all())
     replays, replay_changes = Replays(), _Changes()
-    asked = await _started(
+    asked = await health.follow(
         Follower(connection, topics.REPLAYS, replay_changes.after(replays.apply), clear=replays.clear), stack
     )
     producer = await open_producer(connection, client_id=own.worker_id)
@@ -269,12 +271,6 @@ def _add_retry_readers(app: SafeApp, retries: Retries, shared: dict[str, Any]) -
 
 def _partitions(settings: Settings) -> Partitions:
     return Partitions(settings.partitions.by_app, settings.partitions.by_integration)
-
-
-async def _started(follower: Follower, stack: AsyncExitStack) -> Follower:
-    await follower.start()
-    stack.push_async_callback(follower.stop)
-    return follower
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:

@@ -148,6 +148,7 @@ class ReplayAgent:
                     await self._adopt(replay)
                 elif replay.updated_at_ms < self._now_ms() - KEEP_ENDED_MS:
                     await self._delete(self._replays.keys(replay.id))
+                takeover.step()
             marker = Marker(
                 source_topic=self._topic,
                 source_partition=0,

@@ -113,8 +113,6 @@ class RetryReader:
             may_start: whether this worker is known to be a member of its group: one that was frozen appends nothing.
             call_later: the event loop's, or a test's that goes with its clock.
         """
-        #: See `streams.engine.processor.Waits`.
-        self.waits = True
         self._line = line
         self._topic = connection.topic(line)
         self._waits_ms = {place.partition: place.wait_ms for place in PLACES if place.line == line}
@@ -220,6 +218,11 @@ class RetryReader:
     def line(self) -> str:
         """Name of the topic, without prefix."""
         return self._line.name
+
+    def waiting(self, partition: int) -> int:
+        """See `streams.engine.processor.Waits`: not what is due, nor what is being put back."""
+        found, now_ms = self._partitions.get(partition), self._now_ms()
+        return sum(each.leave_at_ms > now_ms for each in found.waiting) if found is not None else 0
 
     @property
     def overdue_ms(self) -> int:

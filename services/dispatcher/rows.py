@@ -68,12 +68,14 @@ class Rows:
             pending.append(await self._send(partition, row))
         for future in pending:
             await future
+            takeover.step()
         pending = []
         for partition, keys in list(self._keys.items()):
             pending += [await self._delete(partition, key) for key in keys - own]
             self._keys[partition] = keys & own
         for future in pending:
             await future
+            takeover.step()
 
     async def save(self, partition: int, row: LaneRow) -> None:
         """

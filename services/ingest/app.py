@@ -58,7 +58,7 @@ class Ingest:
         self._events = Events(self._apps, self._follower, self._log)
         self._liveness = Liveness(
             "ingest",
-            ("the log", self._log),
+            self._log,
             (self._schemas, self._follower),
             lambda: broker_answers(connection),
             waiting=("an event waits for the log", lambda: self._log.oldest),

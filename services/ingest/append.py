@@ -95,6 +95,11 @@ class EventLog:
         return self._producer is not None and self.opened.is_set()
 
     @property
+    def missing(self) -> str | None:
+        """As `is_open`, for `Liveness`."""
+        return None if self.is_open else "the log is not opened"
+
+    @property
     def trouble(self) -> str | None:
         """Why an event would not be stored now; None while all is well."""
         if not self.is_open:

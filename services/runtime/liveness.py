@@ -28,8 +28,8 @@ class Opening(Protocol):
     """What a service has to open before it does its work, and may have to open again."""
 
     @property
-    def is_open(self) -> bool:
-        """Whether it is."""
+    def missing(self) -> str | None:
+        """What keeps it from being open; None where it is."""
 
     @property
     def tries(self) -> int:
@@ -56,7 +56,7 @@ class Liveness:
     def __init__(
         self,
         service: str,
-        opened: tuple[str, Opening],
+        opening: Opening,
         followers: Sequence[Following],
         broker_answers: Callable[[], Coroutine[Any, Any, bool]],
         *,
@@ -64,14 +64,13 @@ class Liveness:
     ) -> None:
         """
         Args:
-            opened: what it is called, and the thing.
-            followers: which begin when that was open once.
+            followers: which begin when *opening* was open once.
             broker_answers: whether one does now; asked while something is not as it should be.
             waiting: what it means where something waits too long, and the number of what waits longest; None where
                 nothing does.
         """
         self._stuck_event, self._moves_event = f"{service}.stuck", f"{service}.moves"
-        self._what, self._opening = opened
+        self._opening = opening
         self._followers = followers
         self._broker_answers = broker_answers
         self._waiting = waiting
@@ -111,9 +110,10 @@ class Liveness:
         if oldest is not None:
             found[waits] = _at(oldest)
         silent = [each for each in self._followers if not each.is_live]
-        if (silent or not self._opening.is_open) and await _soon(self._broker_answers()):
-            if not self._opening.is_open:
-                found[f"{self._what} is not opened, though the broker answers"] = _at(self._opening.tries)
+        missing = self._opening.missing
+        if (silent or missing is not None) and await _soon(self._broker_answers()):
+            if missing is not None:
+                found[f"{missing}, though the broker answers"] = _at(self._opening.tries)
             else:
                 answered = await asyncio.gather(*(_soon(_is_there(each)) for each in silent))
                 for each in (each for each, is_there in zip(silent, answered, strict=True) if is_there):

@@ -145,7 +145,7 @@ LAG: Final = Asked(
 )  # fmt: skip
 STUCK: Final = Asked(
     name="tenterhook_group_stuck_partitions", unit="partitions", services=MEMBERS, labels=(GROUP,),
-    meaning="Partitions with work of which nothing has moved for 120 s.",
+    meaning="Partitions with work, or being taken over, of which nothing has moved for 120 s.",
 )  # fmt: skip
 STOPPED: Final = Asked(
     name="tenterhook_group_stopped_partitions", unit="partitions", services=MEMBERS, labels=(GROUP,),

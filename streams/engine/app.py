@@ -226,7 +226,7 @@ class SafeApp(faust.App):
 
     @property
     def stuck(self) -> str | None:
-        """Which partitions have work and make no progress, and for how long; None where there are none."""
+        """Which partitions have work, or are being taken over, and make no progress, and for how long; or None."""
         found = self._consumer.stuck if isinstance(self._consumer, LedgerConsumer) else {}
         told = "; ".join(f"{tp.topic} {tp.partition} for {seconds:.0f} s" for tp, seconds in sorted(found.items()))
         return f"no progress on partition {told}" if told else None
@@ -295,7 +295,7 @@ class _Lines:
         self._put_aside = put_aside
         self._aside = Trouble(log, agent=name)
         #: Whether its records wait by nature: see `Waits`.
-        self.waits = isinstance(processor, Waits) and processor.waits
+        self.waits = isinstance(processor, Waits)
         # Not bounded here: the ledger bounds what a partition has unfinished, waiting batches included.
         self._queues: dict[int, asyncio.Queue[Batch]] = {}
         self._workers: set[asyncio.Task[None]] = set()
@@ -321,6 +321,10 @@ class _Lines:
             queue = self._queues[batch.partition] = asyncio.Queue()
             self._workers.add(asyncio.create_task(self._work(queue), name=f"{self._name} {batch.partition}"))
         queue.put_nowait(batch)
+
+    def waiting(self, partition: int) -> int:
+        """As `Waits`; none where it does not."""
+        return cast("Waits", self._processor).waiting(partition) if self.waits else 0
 
     def floor(self, partition: int) -> str:
         return self._processor.floor(partition)

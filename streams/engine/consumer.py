@@ -43,6 +43,7 @@ from streams.engine.standing import ALONE, FATAL, Standing, is_short, noted_shor
 from streams.features import Features, features_of
 from streams.ledger import Ledger
 from streams.silence import FetchWaits
+from streams.takeover import STEPS, Steps
 from streams.trouble import Trouble
 
 log = structlog.get_logger("streams.consumer")
@@ -70,8 +71,14 @@ FEW_RECORDS: Final = 200
 
 #: Wait before a failed takeover is tried again.
 TAKEOVER_RETRY_S: Final = 1.0
+#: What a takeover does again after so many failures, one after the other, is no progress.
+TAKEOVER_FAILURES: Final = 10
 #: A takeover that goes on though it was cancelled is cancelled again after so long.
 CANCEL_AGAIN_S: Final = 0.1
+
+#: aiokafka leaves the group for good where nothing was fetched for so long. A worker without a partition fetches
+#: nothing for weeks, and has to be there when another dies; who stands still is found by `_watch_progress`.
+NEVER_MS: Final = 10**12
 
 #: How long the end waits for the broker, twice. What is not committed is found by the next takeover.
 LEAVE_S: Final = 3.0
@@ -159,6 +166,8 @@ class LedgerConsumer(Consumer):
         self._live: set[TP] = set()
         self._stored: dict[TP, _Stored] = {}
         self._takeovers: set[asyncio.Task[None]] = set()
+        #: Of each topic's takeover, in this generation.
+        self._steps: dict[str, Steps] = {}
         self._put_aside: PutAside = app.put_aside
         #: Of each partition's first record: see `streams.engine.standing`.
         self._standing: dict[TP, Standing] = {}
@@ -174,7 +183,7 @@ class LedgerConsumer(Consumer):
         self._has_exact_ends = False
         #: Why nothing is read of partitions that have lost their records, by topic.
         self.shortened: dict[str, str] = {}
-        #: Partitions that have had work for too long without moving, and for how long in seconds.
+        #: Partitions that have had work, or were taken over, for too long without moving, and for how long in seconds.
         self.stuck: dict[TP, float] = {}
         self._room = asyncio.Event()
         #: Whether the group has answered, and does not assign partitions anew.
@@ -253,7 +262,7 @@ class LedgerConsumer(Consumer):
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
-            max_poll_interval_ms=int((conf.broker_max_poll_interval or 300) * 1000),
+            max_poll_interval_ms=NEVER_MS,
         )
 
     @property
@@ -297,10 +306,11 @@ class LedgerConsumer(Consumer):
     async def _watch_progress(self) -> None:
         while not self.should_stop:
             # While the broker is away nothing can move, and starting anew would not help.
-            seen = {tp: self._seen(tp) for tp in self._watched()} if self.is_confirmed else {}
-            stuck = self._progress.look(time.monotonic(), seen)
+            stuck = self._progress.look(time.monotonic(), self._watched() if self.is_confirmed else {})
             for tp in stuck.keys() - self.stuck.keys():
-                log.error("partition.stuck", topic=tp.topic, partition=tp.partition, seconds=round(stuck[tp]))
+                doing = "work" if tp in self._live else "takeover"
+                seconds = round(stuck[tp])
+                log.error("partition.stuck", topic=tp.topic, partition=tp.partition, doing=doing, seconds=seconds)
             for tp in self.stuck.keys() - stuck.keys():
                 log.warning("partition.moves", topic=tp.topic, partition=tp.partition)
             self.stuck = stuck
@@ -324,28 +334,42 @@ class LedgerConsumer(Consumer):
         found: dict[str, Behind] = {}
         for tp in self._live:
             ledger, before = self._ledgers[tp], found.get(tp.topic, Behind(0, 0, 0))
-            end = max(self.highwater(tp), self._ends.get(tp, 0))
-            not_taken = max(0, end - max(ledger.position, self._position(tp)))
+            not_taken = self._not_taken(tp)
             unfinished = before.unfinished + ledger.unfinished_records
             found[tp.topic] = Behind(before.partitions + 1, before.not_taken + not_taken, unfinished)
         return found
 
-    def _watched(self) -> set[TP]:
-        """Partitions that ought to move: not where records wait by nature, or where an alarm has stopped the work."""
-        found = set()
-        for tp in self._live:
+    def _watched(self) -> dict[TP, Seen]:
+        """Partitions that ought to move: not where an alarm has stopped the work, nor where records were lost."""
+        found = {}
+        changelogs = {tp for tp in self.assignment() if self._is_changelog_tp(tp)}
+        recovered = sum(self._read_offset[tp] or 0 for tp in changelogs)
+        for tp in self.assignment() - changelogs:
             processor: Any = self._processors.get(tp.topic)
-            if not getattr(processor, "waits", False) and tp.partition not in getattr(processor, "stopped", ()):
-                found.add(tp)
+            if tp in self._live:
+                if tp.partition not in getattr(processor, "stopped", ()):
+                    found[tp] = self._seen(tp, processor)
+            elif tp.topic not in self.shortened:
+                # It is taken over once tables are read. No position of a live one is below 0.
+                taken = self._steps[tp.topic].taken if tp.topic in self._steps else 0
+                found[tp] = Seen(taken + recovered, -1 - self.generation, 0, has_work=True)
         return found
 
-    def _seen(self, tp: TP) -> Seen:
+    def _seen(self, tp: TP, processor: Any) -> Seen:
         ledger = self._ledgers[tp]
-        # Not the ledger's: a transaction's marker at the end is passed over, and never taken.
-        has_lag = self.highwater(tp) > max(ledger.position, self._position(tp))
-        return Seen(
-            ledger.committable, ledger.position, ledger.unfinished_records, bool(ledger.unfinished_records or has_lag)
-        )
+        if getattr(processor, "waits", False):
+            # What was finished counts: others come all the time, whatever becomes of those whose time has come.
+            finished = ledger.position - ledger.unfinished_records
+            return Seen(finished, 0, 0, has_work=ledger.unfinished_records > processor.waiting(tp.partition))
+        has_work = bool(ledger.unfinished_records or self._not_taken(tp))
+        # Suspects are tried one after the other and nothing beside them, so that the end of one is progress of all.
+        return Seen(ledger.committable, ledger.position, ledger.unfinished_records + len(self._suspects), has_work)
+
+    def _not_taken(self, tp: TP) -> int:
+        """How many offsets behind the end it is, by what fetches and the broker have told."""
+        end = max(self.highwater(tp), self._ends.get(tp, 0))
+        # Not the ledger's alone: a transaction's marker at the end is passed over, and never taken.
+        return max(0, end - max(self._ledgers[tp].position, self._position(tp)))
 
     def _position(self, tp: TP) -> int:
         """Where the next fetch begins."""
@@ -383,6 +407,7 @@ class LedgerConsumer(Consumer):
         self._standing.clear()
         self._suspects.clear()
         self._unknown.clear()
+        self._steps.clear()
         self.shortened.clear()
         self._has_settled = False
         self._room.set()
@@ -418,6 +443,8 @@ class LedgerConsumer(Consumer):
     async def _take_over_until_done(
         self, topic: str, tps: list[TP], generation: int, before: set[asyncio.Task[None]]
     ) -> None:
+        steps = self._steps[topic] = Steps()
+        STEPS.set(steps)
         # Two that go on beside each other would take from each other what they find: a processor has one memory of
         # it. One that was cancelled while a client of its own stopped may go on, as the client keeps that to itself.
         while going_on := {task for task in before if not task.done()}:
@@ -425,6 +452,7 @@ class LedgerConsumer(Consumer):
                 task.cancel()
             await asyncio.wait(going_on, timeout=CANCEL_AGAIN_S)
         trouble = self._taking_over.setdefault(topic, Trouble(log, topic=topic))
+        failures = 0
         while self.generation == generation and not self.should_stop:
             try:
                 await self._take_over(topic, tps, generation)
@@ -438,9 +466,13 @@ class LedgerConsumer(Consumer):
                 await asyncio.sleep(LOOK_AGAIN_S)
             except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
                 trouble.raised("takeover.failed", error, partitions=len(tps), retry_s=TAKEOVER_RETRY_S)
+                # Of a broker that is away they say nothing.
+                failures = failures + 1 if self.is_confirmed else 0
+                STEPS.set(steps if failures < TAKEOVER_FAILURES else Steps())
                 await asyncio.sleep(TAKEOVER_RETRY_S)
             else:
                 trouble.over()
+                self.shortened.pop(topic, None)
                 return
 
     async def _take_over(self, topic: str, tps: list[TP], generation: int) -> None:

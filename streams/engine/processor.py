@@ -116,10 +116,14 @@ class KeepsFloors(Protocol):
 
 @runtime_checkable
 class Waits(Protocol):
-    """A processor that keeps records unfinished on purpose, until they are due."""
+    """
+    A processor that keeps records unfinished on purpose, until they are due.
 
-    #: True: nobody expects its partitions to make progress, nor suspects a record that has stood first for long.
-    waits: bool
+    Nobody suspects a record of it that has stood first for long.
+    """
+
+    def waiting(self, partition: int) -> int:
+        """How many of the partition's unfinished records wait for their time. Of the others one should go on."""
 
 
 def floor_of(processor: Processor, partition: int, ledger: Ledger) -> str:

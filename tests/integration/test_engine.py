@@ -1,6 +1,7 @@
 """The safe Faust app on a real broker: batches, quarantine, bounds, floors, and an end that never hangs."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -12,9 +13,12 @@ from structlog.testing import capture_logs
 
 from services.dispatcher.app import _Health
 from services.runtime.serving import application, serve
+from streams import takeover
 from streams.connection import Connection
 from streams.engine.app import Bounds, SafeApp
+from streams.engine.consumer import LedgerConsumer
 from streams.engine.processor import Assignment, Batch
+from streams.engine.shortened import LogShortened
 from streams.engine.standing import read
 from tests.dispatching import Probe
 from tests.waiting import eventually
@@ -76,10 +80,25 @@ class TakingLong(Working):
             self.beside -= 1
 
 
+class Steered(Working):
+    """Its takeover does the same again and again, until a test has nothing more for it to do."""
+
+    def __init__(self, does: Callable[[], None]) -> None:
+        super().__init__()
+        self.does: Callable[[], None] | None = does
+
+    async def take_over(self, assignment: Assignment) -> None:
+        await super().take_over(assignment)
+        while self.does is not None:
+            self.does()
+            await asyncio.sleep(0.02)
+
+
 class Later(Working):
     """Keeps its records until they are due, as those that retry do."""
 
-    waits = True
+    def waiting(self, partition: int) -> int:
+        return sum(batch.partition == partition for batch, _ in self.open)
 
 
 class Aside:
@@ -324,7 +343,7 @@ async def test_work_that_never_ends_makes_it_not_live_by_the_probe_and_what_has_
     monkeypatch.setattr("streams.engine.consumer.LOOK_S", 0.1)
     connection = embedded_connection
     work, waiting = await made(connection), await made(connection, "later")
-    processor, later, health = Working(finishes=False), Later(finishes=False), _Health()
+    processor, later, health = Working(finishes=False), Later(finishes=False), _Health(connection)
     producer = AIOKafkaProducer(bootstrap_servers=connection.bootstrap, acks="all")
     await producer.start()
     server = await serve(application(health.live, health.ready), "127.0.0.1", 0)
@@ -361,6 +380,137 @@ async def test_work_that_never_ends_makes_it_not_live_by_the_probe_and_what_has_
         (line["event"], line["topic"], line["partition"]) for line in said if line["event"].startswith("partition.")
     ]
     assert told == [("partition.stuck", work, 1), ("partition.moves", work, 1)]
+
+
+async def test_records_that_are_not_fetched_make_it_not_live(embedded_connection, monkeypatch):
+    monkeypatch.setattr("streams.engine.consumer.STUCK_S", 1.0)
+    monkeypatch.setattr("streams.engine.consumer.LOOK_S", 0.1)
+    topic, processor, may_go = await made(embedded_connection), Working(), asyncio.Event()
+    fetch = LedgerConsumer._getmany
+
+    async def hangs(*arguments: Any) -> Any:
+        await may_go.wait()
+        return await fetch(*arguments)
+
+    producer = AIOKafkaProducer(bootstrap_servers=embedded_connection.bootstrap, acks="all")
+    await producer.start()
+    try:
+        async with running(embedded_connection, processor) as app:
+            monkeypatch.setattr(LedgerConsumer, "_getmany", hangs)
+            await asyncio.sleep(1.5)  # longer than a fetch that is under way
+            with capture_logs():
+                await producer.send_and_wait(topic, b"a", partition=1)
+                await eventually(lambda: app.stuck)
+                told = app.stuck
+                may_go.set()
+                await eventually(lambda: app.stuck is None)
+    finally:
+        await producer.stop()
+    assert told.startswith(f"no progress on partition {topic} 1 for ")
+    assert processor.seen == [b"a"]
+
+
+def stands_still() -> None:
+    """What it has asked for does not come."""
+
+
+def gets_on() -> None:
+    """It has read on, or has marked something."""
+    takeover.step()
+
+
+def fails() -> None:
+    """Each time, and each time it has marked something before."""
+    takeover.step()
+    raise ValueError("a bug")
+
+
+def finds_less_than_was_read() -> None:
+    raise LogShortened([TopicPartition("work", 0)])
+
+
+@asynccontextmanager
+async def taking_over(connection: Connection, monkeypatch: Any, does: Callable[[], None]) -> AsyncIterator[Any]:
+    """A worker whose takeover does that; with it what its probes say. Time goes a hundred times as fast."""
+    for name, seconds in (("STUCK_S", 1.2), ("LOOK_S", 0.1), ("LOOK_AGAIN_S", 0.05), ("TAKEOVER_RETRY_S", 0.01)):
+        monkeypatch.setattr(f"streams.engine.consumer.{name}", seconds)
+    processor, health = Steered(does), _Health(connection)
+    health.app = SafeApp("engine", connection, put_aside=Aside().put, commit_interval_ms=50)
+    health.app.add_processor(await made(connection), processor, name="work")
+    await health.app.start()
+    try:
+        await eventually(lambda: processor.assignments, 40)
+        yield processor, health
+    finally:
+        processor.does = None
+        await asyncio.wait_for(health.app.stop(), 30)
+
+
+async def stays_live(health: Any, seconds: float = 3.0) -> bool:
+    """So much longer than what counts as a standstill."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if health.live() is not None:
+            return False
+        await asyncio.sleep(0.02)
+    return True
+
+
+@pytest.mark.parametrize("does", [stands_still, fails])
+async def test_a_takeover_that_comes_to_no_end_and_gets_no_further_makes_it_not_live_until_it_does(
+    embedded_connection, monkeypatch, does
+):
+    with capture_logs() as said:
+        async with taking_over(embedded_connection, monkeypatch, does) as (processor, health):
+            await eventually(health.live)
+            told, ready = health.live(), health.ready()
+            with monkeypatch.context() as patched:
+                patched.setattr(LedgerConsumer, "is_confirmed", False)  # the broker goes away
+                await eventually(lambda: health.live() is None)
+            await eventually(health.live)
+            processor.does = None
+            await eventually(lambda: health.live() is health.ready() is None)
+
+    assert told.startswith(f"no progress on partition {embedded_connection.prefix}work 0 for 1 s; ")
+    assert ready == "partitions are being assigned or taken over"
+    doing = {line["doing"] for line in said if line["event"] == "partition.stuck"}
+    assert doing == {"takeover"}
+
+
+@pytest.mark.parametrize("does", [gets_on, finds_less_than_was_read])
+async def test_a_takeover_that_gets_on_stays_live_and_so_does_one_that_only_a_person_can_help(
+    embedded_connection, monkeypatch, does
+):
+    with capture_logs():
+        async with taking_over(embedded_connection, monkeypatch, does) as (processor, health):
+            assert await stays_live(health)
+            ready, processor.does = health.ready(), None
+            await eventually(lambda: health.live() is health.ready() is None)
+
+    assert ("run tenterhook mend" in ready) == (does is finds_less_than_was_read)
+    assert health.app.shortened is None
+
+
+@pytest.mark.kafka
+async def test_a_worker_without_a_partition_is_there_when_another_ends_however_long_that_takes(kafka_connection):
+    """aiokafka leaves the group for good where nothing was fetched for its `max_poll_interval_ms`."""
+    topic, workers = await made(kafka_connection, partitions=1), []
+    for _ in range(2):
+        app = SafeApp("engine", kafka_connection, put_aside=Aside().put, broker_max_poll_interval=1.0)
+        app.add_processor(topic, Working(), name="work")
+        await app.start()
+        workers.append(app)
+    try:
+        await eventually(lambda: all(app.is_ready for app in workers), 40)
+        owner, waiting = sorted(workers, key=lambda app: not app.behind)
+        assert (owner.behind.keys(), waiting.behind.keys()) == ({"work"}, set())
+        await asyncio.sleep(4)
+        assert waiting.is_confirmed
+        await asyncio.wait_for(owner.stop(), 30)
+        await eventually(lambda: waiting.behind, 40)
+    finally:
+        for app in workers:
+            await asyncio.wait_for(app.stop(), 30)
 
 
 @pytest.mark.kafka
@@ -457,10 +607,10 @@ def floor_of(stored: tuple[int, str]) -> tuple[int, str]:
     return offset, read(metadata)[1]
 
 
-async def made(connection: Connection, topic: str = "work") -> str:
+async def made(connection: Connection, topic: str = "work", partitions: int = PARTITIONS) -> str:
     name = f"{connection.prefix}{topic}"
     admin = AIOKafkaAdminClient(bootstrap_servers=connection.bootstrap)
     await admin.start()
-    await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
+    await admin.create_topics([NewTopic(name, partitions, 1)])
     await admin.close()
     return name

@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from structlog.testing import capture_logs
 
 from services.dispatcher import app as dispatcher
 from services.dispatcher.put_back import IDLE
@@ -99,8 +101,52 @@ async def test_retries_come_back_when_they_are_due_through_restarts_and_once(con
             assert {read(each.metadata)[1] for tp, each in stored.items() if tp.topic in lines} == {IDLE}
 
 
+<<<<<<< HEAD
 #: Retries of one partition, so large that few of them come in one fetch.
 RETRIES, BOUND, IN_A_FETCH = 100, 20, 10
+=======
+async def test_a_put_back_that_hangs_makes_it_not_live_and_waiting_for_the_time_does_not(
+    embedded_connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("streams.engine.consumer.STUCK_S", 1.0)
+    monkeypatch.setattr("streams.engine.consumer.LOOK_S", 0.1)
+    deliveries, send = embedded_connection.topic(topics.DELIVERIES), AIOKafkaProducer.send
+    hanging, may_go, names = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def hangs(self: Any, topic: str, *arguments: Any, **named: Any) -> Any:
+        if topic == deliveries:
+            hanging.set()
+            await may_go.wait()
+        return await send(self, topic, *arguments, **named)
+
+    async with log_of(embedded_connection, ONE) as log, worker(log) as app:
+        monkeypatch.setattr(AIOKafkaProducer, "send", hangs)
+        retries = Retries(embedded_connection, log.producer)
+
+        async def with_one_more(is_so: Callable[[], bool]) -> bool:
+            """Others come all the time, to wait in the same place for almost 5 s."""
+            names.append(f"dlv_{len(names)}")
+            written_ms = now_ms()
+            delivery = make_delivery(delivery_id=names[-1], attempt=2, due_at_ms=written_ms + 4_900)
+            await retries.put(delivery, slot=2, now_ms=written_ms)
+            await asyncio.sleep(0.2)
+            return is_so()
+
+        with capture_logs() as said:
+            await eventually(lambda: with_one_more(lambda: hanging.is_set() or app.stuck is not None))
+            assert app.stuck is None
+            await eventually(lambda: with_one_more(lambda: app.stuck is not None))
+            told = app.stuck
+            may_go.set()
+            await eventually(lambda: app.stuck is None)
+        await eventually(lambda: sorted(each.delivery_id for each in log.deliveries) == sorted(names))
+
+    assert told == f"no progress on partition {embedded_connection.topic(topics.RETRIES[1])} 2 for 1 s"
+    assert [line["event"] for line in said if line["event"].startswith("partition.")] == [
+        "partition.stuck",
+        "partition.moves",
+    ]
+>>>>>>> wt-live
 
 
 @pytest.mark.kafka

@@ -9,7 +9,7 @@ from services.dispatcher.app import _Health
 from services.dispatcher.lane import Pace
 from streams import codec
 from streams.engine.progress import LOOK_S, STUCK_S
-from tests.simulated import DELIVERIES, Endpoint, Worker, delivery_of, simulation
+from tests.simulated import CONNECTION, DELIVERIES, Endpoint, Worker, delivery_of, simulation
 
 NAME = "int_a"
 LATE_S = STUCK_S + LOOK_S
@@ -55,7 +55,7 @@ def activate(worker, *names):
 
 
 def live(worker):
-    health = _Health()
+    health = _Health(CONNECTION)
     health.lanes = worker.lanes
     return health.live()
 

@@ -56,7 +56,7 @@ class Looked:
         self.follower, self.is_there, self.now_s = Following(), True, 1_000.0
         self.liveness = Liveness(
             "ingest",
-            ("the log", self.log),
+            self.log,
             [self.follower],
             self._answers,
             waiting=("an event waits for the log", lambda: self.log.oldest),

@@ -82,14 +82,14 @@ class Consuming(LedgerConsumer):
     def __init__(self):
         self.app = SimpleNamespace(consumer_generation_id=1, linger_s=0)
         self._ledgers, self._live, self._suspects, self._unknown = {A: Ledger(7)}, {A}, set(), set()
-        self._standing, self._stored, self._processors, self.shortened = {}, {}, {}, {}
+        self._standing, self._stored, self._processors, self.shortened, self._steps = {}, {}, {}, {}, {}
         self._has_settled, self.flow_active, self._committing = False, True, asyncio.Lock()
         self._fetching, self._commits, self._taking_over = Trouble(consumer.log), Trouble(consumer.log), {}
         self._kafka = SimpleNamespace(_coordinator=SimpleNamespace(generation=1))
         self._take_over = Failing()
         self._getmany = Failing(answer={})
 
-    should_stop = is_ready = False
+    should_stop = is_ready = is_confirmed = False
 
     async def sleep(self, _seconds):
         await asyncio.sleep(0)
