@@ -185,6 +185,7 @@ async def test_what_the_breaker_knows_of_an_integration_outlives_a_configuration
     state = state_of(row, make_integration())
     assert state.state == "paused"
     async with log_of(kafka_connection) as log:
+        await log.integration(make_integration("int_2"))
         await log.raw(topics.INTEGRATION_CONFIG, UNKNOWN, b"int_1")
         await log.raw(topics.INTEGRATION_STATE, codec.encode(state), b"int_1")
         await log.raw(topics.BREAKER_ROWS, codec.encode(row), b"int_1")
