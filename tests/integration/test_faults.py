@@ -19,25 +19,16 @@ from services.breaker.fold import fold, rules_of, state_of
 from services.runtime.topics_gone import AGAIN_S, DELETED, MADE_AGAIN
 from streams import codec, topics
 from streams.connection import Connection
-<<<<<<< HEAD
 from streams.producer import open_producer
 from streams.records import Delivery, Event
+from tests.admins import KNOWN, make_token
 from tests.apps import make_app
-from tests.breaking import breaker_at, make_result, records_on, state_on
+from tests.breaking import BreakerProcess, breaker_at, make_result, records_on, state_on
 from tests.dispatching import DispatcherProcess, Probe, dispatcher_processes, dispatching
 from tests.ingesting import PATH, SECRET, ingest_process, ingesting
 from tests.integration.test_installation import delete
 from tests.logs import PARTITIONS, Log, log_of, make_event
-=======
-from tests.admins import KNOWN, make_token
-from tests.apps import make_app
-from tests.breaking import BreakerProcess, state_on
-from tests.dispatching import DispatcherProcess, dispatcher_processes, dispatching
-from tests.ingesting import PATH, SECRET, ingest_process
-from tests.integration.test_installation import delete
-from tests.logs import PARTITIONS, log_of, make_event
 from tests.owning import admin_processes
->>>>>>> wt-proofs
 from tests.receiving import receiver
 from tests.records import make_delivery, make_integration
 from tests.replays import asking

@@ -101,10 +101,10 @@ async def test_retries_come_back_when_they_are_due_through_restarts_and_once(con
             assert {read(each.metadata)[1] for tp, each in stored.items() if tp.topic in lines} == {IDLE}
 
 
-<<<<<<< HEAD
 #: Retries of one partition, so large that few of them come in one fetch.
 RETRIES, BOUND, IN_A_FETCH = 100, 20, 10
-=======
+
+
 async def test_a_put_back_that_hangs_makes_it_not_live_and_waiting_for_the_time_does_not(
     embedded_connection: Connection, monkeypatch: pytest.MonkeyPatch
 ):
@@ -146,7 +146,6 @@ async def test_a_put_back_that_hangs_makes_it_not_live_and_waiting_for_the_time_
         "partition.stuck",
         "partition.moves",
     ]
->>>>>>> wt-live
 
 
 @pytest.mark.kafka
