@@ -84,15 +84,21 @@ class Deliveries:
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 100,
+        cursor: str | None = None,
     ) -> Retried:
         """
         Send those that fit again, `limit` at most; not those of which a repeat was delivered or is under way.
 
+        Newest first. One call looks at some 2,000 at most, so it may have sent fewer, or none, and have a `next`.
+
         Args:
             since: that ended at this time or later.
             until: that ended before this time.
+            cursor: `next` of the call before, with the same filter.
         """
         wanted = _filter(integration, outcome, type, None, None, since, until) | {"limit": limit}
+        if cursor is not None:
+            wanted["cursor"] = cursor
         return await self._admin().get(Retried, "POST", f"{self._path}/retry", json=wanted)
 
     def _one(self, delivery: str) -> str:

@@ -253,9 +253,12 @@ class Retried(_Record, frozen=True, kw_only=True):
     """What was sent again."""
 
     items: list[MadeDelivery]
+    #: They count towards the limit.
     refused: list[NotRetried]
-    #: More fit the filter than were sent.
+    #: Others may fit the filter.
     more: bool
+    #: The cursor to go on with; None: nothing is left.
+    next: str | None
 
 
 class Progress(_Record, frozen=True, kw_only=True):

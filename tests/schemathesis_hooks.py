@@ -74,6 +74,8 @@ def sensible(body: dict[str, Any], path: str, *, allows_http: bool) -> dict[str,
     """The body, with what it refers to there and what goes together going together."""
     if path.endswith("/replay"):
         return _of_replay(dict(body))
+    if path.endswith("/deliveries/retry") and re.fullmatch(CURSOR, str(body.get("cursor"))):
+        return {name: value for name, value in body.items() if name != "cursor"}  # as in a list
     if path.endswith("/test"):
         is_known = "subscriptions" in path or not is_line(body.get("type"), most=MAX_TYPE_LENGTH)
         return body if is_known else body | {"type": KNOWN_TYPE}

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, get_args
 
@@ -16,7 +17,8 @@ from services.admin.place import Place
 from services.admin.rules import Refused
 from services.admin.sent import Sent, sent
 from services.admin.tokens import Caller
-from services.history.query import Told, Wanted
+from services.history.cursor import CURSOR_CHARS
+from services.history.query import Told, Wanted, cursor_behind
 from services.history.read_model import History
 from services.history.shown import bucket_json, delivery_json, page_json
 from services.runtime.problems import Problem
@@ -36,6 +38,9 @@ _BYTES_AT_ONCE: Final = 1_048_576
 _AT_ONCE: Final = 50
 _LOOKED_AT_ONCE: Final = 200
 
+#: Pages that one request looks at: each delivery on them is a question to the history, 2,000 take a second or two.
+_MOST_PAGES: Final = 10
+
 #: Action of the audit records of deliveries that are sent again.
 _RETRY: Final = "delivery.retry"
 
@@ -46,6 +51,18 @@ _OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
 #: By first delivery, the runs in which it was sent again: the audit log knows of each before it has a result.
 _Runs = defaultdict[str, set[str]]
+
+
+@dataclass(slots=True)
+class _Looked:
+    """What fits a filter, as far as it was looked for."""
+
+    #: Where to go on; None: that was all.
+    next: str | None
+    #: With the result that ended each.
+    chosen: list[tuple[Told, Result]] = field(default_factory=list)
+    #: Ids of those of deleted integrations.
+    deleted: list[str] = field(default_factory=list)
 
 
 class DeliveryCommands:
@@ -191,47 +208,55 @@ class DeliveryCommands:
 
     async def retry_many(self, app: str, body: Any, caller: Caller) -> dict[str, Any]:
         """
-        Send those that fit a filter again: `{"outcome", "integration"?, "type"?, "since"?, "until"?, "limit"?}`.
+        Send those that fit a filter again: `{"outcome", "integration"?, "type"?, "since"?, "until"?, "limit"?,
+        "cursor"?}`.
 
         Those that were sent again already, and were delivered or are on their way, are left alone. The answer has
-        `items`, what was made; `refused`, those that cannot be sent and why; and `more`, whether others fit.
+        `items`, what was made; `refused`, those that cannot be sent and why, which count towards the limit; and `next`,
+        the cursor to go on with where others may fit, as `more` says. Only so many are looked at, whatever fits.
 
         Raises:
             Refused: the body is no filter.
-            Problem: 503 `broker_unavailable` or `history_unavailable`; some may have been sent.
+            Problem: 400 `cursor_invalid`, 503 `broker_unavailable` or `history_unavailable`; some may have been sent.
         """
-        wanted, limit = filter_of(app, body)
-        refused: list[dict[str, str]] = []
-        chosen: list[tuple[Told, Result]] = []
-        cursor: str | None = None
-        more = False
-        runs = self._runs(app)
-        while True:
-            page = await self._read().page(wanted, limit=_LOOKED_AT_ONCE, cursor=cursor)
-            for row in page.items:
-                told = await self._read().delivery(app, row.delivery_id)
-                ended = None if told is None else _ended(told)
-                if told is None or ended is None or row.of is not None or _is_settled(told, runs):
-                    continue
-                if len(chosen) == limit:
-                    more = True
-                    break
-                if self._log.integrations.get(row.integration) is None:
-                    refused.append({"of": row.delivery_id, "code": "integration_deleted"})
-                    continue
-                chosen.append((told, ended))
-            cursor = page.next
-            if more or cursor is None:
-                break
-        kept = await kept_deliveries(self._connection, [ended for _, ended in chosen])
-        refused += [
-            {"of": told.row.delivery_id, "code": "payload_expired"}
-            for told, _ in chosen
-            if told.row.delivery_id not in kept
-        ]
-        again_of = [(told, kept[told.row.delivery_id]) for told, _ in chosen if told.row.delivery_id in kept]
+        wanted, limit, cursor = filter_of(app, body)
+        looked = await self._looked(wanted, limit, cursor)
+        kept = await kept_deliveries(self._connection, [ended for _, ended in looked.chosen])
+        again_of: list[tuple[Told, Kept]] = []
+        refused = [{"of": each, "code": "integration_deleted"} for each in looked.deleted]
+        for told, _ in looked.chosen:
+            if (found := kept.get(told.row.delivery_id)) is not None:
+                again_of.append((told, found))
+            else:
+                refused.append({"of": told.row.delivery_id, "code": "payload_expired"})
         made = await self._sent_again(app, again_of, caller, once=True)
-        return {"items": [_made_json(each) for each in made], "refused": refused, "more": more}
+        return {
+            "items": [_made_json(each) for each in made],
+            "refused": refused,
+            "more": looked.next is not None,
+            "next": looked.next,
+        }
+
+    async def _looked(self, wanted: Wanted, limit: int, cursor: str | None) -> _Looked:
+        found = _Looked(cursor)
+        runs = self._runs(wanted.app)
+        for _ in range(_MOST_PAGES):
+            page = await self._read().page(wanted, limit=_LOOKED_AT_ONCE, cursor=found.next)
+            for row in page.items:
+                told = None if row.of is not None else await self._read().delivery(wanted.app, row.delivery_id)
+                ended = None if told is None else _ended(told)
+                if told is not None and ended is not None and not _is_settled(told, runs):
+                    if len(found.chosen) + len(found.deleted) == limit:
+                        return found
+                    if self._log.integrations.get(row.integration) is None:
+                        found.deleted.append(row.delivery_id)
+                    else:
+                        found.chosen.append((told, ended))
+                found.next = cursor_behind(row, wanted)
+            found.next = page.next
+            if found.next is None:
+                break
+        return found
 
     async def test(self, place: Place, body: Any, caller: Caller) -> dict[str, Any]:
         """
@@ -333,9 +358,9 @@ class DeliveryCommands:
         return wanted
 
 
-def filter_of(app: str, body: Any) -> tuple[Wanted, int]:
+def filter_of(app: str, body: Any) -> tuple[Wanted, int, str | None]:
     """
-    Which deliveries this JSON body wants to have sent again, and how many at most.
+    Which deliveries this JSON body wants to have sent again, how many at most, and from which cursor on.
 
     Raises:
         Refused: with the name of every field that has to change.
@@ -355,10 +380,11 @@ def filter_of(app: str, body: Any) -> tuple[Wanted, int]:
         until_ms=fields.time_ms("until"),
     )
     limit = fields.number("limit", DEFAULT_RETRIED, least=1, most=MAX_RETRIED)
+    cursor = fields.text("cursor", most=CURSOR_CHARS) if fields.has("cursor") else None
     fields.nothing_else()
     if fields.refusals:
         raise Refused(fields.refusals)
-    return wanted, limit
+    return wanted, limit, cursor
 
 
 def _ended(told: Told) -> Result | None:

@@ -202,11 +202,13 @@ async def _all_again(deliveries: Deliveries, wanted: _Wanted) -> _Done:
     """Those that fit, as many at once as one request takes."""
     made: dict[str, MadeDelivery] = {}
     refused: dict[str, str] = {}
+    cursor: str | None = None
     while True:
-        lot = await deliveries.retry_many(**wanted, limit=LOT)
+        lot = await deliveries.retry_many(**wanted, limit=LOT, cursor=cursor)
         made |= {each.of: each for each in lot.items if each.of is not None}
         refused |= {each.of: _WHY.get(each.code, each.code) for each in lot.refused}
-        if not (lot.more and lot.items):
+        cursor = lot.next
+        if cursor is None:
             return made, refused
 
 

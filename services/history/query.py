@@ -119,6 +119,13 @@ def page(file: sqlite3.Connection, wanted: Wanted, *, limit: int, cursor: str | 
     return Page([row for row in rows if row is not None], goes_on)
 
 
+def cursor_behind(row: Row, wanted: Wanted) -> str:
+    """Where the list goes on behind this row of a page of it."""
+    ended_at_ms = row.ended_at_ms if wanted.is_by_end else None
+    at_ms = row.began_at_ms if ended_at_ms is None else ended_at_ms
+    return cursors.encoded(Cursor(at_ms, row.place), repr(wanted))
+
+
 def delivery(file: sqlite3.Connection, app: str, id_: str) -> Told | None:
     """All of one delivery; None where the app has none of that id that is kept."""
     packed = packed_id(id_, DELIVERY)

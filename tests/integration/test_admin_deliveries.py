@@ -103,6 +103,9 @@ async def test_deliveries_are_listed_shown_and_sent_again(kafka_connection):  # 
             rest = await api.post(f"{DELIVERIES}/retry", json={"outcome": "rejected", "integration": integration})
             # At once: that they are on their way is known before they have a result.
             none = await api.post(f"{DELIVERIES}/retry", json={"outcome": "rejected"})
+            goes_on = {"cursor": many.json()["next"]}
+            on = await api.post(f"{DELIVERIES}/retry", json={"outcome": "rejected"} | goes_on)
+            of_another_list = await api.post(f"{DELIVERIES}/retry", json={"outcome": "blocked"} | goes_on)
             await listed(api, 3, outcome="delivered", cause="retry")
             test = await api.post(f"{path}/test", json={"type": "call_started"})
             sample = await listed(api, 1, cause="test")
@@ -127,7 +130,9 @@ async def test_deliveries_are_listed_shown_and_sent_again(kafka_connection):  # 
     assert (delivered[0]["id"], delivered[0]["eventId"]) == (again.json()["id"], events[1].event_id)
     assert (len(many.json()["items"]), many.json()["more"]) == (1, True)
     assert (len(rest.json()["items"]), rest.json()["more"]) == (1, False)
-    assert none.json() == {"items": [], "refused": [], "more": False}
+    assert none.json() == {"items": [], "refused": [], "more": False, "next": None}
+    assert on.json()["next"] is None
+    assert problem_of(of_another_list) == (400, "cursor_invalid")
     assert (test.status_code, test.json()["event"]) == (202, "call_started")
     assert sample[0]["id"] == test.json()["id"]
     assert sum(each["delivered"] for each in rates) == 4

@@ -45,6 +45,23 @@ def walked(store: Store, wanted: Wanted = OF_DEMO, *, limit: int, between: Any =
         between()
 
 
+@pytest.mark.parametrize("wanted", [OF_DEMO, Wanted(app="demo", outcome="exhausted", since_ms=0)])
+def test_a_list_goes_on_behind_any_row_of_a_page(store, wanted):
+    # Of one millisecond, and the longer it was tried the earlier it began.
+    at = {"started_at_ms": NOON_MS, "finished_at_ms": NOON_MS}
+    put(store, *(make_result(number, **EXHAUSTED | at) for number in range(3)), *_tried_twice(7), *_tried_twice(3))
+    page = asked(store, wanted)
+
+    for number, row in enumerate(page.items, 1):
+        assert asked(store, wanted, cursor=query.cursor_behind(row, wanted)).items == page.items[number:]
+    assert len(page.items) == 5
+
+
+def _tried_twice(number):
+    ended = make_result(number, attempt=2, **EXHAUSTED | {"finished_at_ms": NOON_MS + 100_000 - number})
+    return make_result(number), ended
+
+
 #: One of each kind, by name; the number is the order in which they began.
 KINDS = {
     "delivered": delivered(1, "int_a"),

@@ -171,3 +171,47 @@ async def test_what_is_on_its_way_is_left_alone_however_it_was_repeated_before(s
 
     assert [each["attempt"] for each in three.items] == [6]
     assert (meanwhile.items, (await stood.all_again()).items) == ([], [])
+
+
+async def followed(stood, **body):
+    """The answers of one request after the other, to the last one."""
+    found = [await stood.all_again(**body)]
+    while found[-1].next is not None:
+        found.append(await stood.all_again(**body, cursor=found[-1].next))
+    return found
+
+
+async def test_what_cannot_be_sent_counts_towards_the_limit(stood):
+    ids = [stood.exhausted(number, integration="int_gone") for number in range(3)]
+
+    one, *rest = await followed(stood, limit=1)
+
+    assert (one.items, one.refused, one.more) == ([], [{"of": ids[2], "code": "integration_deleted"}], True)
+    assert [each.refused[0]["of"] for each in rest] == [ids[1], ids[0]]
+    assert not rest[-1].more
+
+
+@pytest.mark.parametrize("body", [{}, {"since": "2026-01-01T00:00:00Z"}])
+async def test_each_is_sent_once_from_one_request_to_the_next(stood, body):
+    ids = [stood.exhausted(number) for number in range(9)]
+    sent = [await stood.again(ids[number]) for number in (8, 5, 2)]
+
+    answers = await followed(stood, limit=2, **body)
+
+    assert [[each["of"] for each in answer.items] for answer in answers] == [
+        [ids[7], ids[6]], [ids[4], ids[3]], [ids[1], ids[0]],
+    ]  # fmt: skip
+    assert len(stood.deliveries) == 9 + len(sent) + 6
+
+
+async def test_one_request_looks_at_so_many_at_most(stood, monkeypatch):
+    monkeypatch.setattr(delivery_commands, "_LOOKED_AT_ONCE", 2)
+    monkeypatch.setattr(delivery_commands, "_MOST_PAGES", 3)
+    ids = [stood.exhausted(number) for number in range(10)]
+    for id_ in ids[1:]:
+        await stood.again(id_)
+
+    none, one = await followed(stood)
+
+    assert (none.items, none.more, one.more) == ([], True, False)
+    assert [each["of"] for each in one.items] == ids[:1]

@@ -28,6 +28,7 @@ _OUTCOME: Final = {
     "description": "`open`: another attempt follows.",
 }
 _CAUSE: Final = choice(*get_args(Cause))
+_CURSOR: Final = {"type": "string", "pattern": f"^[A-Za-z0-9_-]{{{CURSOR_CHARS}}}$"}
 _HEADERS: Final = {"type": "object", "additionalProperties": TEXT, "description": "Secrets are masked."}
 _STATUS: Final = nullable(count(100)) | {"description": "Of HTTP; null where no answer came."}
 _DUE: Final = nullable(TIME) | {"description": "When the next attempt is due; null where none follows."}
@@ -112,6 +113,7 @@ SCHEMAS: Final[dict[str, Any]] = {
                 "since": {**TIME, "description": "Those that ended then or later."},
                 "until": {**TIME, "description": "Those that ended before."},
                 "limit": {**number(1, MAX_RETRIED), "default": DEFAULT_RETRIED},
+                "cursor": {**_CURSOR, "description": "`next` of the answer before, with the same filter."},
             }
         ),
         required=("outcome",),
@@ -122,8 +124,10 @@ SCHEMAS: Final[dict[str, Any]] = {
             "refused": {
                 "type": "array",
                 "items": shown({"of": TEXT, "code": choice("integration_deleted", "payload_expired")}),
+                "description": "They count towards `limit`.",
             },
-            "more": {**FLAG, "description": "Others fit the filter."},
+            "more": {**FLAG, "description": "Others may fit the filter: there is a `next`."},
+            "next": nullable(TEXT) | {"description": "The `cursor` to go on with; null where nothing is left."},
         }
     ),
     "Test": {
@@ -180,6 +184,6 @@ PARAMETERS: Final[dict[str, Any]] = {
     },
     "Deliveries.cursor": {
         "description": "`next` of the page before, with the same filters.",
-        "schema": {"type": "string", "pattern": f"^[A-Za-z0-9_-]{{{CURSOR_CHARS}}}$"},
+        "schema": _CURSOR,
     },
 }

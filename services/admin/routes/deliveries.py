@@ -40,7 +40,7 @@ def routes(api: Api) -> list[Route]:
         ),
         Route(
             *("POST", f"{path}/retry", it.retry_many, "operator", "Send several again", 202, "RetryFilter", "Retried"),
-            errors=("history_unavailable",),
+            errors=("cursor_invalid", "history_unavailable"),
         ),
         Route(
             *("GET", one, it.get, "viewer", "A delivery with its attempts", 200, None, "Delivery"),
