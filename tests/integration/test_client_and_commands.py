@@ -73,8 +73,9 @@ async def said(capsys: Any, command: Any, *args: Any, **given: Any) -> tuple[Any
     """Its exit code, and what it prints as JSON; it blocks, as commands do."""
     capsys.readouterr()
     code = await asyncio.to_thread(command, *args, as_json=True, **given)
-    # Behind what the services log, which are in this process.
-    return code, json.loads(capsys.readouterr().out.splitlines()[-1])
+    # Among what the services log, which are in this process.
+    [said] = (line for line in capsys.readouterr().out.splitlines() if line.startswith("{"))
+    return code, json.loads(said)
 
 
 async def test_every_example_of_the_page_runs(kafka_connection, capsys):
@@ -110,6 +111,13 @@ def _with(example: str, here: dict[str, str]) -> str:
     return example
 
 
+@pytest.fixture
+def small_lots(monkeypatch):
+    """Eleven deliveries are sent again by three requests."""
+    monkeypatch.setattr(deliveries, "LOT", 4)
+
+
+@pytest.mark.usefixtures("small_lots")
 async def test_commands_send_replay_and_send_again_and_it_is_on_the_audit_log(kafka_connection, capsys):
     async with stack(kafka_connection) as it:
         url = it.to.integration("int_1").url
@@ -174,7 +182,7 @@ async def test_commands_send_replay_and_send_again_and_it_is_on_the_audit_log(ka
     assert {action: actions.count(action) for action in dict.fromkeys(actions)} == {
         "integration.create": 1,
         "integration.test": 1,
-        "delivery.retry": 2,
+        "delivery.retry": 4,
         "replay.start": 2,
         "replay.cancel": 1,
     }
