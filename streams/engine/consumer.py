@@ -22,7 +22,13 @@ import aiokafka.abc
 import structlog
 from aiokafka import OffsetAndMetadata, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    KafkaError,
+)
 from aiokafka.partitioner import DefaultPartitioner
 from faust.transport.consumer import Consumer, ensure_TP, ensure_TPset
 from faust.types import TP, ConsumerMessage
@@ -199,6 +205,7 @@ class LedgerConsumer(Consumer):
         if (name := self.app.conf.consumer_group_instance_id) is not None:
             join_under(name, self._kafka._coordinator)
         self._note_heartbeats()
+        self._commit_as_member_only()
         self.add_future(self._watch_progress())
         self.add_future(self._watch_ends())
 
@@ -215,6 +222,19 @@ class LedgerConsumer(Consumer):
             return is_member
 
         coordinator._do_heartbeat = ask_and_note
+
+    def _commit_as_member_only(self) -> None:
+        coordinator = self.kafka._coordinator
+        commit = coordinator._do_commit_offsets
+
+        async def commit_as_member(assignment: Any, offsets: Any) -> None:
+            # Where a worker was thrown out, aiokafka commits in nobody's name, which a group that is empty by now
+            # takes: it would be set back to where that worker was. Asked here, since a commit may wait for long.
+            if coordinator.generation != self.app.consumer_generation_id:
+                raise IllegalGenerationError(coordinator.group_id)
+            await commit(assignment, offsets)
+
+        coordinator._do_commit_offsets = commit_as_member
 
     async def on_stop(self) -> None:
         """Settle what is in flight, commit it, leave the group; without the last two where the broker is away."""

@@ -54,6 +54,8 @@ RELIED_ON: Final[tuple[Callable[..., Any], ...]] = (
     GroupCoordinator._do_heartbeat,
     GroupCoordinator._do_rejoin_group,
     GroupCoordinator._maybe_leave_group,
+    GroupCoordinator.commit_offsets,
+    GroupCoordinator._do_commit_offsets,
 )
 HASHES: Final[dict[str, str]] = {
     "Consumer.__init__": "302410d59e6972d1",
@@ -85,6 +87,8 @@ HASHES: Final[dict[str, str]] = {
     "GroupCoordinator._do_heartbeat": "dc1d6632aaa68e96",
     "GroupCoordinator._do_rejoin_group": "3cb016c98a087a71",
     "GroupCoordinator._maybe_leave_group": "016cd88a16e6c4b5",
+    "GroupCoordinator.commit_offsets": "5cbe31af28d6cc06",
+    "GroupCoordinator._do_commit_offsets": "c3a3ea5613f39cac",
 }
 
 

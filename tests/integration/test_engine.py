@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.protocol.group import LeaveGroupRequest
 from structlog.testing import capture_logs
 
 from services.dispatcher.app import _Health
 from services.runtime.serving import application, serve
 from streams.connection import Connection
 from streams.engine.app import Bounds, SafeApp
+from streams.engine.consumer import LedgerConsumer
 from streams.engine.processor import Assignment, Batch
 from streams.engine.standing import read
 from tests.dispatching import Probe
@@ -170,6 +172,29 @@ async def test_a_takeover_begins_when_the_one_before_has_ended_though_that_went_
         await eventually(lambda: first.seen == [b"a"])
 
     assert first.most_beside == 1
+
+
+async def test_a_worker_that_was_thrown_out_takes_nothing_back_of_what_others_committed(connection, topic, produce):
+    first, second = Working(), Working()
+    async with running(connection, first) as app:
+        await produce(*[b"done"] * 10)
+        await eventually(lambda: is_committed(connection, topic, 10), 20)
+        first.finishes = False
+        await produce(*[b"in hand"] * 10)
+        await eventually(lambda: len(first.open) == 10)
+        coordinator = group_of(app)
+        thaw = asyncio.Event()
+        frozen = standing_still(coordinator, "_do_heartbeat", until=thaw)
+        await eventually(frozen.is_set)
+        await coordinator._send_req(LeaveGroupRequest(coordinator.group_id, coordinator.member_id))
+        async with running(connection, second):
+            await eventually(lambda: len(second.seen) == 10)
+        assert await is_committed(connection, topic, 20)
+        thaw.set()
+        await eventually(lambda: len(first.assignments) == 2 and app.is_ready, 20)
+
+        assert first.assignments[1].starts[0] == 20
+        assert await is_committed(connection, topic, 20)
 
 
 async def test_what_is_finished_is_committed_with_the_floor_and_read_no_more(connection, any_broker, topic, produce):
@@ -449,6 +474,27 @@ async def test_a_topic_may_have_bounds_of_its_own(kafka_connection):
     finally:
         await producer.stop()
         await asyncio.wait_for(app.stop(), 30)
+
+
+async def is_committed(connection: Connection, topic: str, offset: int) -> bool:
+    return bool((await committed(connection, topic))[0] == offset)
+
+
+def group_of(app: SafeApp) -> Any:
+    return cast("LedgerConsumer", app.consumer).kafka._coordinator
+
+
+def standing_still(coordinator: Any, call: str, *, until: asyncio.Event) -> asyncio.Event:
+    """Have this call of aiokafka wait, from the next one on; set when it does."""
+    do, waits = getattr(coordinator, call), asyncio.Event()
+
+    async def late(*args: Any) -> Any:
+        waits.set()
+        await until.wait()
+        return await do(*args)
+
+    setattr(coordinator, call, late)
+    return waits
 
 
 def floor_of(stored: tuple[int, str]) -> tuple[int, str]:
