@@ -22,7 +22,13 @@ import aiokafka.abc
 import structlog
 from aiokafka import OffsetAndMetadata, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    ConsumerStoppedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    KafkaError,
+)
 from aiokafka.partitioner import DefaultPartitioner
 from faust.transport.consumer import Consumer, ensure_TP, ensure_TPset
 from faust.types import TP, ConsumerMessage
@@ -79,6 +85,9 @@ CANCEL_AGAIN_S: Final = 0.1
 #: aiokafka leaves the group for good where nothing was fetched for so long. A worker without a partition fetches
 #: nothing for weeks, and has to be there when another dies; who stands still is found by `_watch_progress`.
 NEVER_MS: Final = 10**12
+
+#: Wait before a group that has refused this worker is joined again.
+JOIN_RETRY_S: Final = 1.0
 
 #: How long the end waits for the broker, twice. What is not committed is found by the next takeover.
 LEAVE_S: Final = 3.0
@@ -190,7 +199,7 @@ class LedgerConsumer(Consumer):
         self.has_joined = False
         self._waits: FetchWaits | None = None
         self._session_s: float = app.conf.broker_session_timeout
-        self._fetching, self._commits = Trouble(log), Trouble(log)
+        self._fetching, self._commits, self._joining = Trouble(log), Trouble(log), Trouble(log)
         #: By topic; beyond a generation, as takeovers that fail go on.
         self._taking_over: dict[str, Trouble] = {}
         #: On the monotonic clock: when we asked what the group last answered with "you are a member".
@@ -208,6 +217,8 @@ class LedgerConsumer(Consumer):
         if (name := self.app.conf.consumer_group_instance_id) is not None:
             join_under(name, self._kafka._coordinator)
         self._note_heartbeats()
+        self._commit_as_member_only()
+        self._begin_anew_where_refused()
         self.add_future(self._watch_progress())
         self.add_future(self._watch_ends())
 
@@ -224,6 +235,32 @@ class LedgerConsumer(Consumer):
             return is_member
 
         coordinator._do_heartbeat = ask_and_note
+
+    def _commit_as_member_only(self) -> None:
+        coordinator = self.kafka._coordinator
+        commit = coordinator._do_commit_offsets
+
+        async def commit_as_member(assignment: Any, offsets: Any) -> None:
+            # Where a worker was thrown out, aiokafka commits in nobody's name, which a group that is empty by now
+            # takes: it would be set back to where that worker was. Asked here, since a commit may wait for long.
+            if coordinator.generation != self.app.consumer_generation_id:
+                raise IllegalGenerationError(coordinator.group_id)
+            await commit(assignment, offsets)
+
+        coordinator._do_commit_offsets = commit_as_member
+
+    def _begin_anew_where_refused(self) -> None:
+        coordinator = self.kafka._coordinator
+
+        async def begin_anew(error: BaseException) -> None:
+            # aiokafka waits until a fetch has raised it, and none is made while partitions are given up; what ended
+            # its heartbeats it raises for ever.
+            self._joining.met("group.failed", error, level="error")
+            if not coordinator._performed_join_prepare:
+                coordinator.reset_generation()  # its partitions are given up, and then it joins
+            await asyncio.wait((coordinator._closing,), timeout=JOIN_RETRY_S)
+
+        coordinator._push_error_to_user = begin_anew
 
     async def on_stop(self) -> None:
         """Settle what is in flight, commit it, leave the group; without the last two where the broker is away."""
@@ -396,6 +433,7 @@ class LedgerConsumer(Consumer):
         self._forget()
         self.has_joined = True
         self._confirmed_at_s = time.monotonic()
+        self._joining.over()
         await super().on_partitions_assigned(assigned, generation_id)
 
     def _forget(self) -> None:

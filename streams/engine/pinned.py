@@ -50,10 +50,14 @@ RELIED_ON: Final[tuple[Callable[..., Any], ...]] = (
     Recovery.on_recovery_completed,
     Monitor._sampler.fun,
     Stream._py_aiter,
+    GroupCoordinator._GroupCoordinator__coordination_routine,
+    GroupCoordinator._push_error_to_user,
     GroupCoordinator._heartbeat_routine,
     GroupCoordinator._do_heartbeat,
     GroupCoordinator._do_rejoin_group,
     GroupCoordinator._maybe_leave_group,
+    GroupCoordinator.commit_offsets,
+    GroupCoordinator._do_commit_offsets,
 )
 HASHES: Final[dict[str, str]] = {
     "Consumer.__init__": "302410d59e6972d1",
@@ -81,10 +85,14 @@ HASHES: Final[dict[str, str]] = {
     "Recovery.on_recovery_completed": "6ef567acf072e46d",
     "Monitor._sampler": "e963a929bb77c3d0",
     "Stream._py_aiter": "3a48ee257a65435b",
+    "GroupCoordinator.__coordination_routine": "f814463c6b44a195",
+    "GroupCoordinator._push_error_to_user": "743ff515bd7e2e38",
     "GroupCoordinator._heartbeat_routine": "61d01028952239d0",
     "GroupCoordinator._do_heartbeat": "dc1d6632aaa68e96",
     "GroupCoordinator._do_rejoin_group": "3cb016c98a087a71",
     "GroupCoordinator._maybe_leave_group": "016cd88a16e6c4b5",
+    "GroupCoordinator.commit_offsets": "5cbe31af28d6cc06",
+    "GroupCoordinator._do_commit_offsets": "c3a3ea5613f39cac",
 }
 
 

@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import GroupAuthorizationFailedError
+from aiokafka.protocol.group import LeaveGroupRequest
 from structlog.testing import capture_logs
 
 from services.dispatcher.app import _Health
@@ -92,6 +94,18 @@ class Steered(Working):
         while self.does is not None:
             self.does()
             await asyncio.sleep(0.02)
+
+
+class SettlingLong(Working):
+    """Its partitions are given up when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_settle = asyncio.Event()
+
+    async def settle(self, timeout_s: float) -> None:
+        await super().settle(timeout_s)
+        await self.may_settle.wait()
 
 
 class Later(Working):
@@ -189,6 +203,52 @@ async def test_a_takeover_begins_when_the_one_before_has_ended_though_that_went_
         await eventually(lambda: first.seen == [b"a"])
 
     assert first.most_beside == 1
+
+
+async def test_a_worker_that_was_thrown_out_takes_nothing_back_of_what_others_committed(connection, topic, produce):
+    first, second = Working(), Working()
+    async with running(connection, first) as app:
+        await produce(*[b"done"] * 10)
+        await eventually(lambda: is_committed(connection, topic, 10), 20)
+        first.finishes = False
+        await produce(*[b"in hand"] * 10)
+        await eventually(lambda: len(first.open) == 10)
+        coordinator = group_of(app)
+        thaw = asyncio.Event()
+        frozen = standing_still(coordinator, "_do_heartbeat", until=thaw)
+        await eventually(frozen.is_set)
+        await coordinator._send_req(LeaveGroupRequest(coordinator.group_id, coordinator.member_id))
+        async with running(connection, second):
+            await eventually(lambda: len(second.seen) == 10)
+        assert await is_committed(connection, topic, 20)
+        thaw.set()
+        await eventually(lambda: len(first.assignments) == 2 and app.is_ready, 20)
+
+        assert first.assignments[1].starts[0] == 20
+        assert await is_committed(connection, topic, 20)
+
+
+async def test_a_worker_that_fetched_nothing_for_long_while_it_gave_up_its_partitions_joins_again(connection, topic):
+    processor = SettlingLong()
+    # As long as no broker answers, in Faust's default, which is 1,000 s.
+    async with running(connection, processor, broker_max_poll_interval=1.0) as app:
+        group_of(app).request_rejoin()
+        await eventually(lambda: group_of(app)._subscription.fetcher_idle_time > 1.5)
+        processor.may_settle.set()
+        await eventually(lambda: len(processor.assignments) == 2 and app.is_ready)
+
+
+@pytest.mark.parametrize("refused", ["_do_heartbeat", "_do_rejoin_group", "ensure_coordinator_known"])
+async def test_a_worker_that_its_group_has_refused_once_goes_on(connection, topic, produce, refused):
+    processor = Working()
+    async with running(connection, processor) as app:
+        coordinator = group_of(app)
+        errors = refusing(coordinator, refused)
+        if refused == "_do_rejoin_group":
+            coordinator.request_rejoin()
+        await eventually(lambda: not errors)
+        await produce(b"a")
+        await eventually(lambda: processor.seen == [b"a"], 20)
 
 
 async def test_what_is_finished_is_committed_with_the_floor_and_read_no_more(connection, any_broker, topic, produce):
@@ -599,6 +659,40 @@ async def test_a_topic_may_have_bounds_of_its_own(kafka_connection):
     finally:
         await producer.stop()
         await asyncio.wait_for(app.stop(), 30)
+
+
+async def is_committed(connection: Connection, topic: str, offset: int) -> bool:
+    return bool((await committed(connection, topic))[0] == offset)
+
+
+def group_of(app: SafeApp) -> Any:
+    return cast("LedgerConsumer", app.consumer).kafka._coordinator
+
+
+def standing_still(coordinator: Any, call: str, *, until: asyncio.Event) -> asyncio.Event:
+    """Have this call of aiokafka wait, from the next one on; set when it does."""
+    do, waits = getattr(coordinator, call), asyncio.Event()
+
+    async def late(*args: Any) -> Any:
+        waits.set()
+        await until.wait()
+        return await do(*args)
+
+    setattr(coordinator, call, late)
+    return waits
+
+
+def refusing(coordinator: Any, call: str) -> list[Exception]:
+    """Have this call of aiokafka raise once; empty when it has."""
+    do, errors = getattr(coordinator, call), [GroupAuthorizationFailedError("engine")]
+
+    async def refuse_once(*args: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await do(*args)
+
+    setattr(coordinator, call, refuse_once)
+    return errors
 
 
 def floor_of(stored: tuple[int, str]) -> tuple[int, str]:
