@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import GroupAuthorizationFailedError
 from aiokafka.protocol.group import LeaveGroupRequest
 from structlog.testing import capture_logs
@@ -94,18 +95,6 @@ class Steered(Working):
         while self.does is not None:
             self.does()
             await asyncio.sleep(0.02)
-
-
-class SettlingLong(Working):
-    """Its partitions are given up when it may."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_settle = asyncio.Event()
-
-    async def settle(self, timeout_s: float) -> None:
-        await super().settle(timeout_s)
-        await self.may_settle.wait()
 
 
 class Later(Working):
@@ -228,13 +217,11 @@ async def test_a_worker_that_was_thrown_out_takes_nothing_back_of_what_others_co
         assert await is_committed(connection, topic, 20)
 
 
-async def test_a_worker_that_fetched_nothing_for_long_while_it_gave_up_its_partitions_joins_again(connection, topic):
-    processor = SettlingLong()
-    # As long as no broker answers, in Faust's default, which is 1,000 s.
-    async with running(connection, processor, broker_max_poll_interval=1.0) as app:
+async def test_a_worker_that_fetched_nothing_for_long_joins_again(connection, topic, monkeypatch):
+    processor = Working()
+    async with running(connection, processor) as app:
+        monkeypatch.setattr(SubscriptionState, "fetcher_idle_time", 1_001.0)  # as long as brokers were away
         group_of(app).request_rejoin()
-        await eventually(lambda: group_of(app)._subscription.fetcher_idle_time > 1.5)
-        processor.may_settle.set()
         await eventually(lambda: len(processor.assignments) == 2 and app.is_ready)
 
 
