@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from services.runtime.topics_gone import AGAIN_S, DELETED, MADE_AGAIN
+from services.runtime.topics_gone import AGAIN_S, DELETED, EVERY_S, MADE_AGAIN
 from streams import codec, topics
 from streams.connection import Connection
 from tests.admins import KNOWN, make_token
@@ -279,6 +279,7 @@ async def test_a_broker_whose_disk_is_full_is_said_once_loses_nothing_and_work_g
                 resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (0, 0))
             try:
                 await eventually(services.is_refused_and_said, 90)
+                await asyncio.sleep(EVERY_S + 5)  # until all have looked once more
             finally:
                 kafka_broker.kill()
                 await kafka_broker.start()
