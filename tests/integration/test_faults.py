@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.breaker.fold import fold, rules_of, state_of
-from services.runtime.topics_gone import AGAIN_S, DELETED, MADE_AGAIN
+from services.runtime.topics_gone import AGAIN_S, DELETED, EVERY_S, MADE_AGAIN
 from streams import codec, topics
 from streams.connection import Connection
 from streams.producer import open_producer
@@ -403,6 +403,7 @@ async def test_a_broker_whose_disk_is_full_is_said_once_loses_nothing_and_work_g
                 resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (0, 0))
             try:
                 await eventually(services.is_refused_and_said, 90)
+                await asyncio.sleep(EVERY_S + 5)  # until all have looked once more
             finally:
                 kafka_broker.kill()
                 await kafka_broker.start()
