@@ -229,7 +229,12 @@ class SafeApp(faust.App):
         """Which partitions have work and make no progress, and for how long; None where there are none."""
         found = self._consumer.stuck if isinstance(self._consumer, LedgerConsumer) else {}
         told = "; ".join(f"{tp.topic} {tp.partition} for {seconds:.0f} s" for tp, seconds in sorted(found.items()))
-        return f"no progress on partition {told}" if told else None
+        return f"no progress on partition {told}" if told else self._absence
+
+    @property
+    def _absence(self) -> str | None:
+        absent_s = self._consumer.absent_s if isinstance(self._consumer, LedgerConsumer) else None
+        return f"not in its group for {absent_s:.0f} s, though the broker answers" if absent_s is not None else None
 
     async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Where these partitions end on the broker now."""

@@ -34,6 +34,7 @@ from faust.transport.consumer import Consumer, ensure_TP, ensure_TPset
 from faust.types import TP, ConsumerMessage
 
 from streams.answers import ANSWERS
+from streams.connection import coordinator_answers
 from streams.engine.membership import join_under
 from streams.engine.processor import Assignment, Batch, Processor, PutAside, floor_of
 from streams.engine.progress import LOOK_S, STUCK_S, Progress, Seen
@@ -78,6 +79,13 @@ FEW_RECORDS: Final = 200
 TAKEOVER_RETRY_S: Final = 1.0
 #: A takeover that goes on though it was cancelled is cancelled again after so long.
 CANCEL_AGAIN_S: Final = 0.1
+
+#: aiokafka leaves the group for good where nothing was fetched for so long. A worker without a partition fetches
+#: nothing for weeks, and has to be there when another dies; who stands still is found by `_watch_progress`.
+NEVER_MS: Final = 10**12
+
+#: Wait before a group that has refused this worker is joined again.
+JOIN_RETRY_S: Final = 1.0
 
 #: How long the end waits for the broker, twice. What is not committed is found by the next takeover.
 LEAVE_S: Final = 3.0
@@ -187,11 +195,13 @@ class LedgerConsumer(Consumer):
         self.has_joined = False
         self._waits: FetchWaits | None = None
         self._session_s: float = app.conf.broker_session_timeout
-        self._fetching, self._commits = Trouble(log), Trouble(log)
+        self._fetching, self._commits, self._joining = Trouble(log), Trouble(log), Trouble(log)
         #: By topic; beyond a generation, as takeovers that fail go on.
         self._taking_over: dict[str, Trouble] = {}
         #: On the monotonic clock: when we asked what the group last answered with "you are a member".
         self._confirmed_at_s = 0.0
+        #: How long the group has not confirmed this worker, though its broker answers, seconds; None: not for too long.
+        self.absent_s: float | None = None
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -206,8 +216,10 @@ class LedgerConsumer(Consumer):
             join_under(name, self._kafka._coordinator)
         self._note_heartbeats()
         self._commit_as_member_only()
+        self._begin_anew_where_refused()
         self.add_future(self._watch_progress())
         self.add_future(self._watch_ends())
+        self.add_future(self._watch_group())
 
     def _note_heartbeats(self) -> None:
         coordinator = self.kafka._coordinator
@@ -235,6 +247,19 @@ class LedgerConsumer(Consumer):
             await commit(assignment, offsets)
 
         coordinator._do_commit_offsets = commit_as_member
+
+    def _begin_anew_where_refused(self) -> None:
+        coordinator = self.kafka._coordinator
+
+        async def begin_anew(error: BaseException) -> None:
+            # aiokafka waits until a fetch has raised it, and none is made while partitions are given up; what ended
+            # its heartbeats it raises for ever.
+            self._joining.met("group.failed", error, level="error")
+            if not coordinator._performed_join_prepare:
+                coordinator.reset_generation()  # its partitions are given up, and then it joins
+            await asyncio.wait((coordinator._closing,), timeout=JOIN_RETRY_S)
+
+        coordinator._push_error_to_user = begin_anew
 
     async def on_stop(self) -> None:
         """Settle what is in flight, commit it, leave the group; without the last two where the broker is away."""
@@ -273,7 +298,7 @@ class LedgerConsumer(Consumer):
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
-            max_poll_interval_ms=int((conf.broker_max_poll_interval or 300) * 1000),
+            max_poll_interval_ms=NEVER_MS,
         )
 
     @property
@@ -338,6 +363,20 @@ class LedgerConsumer(Consumer):
                 self._ends = {ensure_TP(tp): end for tp, end in found.items()}
             await self.sleep(LOOK_S)
 
+    async def _watch_group(self) -> None:
+        group, connection = self.app.conf.id, cast("Any", self.app).connection
+        progress: Progress[str] = Progress(STUCK_S)
+        while not self.should_stop:
+            await self.sleep(LOOK_S)
+            is_left_out = not self.is_confirmed and await coordinator_answers(connection, group)
+            seen = {group: Seen(0, 0, 0, has_work=True)} if is_left_out else {}
+            absent_s = progress.look(time.monotonic(), seen).get(group)
+            if absent_s is not None and self.absent_s is None:
+                log.error("group.stuck", group=group, seconds=round(absent_s))
+            elif absent_s is None and self.absent_s is not None:
+                log.warning("group.moves", group=group)
+            self.absent_s = absent_s
+
     @property
     def behind(self) -> dict[str, Behind]:
         """How far this worker is behind the end, by topic."""
@@ -392,6 +431,7 @@ class LedgerConsumer(Consumer):
         self._forget()
         self.has_joined = True
         self._confirmed_at_s = time.monotonic()
+        self._joining.over()
         await super().on_partitions_assigned(assigned, generation_id)
 
     def _forget(self) -> None:

@@ -1,6 +1,7 @@
 """The safe Faust app on a real broker: batches, quarantine, bounds, floors, and an end that never hangs."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
@@ -8,6 +9,8 @@ from typing import Any, cast
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.errors import GroupAuthorizationFailedError
 from aiokafka.protocol.group import LeaveGroupRequest
 from structlog.testing import capture_logs
 
@@ -195,6 +198,57 @@ async def test_a_worker_that_was_thrown_out_takes_nothing_back_of_what_others_co
 
         assert first.assignments[1].starts[0] == 20
         assert await is_committed(connection, topic, 20)
+
+
+async def test_a_worker_that_fetched_nothing_for_long_joins_again(connection, topic, monkeypatch):
+    processor = Working()
+    async with running(connection, processor) as app:
+        monkeypatch.setattr(SubscriptionState, "fetcher_idle_time", 1_001.0)  # as long as brokers were away
+        group_of(app).request_rejoin()
+        await eventually(lambda: len(processor.assignments) == 2 and app.is_ready)
+
+
+@pytest.mark.parametrize("refused", ["_do_heartbeat", "_do_rejoin_group", "ensure_coordinator_known"])
+async def test_a_worker_that_its_group_has_refused_once_goes_on(connection, topic, produce, refused):
+    processor = Working()
+    async with running(connection, processor) as app:
+        coordinator = group_of(app)
+        errors = refusing(coordinator, refused)
+        if refused == "_do_rejoin_group":
+            coordinator.request_rejoin()
+        await eventually(lambda: not errors)
+        await produce(b"a")
+        await eventually(lambda: processor.seen == [b"a"], 20)
+
+
+async def test_a_worker_that_its_group_leaves_out_is_not_live_where_the_broker_answers(
+    embedded_connection, monkeypatch
+):
+    monkeypatch.setattr("streams.engine.consumer.STUCK_S", 1.0)
+    monkeypatch.setattr("streams.engine.consumer.LOOK_S", 0.1)
+    monkeypatch.setattr("streams.engine.consumer.CONFIRMED_MARGIN_S", 5.0)  # so that it takes a second to hear of it
+    connection, may_join = embedded_connection, asyncio.Event()
+    await made(connection)
+    async with running(connection, Working()) as app:
+        with monkeypatch.context() as away:
+            asked = []
+
+            async def is_away(*_: Any) -> bool:
+                asked.append(app.stuck)
+                return False
+
+            away.setattr("streams.engine.consumer.coordinator_answers", is_away)
+            standing_still(group_of(app), "_do_rejoin_group", until=may_join)
+            group_of(app).request_rejoin()
+            await eventually(lambda: len(asked) > 15, 20)  # 1.5 s
+        with capture_logs() as said:
+            told = await eventually(lambda: app.stuck)
+            may_join.set()
+            await eventually(lambda: app.stuck is None)
+
+    assert asked == [None] * len(asked)
+    assert re.fullmatch(r"not in its group for \d+ s, though the broker answers", told)
+    assert [line["event"] for line in said if line["event"].startswith("group.")] == ["group.stuck", "group.moves"]
 
 
 async def test_what_is_finished_is_committed_with_the_floor_and_read_no_more(connection, any_broker, topic, produce):
@@ -495,6 +549,19 @@ def standing_still(coordinator: Any, call: str, *, until: asyncio.Event) -> asyn
 
     setattr(coordinator, call, late)
     return waits
+
+
+def refusing(coordinator: Any, call: str) -> list[Exception]:
+    """Have this call of aiokafka raise once; empty when it has."""
+    do, errors = getattr(coordinator, call), [GroupAuthorizationFailedError("engine")]
+
+    async def refuse_once(*args: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await do(*args)
+
+    setattr(coordinator, call, refuse_once)
+    return errors
 
 
 def floor_of(stored: tuple[int, str]) -> tuple[int, str]:
