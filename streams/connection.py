@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
@@ -142,6 +142,19 @@ async def brokers_at(connection: Connection) -> int:
     if count == 0:
         raise BrokerAway("it is starting: no broker of the cluster is in service yet")
     return count
+
+
+async def coordinator_answers(connection: Connection, group: str) -> bool:
+    """Whether the broker that keeps the consumer group, by its full name, can be reached now, on a new connection."""
+    client = AIOKafkaClient(request_timeout_ms=int(_ANSWER_S * 1000), **connection.client_options)
+    try:
+        await client.bootstrap()
+        node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+        return bool(await client.ready(node, group=ConnectionGroup.COORDINATION))
+    except Exception:  # noqa: BLE001  # whatever keeps it from answering, it does not answer
+        return False
+    finally:
+        await client.close()
 
 
 def _no_broker(protocol: str) -> BrokerAway:

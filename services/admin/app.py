@@ -46,6 +46,7 @@ from services.vault.data_keys import Vault
 from services.vault.keks import KekError, check_keks, load_kek, load_keyring
 from services.vault.seal import Keyring
 from streams.closed_connections import AiokafkaChanged
+from streams.connection import coordinator_answers
 from streams.engine.app import SafeApp
 from streams.producer import open_producer
 from streams.quarantine import Quarantine
@@ -135,7 +136,7 @@ class Admin:
             "admin",
             self,
             (*self.config.followers, self.changes.replies),
-            lambda: broker_answers(self._connection),
+            self._broker_answers,
         )
         self._stack = AsyncExitStack()
         self._stack.enter_context(metrics.answering(self._gauges))
@@ -213,6 +214,12 @@ class Admin:
         if not self.opened.done():
             return "the configuration is not opened"
         return None if self._owning is None or self._owning.is_confirmed else NOT_JOINED
+
+    async def _broker_answers(self) -> bool:
+        """Any, until the configuration is read; then the one that keeps the group: without it nobody joins."""
+        if not self.opened.done():
+            return await broker_answers(self._connection)
+        return await coordinator_answers(self._connection, f"{self._connection.prefix}{GROUP}")
 
     @property
     def tries(self) -> int:

@@ -1,16 +1,17 @@
 """
 The start of a service whose work comes from a consumer group: what it follows is read, then the group joined.
 
-One that gets no further with that, or that its group no longer counts as a member, though the broker answers, is not
-live (`services.runtime.liveness`). As long as the group does, the engine sees whether each partition makes progress.
+One that gets no further with that, or that its group no longer counts as a member, though the broker that keeps the
+group answers, is not live (`services.runtime.liveness`). As long as the group does, the engine sees whether each
+partition makes progress.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from services.runtime.liveness import Liveness, broker_answers
-from streams.connection import Connection
+from services.runtime.liveness import Liveness
+from streams.connection import Connection, coordinator_answers
 from streams.engine.app import SafeApp
 from streams.follower import Follower
 
@@ -26,7 +27,9 @@ class Joining:
         self.app: SafeApp | None = None
         self._begun = 0
         self._reading: Follower | None = None
-        self._liveness = Liveness(service, self, (), lambda: broker_answers(connection))
+        # Without the broker that keeps the group nobody joins, and a start anew would not help.
+        group = f"{connection.prefix}{service}"
+        self._liveness = Liveness(service, self, (), lambda: coordinator_answers(connection, group))
 
     def forget(self) -> None:
         """As before the first start."""

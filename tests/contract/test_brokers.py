@@ -19,7 +19,7 @@ from schemas.profiles import MAX_BODY_BYTES
 from services.cli.brokers import BrokerFailed
 from services.cli.brokers.embedded import EmbeddedBroker
 from streams import codec, follower, topics
-from streams.connection import BrokerAway, Connection, brokers_at, wait_for_broker
+from streams.connection import BrokerAway, Connection, brokers_at, coordinator_answers, wait_for_broker
 from streams.features import features_of
 from streams.follower import Follower
 from streams.producer import MAX_REQUEST_BYTES, open_producer
@@ -37,6 +37,7 @@ from streams.topics import (
     ensure,
 )
 from tests.records import make_delivery
+from tests.waiting import eventually
 
 FEW = Partitions(by_app=2, by_integration=4)
 
@@ -111,6 +112,10 @@ async def following(ready):
 
 
 class TestAnyBroker:
+    async def test_who_keeps_a_group_can_be_reached(self, ready):
+        # The first that asks has Kafka make the topic of groups.
+        await eventually(lambda: coordinator_answers(ready, f"{ready.prefix}group"))
+
     async def test_records_of_a_partition_come_in_the_order_they_were_sent(self, ready, producer):
         name = ready.topic(EVENTS)
         sent = [await producer.send(name, b"%d" % number, partition=0) for number in range(500)]
@@ -313,6 +318,7 @@ class TestAwayBrokers:
     async def test_nobody_listens(self):
         with pytest.raises(BrokerAway, match=r"127\.0\.0\.1:1: Connect"):
             await brokers_at(Connection("127.0.0.1:1"))
+        assert not await coordinator_answers(Connection("127.0.0.1:1"), "group")
 
     async def test_a_broker_that_starts_later_is_waited_for_with_one_line(self, tmp_path):
         broker, lines = EmbeddedBroker(tmp_path), []

@@ -123,11 +123,12 @@ async def test_a_member_is_live_and_one_that_the_group_forgets_for_good_is_not(l
 async def test_it_is_watched_for_the_time_of_the_block_alone(monkeypatch):
     looks = asyncio.Semaphore(0)
 
-    async def answers(_):
+    async def answers(_, group):
+        assert group == "t.dispatcher"
         looks.release()
         return False
 
-    monkeypatch.setattr(joining, "broker_answers", answers)
+    monkeypatch.setattr(joining, "coordinator_answers", answers)
     health = Joining("dispatcher", CONNECTION)
     async with health.watched():
         await asyncio.wait_for(looks.acquire(), 5)
