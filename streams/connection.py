@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
@@ -56,6 +56,11 @@ class Connection:
     def client_options(self) -> dict[str, Any]:
         """Options of every client of aiokafka: where the brokers are, and how they are spoken to."""
         return {"bootstrap_servers": self.bootstrap, **self.security.client_options}
+
+    @property
+    def by_address(self) -> "list[Connection]":
+        """The same with one address each, for whoever asks them beside each other."""
+        return [replace(self, bootstrap=address.strip()) for address in self.bootstrap.split(",")]
 
     def topic(self, topic: "Topic") -> str:
         """The topic's name on the broker."""
@@ -145,7 +150,7 @@ async def brokers_at(connection: Connection) -> int:
 
 
 async def coordinator_answers(connection: Connection, group: str) -> bool:
-    """Whether the broker that keeps the consumer group, by its full name, can be reached now, on a new connection."""
+    """Whether the broker that keeps the consumer group, by its full name, can be reached now by this connection."""
     client = AIOKafkaClient(request_timeout_ms=int(_ANSWER_S * 1000), **connection.client_options)
     try:
         await client.bootstrap()

@@ -257,8 +257,8 @@ class Retried(_Record, frozen=True, kw_only=True):
     refused: list[NotRetried]
     #: Others may fit the filter.
     more: bool
-    #: The cursor to go on with; None: nothing is left.
-    next: str | None
+    #: The cursor to go on with; None: nothing is left, or an older release answers, which has no cursors.
+    next: str | None = None
 
 
 class Progress(_Record, frozen=True, kw_only=True):

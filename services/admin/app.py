@@ -36,7 +36,7 @@ from services.runtime import metrics
 from services.runtime.clock import now_ms
 from services.runtime.connection import connection_of
 from services.runtime.joining import NOT_JOINED
-from services.runtime.liveness import Liveness, broker_answers
+from services.runtime.liveness import Liveness, broker_answers, keeper_answers
 from services.runtime.membership import membership
 from services.runtime.metric import Sample
 from services.runtime.serving import Served, StartupError, application, serve, serve_description
@@ -46,7 +46,6 @@ from services.vault.data_keys import Vault
 from services.vault.keks import KekError, check_keks, load_kek, load_keyring
 from services.vault.seal import Keyring
 from streams.closed_connections import AiokafkaChanged
-from streams.connection import coordinator_answers
 from streams.engine.app import SafeApp
 from streams.producer import open_producer
 from streams.quarantine import Quarantine
@@ -216,10 +215,10 @@ class Admin:
         return None if self._owning is None or self._owning.is_confirmed else NOT_JOINED
 
     async def _broker_answers(self) -> bool:
-        """Any, until the configuration is read; then the one that keeps the group: without it nobody joins."""
-        if not self.opened.done():
-            return await broker_answers(self._connection)
-        return await coordinator_answers(self._connection, f"{self._connection.prefix}{GROUP}")
+        """Any; where the group is not joined, the one that keeps it: without that nobody joins."""
+        if self.missing == NOT_JOINED:
+            return await keeper_answers(self._connection, GROUP)
+        return await broker_answers(self._connection)
 
     @property
     def tries(self) -> int:

@@ -69,6 +69,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             log.info("breaker.listening", url=server.url)
 
             async def start(opened: AsyncExitStack) -> SafeApp:
+                opened.callback(health.forget)  # before anything that may end this start: one that begins anew moves
                 await topics.ensure(connection, _partitions(settings), replication=settings.replication)
                 return await _start(settings, connection, health, opened)
 
@@ -105,7 +106,6 @@ class _Health(Joining):
 
 async def _start(settings: Settings, connection: Connection, health: _Health, stack: AsyncExitStack) -> SafeApp:
     """Returns when the breaker is a member of its group, with everything that ends it on the stack."""
-    stack.callback(health.forget)
     own, partitions = settings.breaker, _partitions(settings)
     producer = await open_producer(
         connection,

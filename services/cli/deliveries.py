@@ -208,7 +208,8 @@ async def _all_again(deliveries: Deliveries, wanted: _Wanted) -> _Done:
         made |= {each.of: each for each in lot.items if each.of is not None}
         refused |= {each.of: _WHY.get(each.code, each.code) for each in lot.refused}
         cursor = lot.next
-        if cursor is None:
+        # An older release has no cursors, and leaves out what was sent again when it is asked anew.
+        if cursor is None and not (lot.more and lot.items):
             return made, refused
 
 

@@ -79,6 +79,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             log.info("dispatcher.listening", url=server.url)
 
             async def start(opened: AsyncExitStack) -> tuple[SafeApp, Lanes]:
+                opened.callback(health.forget)  # before anything that may end this start: one that begins anew moves
                 await topics.ensure(connection, _partitions(settings), replication=settings.replication)
                 return await _start(settings, connection, keyring, health, opened)
 
@@ -147,7 +148,6 @@ async def _start(
     settings: Settings, connection: Connection, keyring: Keyring, health: _Health, stack: AsyncExitStack
 ) -> tuple[SafeApp, Lanes]:
     """Returns when the dispatcher is a member of its group, with everything that ends it on the stack."""
-    stack.callback(health.forget)
     own = settings.dispatcher
     integrations, apps, states, changes = Integrations(), Apps(), States(), _Changes()
     await health.follow(Follower(connection, topics.SCHEMAS, schema_topic.learn), stack)

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from services.runtime.liveness import Liveness
-from streams.connection import Connection, coordinator_answers
+from services.runtime.liveness import Liveness, keeper_answers
+from streams.connection import Connection
 from streams.engine.app import SafeApp
 from streams.follower import Follower
 
@@ -28,8 +28,7 @@ class Joining:
         self._begun = 0
         self._reading: Follower | None = None
         # Without the broker that keeps the group nobody joins, and a start anew would not help.
-        group = f"{connection.prefix}{service}"
-        self._liveness = Liveness(service, self, (), lambda: coordinator_answers(connection, group))
+        self._liveness = Liveness(service, self, (), lambda: keeper_answers(connection, service))
 
     def forget(self) -> None:
         """As before the first start."""

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from streams.connection import BrokerAway, Connection, brokers_at
+from streams.connection import BrokerAway, Connection, brokers_at, coordinator_answers
 from streams.engine.progress import LOOK_S, STUCK_S, Progress, Seen
 from streams.topics import Topic
 
@@ -123,11 +123,33 @@ class Liveness:
 
 async def broker_answers(connection: Connection) -> bool:
     """Whether one does now."""
+    return await _at_any_address(connection, brokers_at)
+
+
+async def keeper_answers(connection: Connection, service: str) -> bool:
+    """Whether the broker does now that keeps the consumer group of this service."""
+    group = f"{connection.prefix}{service}"
+    return await _at_any_address(connection, lambda address: coordinator_answers(address, group))
+
+
+async def _at_any_address(connection: Connection, asked: Callable[[Connection], Coroutine[Any, Any, object]]) -> bool:
+    """Asks all beside each other: one that is silent takes as long as there is time for all."""
+    answers = [asyncio.create_task(_is_true(asked(address))) for address in connection.by_address]
     try:
-        await brokers_at(connection)
+        for answer in asyncio.as_completed(answers):
+            if await answer:
+                return True
+        return False
+    finally:
+        for each in answers:
+            each.cancel()
+
+
+async def _is_true(answer: Coroutine[Any, Any, object]) -> bool:
+    try:
+        return bool(await answer)
     except BrokerAway:
         return False
-    return True
 
 
 def _at(number: int) -> Seen:

@@ -9,6 +9,7 @@ import random
 import socket
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -18,6 +19,7 @@ from aiokafka.structs import OffsetAndMetadata
 from schemas.profiles import MAX_BODY_BYTES
 from services.cli.brokers import BrokerFailed
 from services.cli.brokers.embedded import EmbeddedBroker
+from services.runtime.liveness import ANSWER_S, broker_answers, keeper_answers
 from streams import codec, follower, topics
 from streams.connection import BrokerAway, Connection, brokers_at, coordinator_answers, wait_for_broker
 from streams.features import features_of
@@ -115,6 +117,15 @@ class TestAnyBroker:
     async def test_who_keeps_a_group_can_be_reached(self, ready):
         # The first that asks has Kafka make the topic of groups.
         await eventually(lambda: coordinator_answers(ready, f"{ready.prefix}group"))
+
+    async def test_an_address_that_is_silent_keeps_nobody_from_hearing_another(self, ready):
+        await eventually(lambda: keeper_answers(ready, "group"))
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            address = f"127.0.0.1:{silent.getsockname()[1]}"
+            both = replace(ready, bootstrap=f"{address},{ready.bootstrap}, {address}")
+            async with asyncio.timeout(ANSWER_S - 1):
+                assert await broker_answers(both)
+                assert await keeper_answers(both, "group")
 
     async def test_records_of_a_partition_come_in_the_order_they_were_sent(self, ready, producer):
         name = ready.topic(EVENTS)

@@ -1,10 +1,11 @@
 """A dispatcher or breaker whose start gets no further is not live; one whose broker is away is. The clock comes in."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import SimpleNamespace
 
 import pytest
+from aiokafka.errors import NotEnoughReplicasError
 from structlog.testing import capture_logs
 
 from services.breaker import app as breaker
@@ -89,6 +90,34 @@ async def test_a_start_that_hangs_makes_it_not_live_once_and_no_longer(looked, m
     assert [line["event"].partition(".")[2] for line in said if "." in line["event"]] == ["stuck", "moves"]
 
 
+@pytest.mark.parametrize("app", [dispatcher, breaker])
+async def test_a_start_that_ends_and_begins_anew_is_live(app, monkeypatch):
+    """Too few replicas take what it has to write before anything else: so does none that a restart would bring."""
+    told = []
+
+    class Watched(app._Health):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            told.append(Looked(self))
+
+    async def takes_nothing(*_, **__):
+        raise NotEnoughReplicasError
+
+    async def until_started(_, __, start, *, stop):
+        for _ in range(LOOKS + 5):
+            async with AsyncExitStack() as opened:
+                with suppress(NotEnoughReplicasError):
+                    await start(opened)
+            told.append(await told[0].look(1))
+
+    monkeypatch.setattr(app, "_Health", Watched)
+    monkeypatch.setattr(app, "until_started", until_started)
+    monkeypatch.setattr(topics, "ensure", takes_nothing)
+    await app.main(admin_settings(CONNECTION, dispatcher={"port": 0}, breaker={"port": 0}), asyncio.Event())
+
+    assert told[1:] == [None] * (LOOKS + 5)
+
+
 async def test_a_start_that_reads_for_minutes_is_live_and_one_that_stops_in_the_middle_is_not(looked, monkeypatch):
     monkeypatch.setattr(Follower, "start", lambda _: asyncio.Event().wait())
     async with AsyncExitStack() as stack:
@@ -123,12 +152,12 @@ async def test_a_member_is_live_and_one_that_the_group_forgets_for_good_is_not(l
 async def test_it_is_watched_for_the_time_of_the_block_alone(monkeypatch):
     looks = asyncio.Semaphore(0)
 
-    async def answers(_, group):
-        assert group == "t.dispatcher"
+    async def answers(_, service):
+        assert service == "dispatcher"
         looks.release()
         return False
 
-    monkeypatch.setattr(joining, "coordinator_answers", answers)
+    monkeypatch.setattr(joining, "keeper_answers", answers)
     health = Joining("dispatcher", CONNECTION)
     async with health.watched():
         await asyncio.wait_for(looks.acquire(), 5)

@@ -128,7 +128,8 @@ SCHEMAS: Final[dict[str, Any]] = {
             },
             "more": {**FLAG, "description": "Others may fit the filter: there is a `next`."},
             "next": nullable(TEXT) | {"description": "The `cursor` to go on with; null where nothing is left."},
-        }
+        },
+        optional=("next",),
     ),
     "Test": {
         **asked(
