@@ -1,6 +1,7 @@
 """A dispatcher or breaker whose start gets no further is not live; one whose broker is away is. The clock comes in."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack, suppress
 from types import SimpleNamespace
 
@@ -99,6 +100,7 @@ async def test_a_start_that_ends_and_begins_anew_is_live(app, monkeypatch):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             told.append(Looked(self))
+            told[0].now_s = time.monotonic()  # it is looked at besides, by that clock
 
     async def takes_nothing(*_, **__):
         raise NotEnoughReplicasError
