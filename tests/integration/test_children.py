@@ -169,6 +169,8 @@ async def test_long_lines_and_lines_without_an_end_are_shown():
         "import sys, time; sys.stdout.write('on ' + 'x' * 200_000 + '\\nlast'); sys.stdout.flush(); time.sleep(60)"
     )
     await watched.ready()
+    # A pipe takes less at once: until it is all out, the end of the child would cut it off.
+    await eventually(lambda: sum(line.count("x") for line in watched.said) == 200_000)
     watched.child.stop()
     await watched.running
 
