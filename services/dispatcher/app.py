@@ -1,11 +1,11 @@
-"""The dispatcher's process: followers, producer, sender, and the Faust app with its agents."""
+"""The dispatcher's process: followers, producers, sender, and the Faust app with its agents."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -54,7 +54,7 @@ RETRY_BOUNDS: Final = Bounds(unfinished_records=500, unfinished_bytes=524_288)
 #: How long requests that were handed over may take: the longest timeout, their results, and some air.
 LEAVING_S: Final = 13.0
 
-#: How long the producer may flush at the end.
+#: How long the producers may flush at the end.
 PRODUCER_STOP_S: Final = 3.0
 
 
@@ -166,8 +166,7 @@ async def _start(
     asked = await health.follow(
         Follower(connection, topics.REPLAYS, replay_changes.after(replays.apply), clear=replays.clear), stack
     )
-    producer = await open_producer(connection, client_id=own.worker_id)
-    stack.push_async_callback(_stopped, producer)
+    producers = await _open_producers(connection, own.worker_id, stack)
     sender = WireSender(allow_private=own.allow_private_addresses)
     stack.push_async_callback(sender.close)
 
@@ -175,7 +174,7 @@ async def _start(
     app = health.app = SafeApp(
         "dispatcher",
         connection,
-        put_aside=Quarantine(producer, connection, "dispatcher", now_ms).put,
+        put_aside=Quarantine(producers.of_results, connection, "dispatcher", now_ms).put,
         bounds=bounds,
         session_timeout_ms=own.session_timeout_ms,
         commit_interval_ms=own.commit_interval_ms,
@@ -185,12 +184,11 @@ async def _start(
     shared: dict[str, Any] = {
         "connection": connection,
         "partitions": _partitions(settings),
-        "producer": producer,
         "worker_id": own.worker_id,
         "now_ms": now_ms,
         "on_fatal": lambda _: ended.set(),
     }
-    retries = Retries(connection, producer)
+    retries = Retries(connection, producers.of_retries)
     lanes = Lanes(
         deliverer=Attempts(
             config=config,
@@ -205,7 +203,8 @@ async def _start(
             is_cancelled=replays.is_cancelled,
         ),
         retries=retries,
-        quarantine=Quarantine(producer, connection, LANES, now_ms),
+        producer=producers.of_results,
+        quarantine=Quarantine(producers.of_results, connection, LANES, now_ms),
         bounds=bounds,
         may_start=lambda: app.is_confirmed,
         session_timeout_ms=own.session_timeout_ms,
@@ -214,7 +213,8 @@ async def _start(
     fan_out = FanOut(
         config=config,
         integrations=integrations,
-        quarantine=Quarantine(producer, connection, FAN_OUT, now_ms),
+        producer=producers.of_deliveries,
+        quarantine=Quarantine(producers.of_deliveries, connection, FAN_OUT, now_ms),
         ask_ends=app.ends,
         **shared,
     )
@@ -223,6 +223,7 @@ async def _start(
     replaying = ReplayAgent(
         follower=asked,
         replays=replays,
+        producer=producers.of_retries,
         config=config,
         integrations=integrations,
         states=states,
@@ -232,7 +233,7 @@ async def _start(
     )
     app.add_processor(connection.topic(topics.REPLAYS), replaying, name=REPLAYS)
     changes.tell, replay_changes.tell, health.lanes = lanes.wake, replaying.changed, lanes
-    readers = _add_retry_readers(app, retries, shared)
+    readers = _add_retry_readers(app, retries, shared | {"producer": producers.of_retries})
 
     gauges = Gauges(
         app=app,
@@ -273,9 +274,35 @@ def _partitions(settings: Settings) -> Partitions:
     return Partitions(settings.partitions.by_app, settings.partitions.by_integration)
 
 
-async def _stopped(producer: AIOKafkaProducer) -> None:
-    """What it has not sent by now, the lanes have waited for: the broker is away, and it would wait for ever."""
-    _, late = await asyncio.wait((asyncio.ensure_future(producer.stop()),), timeout=PRODUCER_STOP_S)
+class _Producers(NamedTuple):
+    """
+    Of one worker. A producer has one request a broker under way, so what is slow to be written, the first record of a
+    partition or one that a replica is late with, would hold up all else that it has to write. Markers of a source, and
+    what they fence, go through the same one.
+    """
+
+    #: Fan-out's.
+    of_deliveries: AIOKafkaProducer
+    #: The lanes'.
+    of_results: AIOKafkaProducer
+    #: What can wait: retries, on their topics and back, and replays.
+    of_retries: AIOKafkaProducer
+
+
+async def _open_producers(connection: Connection, worker_id: str, stack: AsyncExitStack) -> _Producers:
+    opened: list[AIOKafkaProducer] = []
+    stack.push_async_callback(_stopped, opened)
+    for name in _Producers._fields:
+        opened.append(await open_producer(connection, client_id=f"{worker_id}-{name.removeprefix('of_')}"))  # noqa: PERF401  # what is open by then is stopped
+    return _Producers(*opened)
+
+
+async def _stopped(producers: list[AIOKafkaProducer]) -> None:
+    """What they have not sent by now, the lanes have waited for: the broker is away, and they would wait for ever."""
+    if not producers:
+        return
+    stopping = [asyncio.ensure_future(each.stop()) for each in producers]
+    _, late = await asyncio.wait(stopping, timeout=PRODUCER_STOP_S)
     for task in late:
         task.cancel()
 

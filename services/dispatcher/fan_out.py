@@ -226,7 +226,7 @@ class FanOut:
         except MessageSizeTooLargeError:
             raise  # one event's fault: it is put aside
         except KafkaError as error:
-            # The producer has ended for good: nothing that this worker does can be recorded any more.
+            # The producer has ended for good: what goes through it cannot be recorded any more.
             log.exception("fan_out.unrecordable", partition=batch.partition, events=len(events))
             self._on_fatal(error)
             return

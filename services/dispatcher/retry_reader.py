@@ -286,7 +286,7 @@ class RetryReader:
                 partition.leaving = leaving
                 await self._let_out(partition, leaving)
         except Exception as error:
-            # The producer has ended for good: nothing that this worker does can be recorded any more.
+            # The producer has ended for good: what goes through it cannot be recorded any more.
             log.exception("retry.unrecordable", line=self._line.name, partition=partition.number)
             self._is_open = False
             self._on_fatal(error)

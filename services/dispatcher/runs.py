@@ -284,7 +284,7 @@ class Runs:
                 run.entry = entry
             self._owner.has_stopped(run.line)
         except Exception as error:
-            # The producer has ended for good: nothing that this worker does can be recorded any more.
+            # The producer has ended for good: what goes through it cannot be recorded any more.
             log.exception("result.unrecordable", integration=run.line.integration)
             self._is_open = False
             self._on_fatal(error)

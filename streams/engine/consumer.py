@@ -45,6 +45,7 @@ from streams.engine.shortened import (
     of_compacted,
     shortened,
 )
+from streams.engine.spacing import Spacing
 from streams.engine.standing import ALONE, FATAL, Standing, is_short, noted_short, read, written
 from streams.features import Features, features_of
 from streams.ledger import Ledger
@@ -66,14 +67,6 @@ FETCH_PARTITION_BYTES: Final = 262_144
 
 #: Records of one call; what one batch can hold up the loop with.
 FETCH_RECORDS: Final = 1_000
-
-#: While so many records are unfinished there is work for longer than the spacing, and fetches are spaced: each costs
-#: some 0.5 ms of CPU here and on the broker, whether it brings one record or a hundred.
-BUSY_RECORDS: Final = 200
-BUSY_SPACING_S: Final = 0.005
-
-#: A fetch of fewer records is one that brought little: see `linger_s` of `SafeApp`.
-FEW_RECORDS: Final = 200
 
 #: Wait before a failed takeover is tried again.
 TAKEOVER_RETRY_S: Final = 1.0
@@ -195,6 +188,7 @@ class LedgerConsumer(Consumer):
         #: Partitions that have had work, or were taken over, for too long without moving, and for how long in seconds.
         self.stuck: dict[TP, float] = {}
         self._room = asyncio.Event()
+        self._spacing = Spacing(app.linger_s)
         #: Whether the group has answered, and does not assign partitions anew.
         self.has_joined = False
         self._waits: FetchWaits | None = None
@@ -674,7 +668,6 @@ class LedgerConsumer(Consumer):
             raise
 
     async def _fetch_and_hand_over(self, fetcher: Any) -> None:
-        linger_s = cast("Any", self.app).linger_s
         while not (self.should_stop or fetcher.should_stop):
             if not self.flow_active:
                 await self.wait_first(self.can_resume_flow.wait(), fetcher._stopped.wait())
@@ -699,10 +692,8 @@ class LedgerConsumer(Consumer):
             self._fetching.over()
             for tp, records in fetched.items():
                 await self._hand_over(ensure_TP(tp), records, generation)
-            if self.unfinished[0] >= BUSY_RECORDS:
-                await asyncio.sleep(BUSY_SPACING_S)
-            elif linger_s and 0 < sum(map(len, fetched.values())) < FEW_RECORDS:
-                await asyncio.sleep(linger_s)
+            if (wait_s := self._spacing.after(sum(map(len, fetched.values())), time.monotonic())) > 0:
+                await asyncio.sleep(wait_s)
 
     def _fetchable(self) -> tuple[set[TP], bool]:
         """Partitions with room, and whether any has none."""

@@ -21,6 +21,7 @@ from streams import features, quarantine
 from streams.connection import Connection
 from streams.engine import app, consumer
 from streams.engine.consumer import LedgerConsumer
+from streams.engine.spacing import Spacing
 from streams.features import APACHE_KAFKA
 from streams.ledger import Ledger
 from streams.quarantine import Quarantine
@@ -80,14 +81,14 @@ class Consuming(LedgerConsumer):
     """The consumer without Faust and without a broker; what it asks aiokafka for fails at first."""
 
     def __init__(self):
-        self.app = SimpleNamespace(consumer_generation_id=1, linger_s=0)
+        self.app = SimpleNamespace(consumer_generation_id=1)
         self._ledgers, self._live, self._suspects, self._unknown = {A: Ledger(7)}, {A}, set(), set()
         self._standing, self._stored, self._processors, self.shortened, self._steps = {}, {}, {}, {}, {}
         self._has_settled, self.flow_active, self._committing = False, True, asyncio.Lock()
         self._fetching, self._commits, self._taking_over = Trouble(consumer.log), Trouble(consumer.log), {}
         self._kafka = SimpleNamespace(_coordinator=SimpleNamespace(generation=1))
         self._take_over = Failing()
-        self._getmany = Failing(answer={})
+        self._getmany, self._spacing = Failing(answer={}), Spacing()
 
     should_stop = is_ready = is_confirmed = False
 
