@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="Print every round as JSON.")
     parser.add_argument("--only", action="append", choices=isolation.SCENARIOS, help="Of isolation: this scenario.")
     parser.add_argument("--hang-s", type=float, default=60, help="Of isolation: how long the endpoint hangs.")
-    parser.add_argument("--unwell-s", type=float, default=25, help="Of isolation: how long each fault of unwell lasts.")
+    parser.add_argument("--unwell-s", type=float, default=45, help="Of isolation: seconds measured of each of unwell.")
     parser.add_argument("--slow-s", type=float, default=60, help="Of isolation: seconds of traffic beside the slow.")
     parser.add_argument("--slow-count", type=int, default=1_000, help="Of isolation: how many are slow.")
     parser.add_argument("--backlog", type=int, default=20_000, help="Of isolation: events that one is behind.")

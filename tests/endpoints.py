@@ -240,7 +240,7 @@ class Endpoint:
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
         finally:
-            del self.peers[peer]
+            self.peers.pop(peer, None)
             peer.writer.close()
 
     async def _read(self, reader: asyncio.StreamReader, number: int) -> Received:
@@ -273,10 +273,12 @@ async def endpoint(
         yield made
     finally:
         server.close()
-        tasks = list(made.peers.values())
-        for task in tasks:
+        await asyncio.sleep(0)  # what was accepted by then is told in the next turn
+        peers = dict(made.peers)
+        for peer, task in peers.items():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            peer.writer.close()  # here too: a task that had not begun closes nothing
+        await asyncio.gather(*peers.values(), return_exceptions=True)
 
 
 def authority() -> trustme.CA:

@@ -20,6 +20,8 @@ from streams.topics import Topic
 
 #: Of a question to the broker; two, one after the other, and `LOOK_S` must be less than what counts as a freeze.
 ANSWER_S: Final = 5.0
+#: How long the other addresses may take once one has answered.
+OTHERS_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -138,11 +140,13 @@ async def _at_any_address(connection: Connection, asked: Callable[[Connection], 
     try:
         for answer in asyncio.as_completed(answers):
             if await answer:
+                # Who is cut off while it asks leaves its connection open: aiokafka closes it where it gets an answer.
+                await asyncio.wait(answers, timeout=OTHERS_S)
                 return True
         return False
     finally:
         for each in answers:
-            each.cancel()
+            _cut_off(each)
 
 
 async def _is_true(answer: Coroutine[Any, Any, object]) -> bool:
@@ -171,10 +175,14 @@ async def _soon(answer: Coroutine[Any, Any, bool]) -> bool:
         log.debug("liveness.no_answer", reason=repr(error))
         return False
     finally:
-        if not asking.done():
-            asking.cancel()
-            _CUT_OFF.add(asking)
-            asking.add_done_callback(_note)
+        _cut_off(asking)
+
+
+def _cut_off(asking: asyncio.Task[bool]) -> None:
+    if not asking.done():
+        asking.cancel()
+        _CUT_OFF.add(asking)
+        asking.add_done_callback(_note)
 
 
 #: Asked for, and ending by themselves: nobody else holds them.

@@ -5,6 +5,7 @@ What only Apache Kafka promises (lasting data, replicas, settings of topics) sta
 """
 
 import asyncio
+import gc
 import random
 import socket
 import time
@@ -126,6 +127,16 @@ class TestAnyBroker:
             async with asyncio.timeout(ANSWER_S - 1):
                 assert await broker_answers(both)
                 assert await keeper_answers(both, "group")
+
+    async def test_several_addresses_that_answer_leave_no_connection_open(self, ready):
+        await eventually(lambda: keeper_answers(ready, "group"))
+        several = replace(ready, bootstrap=",".join([ready.bootstrap] * 3))
+
+        for _ in range(10):
+            assert await broker_answers(several)
+            assert await keeper_answers(several, "group")
+
+        gc.collect()  # a connection that was left open warns, which fails the test
 
     async def test_records_of_a_partition_come_in_the_order_they_were_sent(self, ready, producer):
         name = ready.topic(EVENTS)
