@@ -25,7 +25,7 @@ from streams import codec, follower, topics
 from streams.connection import BrokerAway, Connection, brokers_at, coordinator_answers, wait_for_broker
 from streams.features import features_of
 from streams.follower import Follower
-from streams.producer import MAX_REQUEST_BYTES, open_producer
+from streams.producer import IDLE_MS, MAX_REQUEST_BYTES, open_producer
 from streams.quarantine import Quarantine
 from streams.topics import (
     APP_CONFIG,
@@ -137,6 +137,22 @@ class TestAnyBroker:
             assert await keeper_answers(several, "group")
 
         gc.collect()  # a connection that was left open warns, which fails the test
+
+    async def test_a_silent_connection_is_closed_and_the_next_record_gets_another(self, ready):
+        assert IDLE_MS < 240_000, "what stands between forgets it before"
+        producer = await open_producer(ready, client_id="test", connections_max_idle_ms=200)
+        try:
+            await producer.send_and_wait(ready.topic(EVENTS), b"before", partition=0)
+            connections = dict(producer.client._conns)
+            await until(lambda: not any(each.connected() for each in connections.values()))
+
+            async with asyncio.timeout(5):
+                after = await producer.send_and_wait(ready.topic(EVENTS), b"after", partition=0)
+        finally:
+            await producer.stop()
+
+        assert connections, "there was none to close"
+        assert after.offset == 1
 
     async def test_records_of_a_partition_come_in_the_order_they_were_sent(self, ready, producer):
         name = ready.topic(EVENTS)
