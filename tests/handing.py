@@ -6,7 +6,7 @@ its processors what the consumer does, a step at a time.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +85,37 @@ class MortalProducer:
             appended = await self._real.send_and_wait(*args, **kwargs)
             if not future.done():
                 future.set_result(appended)
+
+
+class Producers:
+    """
+    Those of one worker, as `services.dispatcher.app` has them: each stands still by itself.
+
+    What is set here is set for each; what is asked is asked of all.
+    """
+
+    def __init__(self, real: AIOKafkaProducer) -> None:
+        self.of_deliveries, self.of_results, self.of_retries = self.each = tuple(MortalProducer(real) for _ in range(3))
+
+    def stop_after(self, left: int) -> None:
+        """Each appends so many records more."""
+        for each in self.each:
+            each.left = left
+
+    def die_of(self, error: Exception) -> None:
+        """Each raises this for whatever is sent from now on."""
+        for each in self.each:
+            each.dies_of = error
+
+    @property
+    def stand_still(self) -> bool:
+        """Whether one does."""
+        return any(each.stands_still for each in self.each)
+
+    async def thaw(self, order: Sequence[int] = (0, 1, 2)) -> None:
+        """What was held goes out, of one after the other."""
+        for number in order:
+            await self.each[number].thaw()
 
 
 @dataclass
@@ -263,7 +294,7 @@ async def group_of(log: Log) -> AsyncIterator[Group]:
 
 
 class Owner:
-    """One worker: a fan-out and lanes with one producer, and the ledgers of all partitions."""
+    """One worker: a fan-out and lanes, their producers, and the ledgers of all partitions."""
 
     def __init__(self, group: Group, courier: Courier, generation: int, **changes: Any) -> None:
         """*changes*: of what the lanes are given."""
@@ -271,7 +302,7 @@ class Owner:
         self.log = log = group.log
         self.courier = courier
         self.generation = generation
-        self.producer = MortalProducer(log.producer)
+        self.producers = Producers(log.producer)
         self.fatal: list[Exception] = []
         #: Whether the group is known to count it among its members.
         self.is_confirmed = True
@@ -282,21 +313,27 @@ class Owner:
         shared: dict[str, Any] = {
             "connection": log.connection,
             "partitions": log.partitions,
-            "producer": self.producer,
-            "quarantine": Quarantine(self.producer, log.connection, "test", lambda: 0),  # type: ignore[arg-type]
             "worker_id": f"worker-{generation}",
             "now_ms": lambda: group.now_ms,
             "on_fatal": self.fatal.append,
         }
-        self.fan_out = FanOut(config=group.config, integrations=group.integrations, ask_ends=_no_ends, **shared)
-        retries = Retries(log.connection, self.producer)  # type: ignore[arg-type]
+        self.fan_out = FanOut(
+            config=group.config,
+            integrations=group.integrations,
+            ask_ends=_no_ends,
+            **shared | self._written_by(self.producers.of_deliveries),
+        )
         self.lanes = Lanes(
             deliverer=courier,
-            retries=retries,
+            retries=Retries(log.connection, self.producers.of_retries),  # type: ignore[arg-type]
             may_start=lambda: self.is_confirmed,
             session_timeout_ms=6_000,
-            **shared | changes,
+            **shared | self._written_by(self.producers.of_results) | changes,
         )
+
+    def _written_by(self, producer: MortalProducer) -> dict[str, Any]:
+        quarantine = Quarantine(producer, self.log.connection, "test", lambda: 0)  # type: ignore[arg-type]
+        return {"producer": producer, "quarantine": quarantine}
 
     def partitions(self, topic: Topic) -> list[TopicPartition]:
         count = topics.partition_count(topic, self.log.partitions)
@@ -328,7 +365,7 @@ class Owner:
         self.batches.append(batch)
         work = asyncio.create_task(processor.process(batch))
         self._working.add(work)
-        await until(lambda: work.done() or self.producer.stands_still)
+        await until(lambda: work.done() or self.producers.stand_still)
         if work.done():
             work.result()
 
@@ -345,7 +382,7 @@ class Owner:
     async def lanes_are_still(self) -> None:
         """Until every request waits for its receiver or for the producer."""
         results = self.log.connection.topic(topics.RESULTS)
-        await until(lambda: self.lanes.in_flight == self.courier.waiting + self.producer.held(results))
+        await until(lambda: self.lanes.in_flight == self.courier.waiting + self.producers.of_results.held(results))
 
     def commit(self) -> None:
         """What the consumer would commit now."""
@@ -364,7 +401,7 @@ class Owner:
 
     async def die(self) -> None:
         """As by `kill -9`: nothing more is sent, nothing committed."""
-        self.producer.left = 0
+        self.producers.stop_after(0)
         for work in self._working:
             work.cancel()
         await asyncio.gather(*self._working, return_exceptions=True)

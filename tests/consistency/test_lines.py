@@ -120,9 +120,9 @@ async def test_a_retry_that_was_not_written_is_written_by_the_successor_without_
         first = await group.next_owner(courier)
         await log.events(make_event(event_id="evt_0"))
         await first.hand_over_all(topics.EVENTS)
-        first.producer.left = 1  # the result
+        first.producers.of_retries.left = 0
         await first.hand_over_all(topics.DELIVERIES)
-        await until(lambda: first.producer.stands_still)
+        await until(lambda: first.producers.of_retries.stands_still)
         first.commit()
         await first.die()
 
@@ -287,8 +287,8 @@ async def test_what_was_held_is_skipped_and_what_comes_after_arrives_though_owne
         await group.config.catch_up()
         for dies_after in (count // 8, count // 3):
             owner = await group.next_owner(courier)
-            owner.producer.left = dies_after
-            await until(lambda owner=owner: owner.producer.stands_still, 60)
+            owner.producers.of_results.left = dies_after
+            await until(lambda owner=owner: owner.producers.stand_still, 60)
             owner.commit()
             await owner.die()
         owner = await group.next_owner(courier)
@@ -649,9 +649,9 @@ async def test_the_late_row_of_a_frozen_owner_does_not_win(kafka_connection: Con
         frozen = await group.next_owner(courier)
         await log.events(*(make_event(event_id=f"evt_{n}") for n in range(3)))
         await frozen.hand_over_all(topics.EVENTS)
-        frozen.producer.left, frozen.is_confirmed = 0, False
+        frozen.producers.of_results.left, frozen.is_confirmed = 0, False
         await frozen.hand_over_all(topics.DELIVERIES)
-        await until(lambda: frozen.producer.held(log.connection.topic(topics.LANE_ROWS)) == 1)
+        await until(lambda: frozen.producers.of_results.held(log.connection.topic(topics.LANE_ROWS)) == 1)
 
         courier.standings.clear()
         second = await group.next_owner(courier)
@@ -659,7 +659,7 @@ async def test_the_late_row_of_a_frozen_owner_does_not_win(kafka_connection: Con
         await second.hand_over_all(topics.DELIVERIES)
         await everything_is_done(second)
         second.commit()
-        await frozen.producer.thaw()
+        await frozen.producers.thaw()
         await second.die()
         third = await group.next_owner(courier)
         await third.work_through()

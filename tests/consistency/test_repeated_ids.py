@@ -61,7 +61,7 @@ async def test_an_owner_may_die_between_any_two_records(kafka_connection: Connec
             events = [make_event(event_id=f"{name}-{dies_after}", id_supplied=True) for name in "aaba"]
             owner = await group.next_owner()
             await log.events(*events)
-            owner.producer.left = dies_after
+            owner.producers.of_deliveries.left = dies_after
             await owner.hand_over_all(topics.EVENTS)
             owner.commit()
             await owner.die()
@@ -89,10 +89,10 @@ async def test_a_frozen_owners_late_win_does_not_count(kafka_connection: Connect
         frozen = await group.next_owner()
         first, second = (make_event(event_id="a", id_supplied=True) for _ in range(2))
         await log.events(first)
-        frozen.producer.left = 0
+        frozen.producers.of_deliveries.left = 0
         await frozen.hand_over_all(topics.EVENTS)
         successor = await group.next_owner()
-        await frozen.producer.thaw()
+        await frozen.producers.thaw()
         await frozen.die()
         third_owner = await group.next_owner()
         await successor.die()

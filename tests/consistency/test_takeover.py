@@ -1,8 +1,8 @@
 """
 Takeovers: what a successor does again of what its predecessor had done, wherever that one died.
 
-The model: an owner is a fan-out and lanes with one producer, on a real broker; a test hands them batches, commits where
-it likes, and ends them by letting the producer stand still after any number of records (`tests/handing.py`). The next
+The model: an owner is a fan-out and lanes, on a real broker; a test hands them batches, commits where
+it likes, and ends them by letting its producers stand still after any number of records (`tests/handing.py`). The next
 owner gets what was committed, with its floor, and the log. Claims, for every place to die and however often in a row:
 
 1. every event has one receipt that counts, and it is the first one;
@@ -55,7 +55,7 @@ async def test_fan_out_that_dies_between_any_two_records_is_continued_without_a_
             events = [make_event(event_id=f"evt_{dies_after}_{number}") for number in range(3)]
             first = await group.next_owner()
             await log.events(*events)
-            first.producer.left = dies_after
+            first.producers.of_deliveries.left = dies_after
             await first.hand_over_all(topics.EVENTS)
             first.commit()
             await first.die()
@@ -96,14 +96,15 @@ async def test_a_batch_that_is_appended_after_a_later_one_is_neither_lost_nor_ap
             names = [f"evt_{fate}_{number}" for number in range(100, 108)]
             first = await group.next_owner()
             held = set(names[1:6])
-            first.producer.holds = lambda record, held=held: isinstance(record, kind) and record.event_id in held
+            producer = first.producers.of_deliveries
+            producer.holds = lambda record, held=held: isinstance(record, kind) and record.event_id in held
             await log.events(*(make_event(event_id=name) for name in names))
             await first.hand_over_all(topics.EVENTS)
             of_kind = topics.FAN_OUT if kind is FanOutReceipt else topics.DELIVERIES
-            assert first.producer.held(log.connection.topic(of_kind)) == 5
+            assert producer.held(log.connection.topic(of_kind)) == 5
             first.commit()
             if fate == "in time":
-                await first.producer.thaw()
+                await first.producers.thaw()
             if fate != "late":
                 await first.die()
 
@@ -114,7 +115,7 @@ async def test_a_batch_that_is_appended_after_a_later_one_is_neither_lost_nor_ap
             courier = Courier()
             second = await group.next_owner(courier)
             if fate == "late":
-                await first.producer.thaw()
+                await first.producers.thaw()
                 await first.die()
                 await second.die()
                 second = await group.next_owner(courier)  # it reads what came behind that marker
@@ -185,7 +186,7 @@ async def test_a_second_death_of_fan_out_repeats_nothing_that_the_first_takeover
         first = await group.next_owner()
         events = [make_event(event_id=f"evt_{number}") for number in range(10)]
         await log.events(*events)
-        first.producer.left = 20  # all that there is to append; what it did not do is commit
+        first.producers.of_deliveries.left = 20  # all that there is to append; what it did not do is commit
         await first.hand_over_all(topics.EVENTS)
         await first.die()
 
@@ -231,11 +232,11 @@ async def test_deliveries_that_a_frozen_owner_appends_late_are_set_aside_and_app
         frozen = await group.next_owner()
         events = [make_event(event_id=f"evt_{number}") for number in range(5)]
         await log.events(*events)
-        frozen.producer.left = 5 + 2  # the receipts, and two deliveries
+        frozen.producers.of_deliveries.left = 5 + 2  # the receipts, and two deliveries
         await frozen.hand_over_all(topics.EVENTS)
 
         second = await group.next_owner()
-        await frozen.producer.thaw()
+        await frozen.producers.thaw()
         second.commit()  # nothing done yet; the floor is its own
         await second.die()
 
@@ -251,13 +252,13 @@ async def test_lanes_that_take_over_behind_a_marker_know_what_it_said(kafka_conn
         await log.integration(make_integration("int_1"))
         frozen = await group.next_owner()
         await log.events(make_event(event_id="evt_0"))
-        frozen.producer.left = 1  # the receipt
+        frozen.producers.of_deliveries.left = 1  # the receipt
         await frozen.hand_over_all(topics.EVENTS)
 
         second = await group.next_owner()
         await second.hand_over_all(topics.DELIVERIES)  # up to its own marker
         second.commit()
-        await frozen.producer.thaw()
+        await frozen.producers.thaw()
         await second.hand_over_all(topics.EVENTS)
         second.commit()  # the event is done: its delivery stands behind the late one
         await second.die()
@@ -273,14 +274,14 @@ async def test_a_receipt_that_a_frozen_owner_appends_late_does_not_count(kafka_c
         await log.integration(make_integration("int_old"))
         frozen = await group.next_owner()
         await log.events(make_event(event_id="evt_0"))
-        frozen.producer.left = 0
+        frozen.producers.of_deliveries.left = 0
         await frozen.hand_over_all(topics.EVENTS)
         await log.delete("int_old")
         await log.integration(make_integration("int_new"))
 
         second = await group.next_owner()
-        await frozen.producer.thaw()
-        second.producer.left = 1  # its own receipt
+        await frozen.producers.thaw()
+        second.producers.of_deliveries.left = 1  # its own receipt
         await second.hand_over_all(topics.EVENTS)
         await second.die()
         await log.integration(make_integration("int_newer"))
@@ -321,16 +322,18 @@ async def test_a_producer_that_has_ended_for_good_ends_the_worker(kafka_connecti
     """Nothing that it does can be recorded any more; nothing of it is put aside, since another process can do it."""
     async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
         await log.integration(make_integration("int_1"))
-        await log.events(make_event())
-        for topic in (topics.EVENTS, topics.DELIVERIES):
-            owner = await group.next_owner()
+        await log.events(make_event(event_id="evt_0"))
+        retried = {"outcome": None, "next_attempt": 2, "next_due_at_ms": time.time_ns() // 1_000_000, "next_slot": 1}
+        for name in ("of_deliveries", "of_results", "of_retries"):
+            owner = await group.next_owner(Courier(at_first={"evt_0": [retried]}))
+            topic = topics.EVENTS if name == "of_deliveries" else topics.DELIVERIES
             if topic is topics.DELIVERIES:
                 await owner.hand_over_all(topics.EVENTS)
-            owner.producer.dies_of = OutOfOrderSequenceNumber()
+            error = getattr(owner.producers, name).dies_of = OutOfOrderSequenceNumber()
             await owner.hand_over_all(topic)
-            await owner.lanes_are_still()
-            assert [owner.producer.dies_of] == owner.fatal
-            assert owner.unfinished(topic) == 1
+            await until(lambda owner=owner: not owner.lanes.in_flight)
+            assert [error] == owner.fatal, name
+            assert owner.unfinished(topic) == 1, name
             await owner.die()
         await everything_seen(log)
         assert log.quarantined == []
@@ -401,12 +404,13 @@ async def test_a_takeover_with_a_producer_that_has_ended_ends_the_worker(kafka_c
     """Tried again for ever it would keep the partitions, alive and of no use."""
     async with log_of(kafka_connection, ONE) as log, group_of(log) as group:
         owner = await group.next_owner()
-        owner.producer.dies_of = OutOfOrderSequenceNumber()
+        error = OutOfOrderSequenceNumber()
+        owner.producers.die_of(error)
         with pytest.raises(OutOfOrderSequenceNumber):
             await owner.fan_out.take_over(Assignment(2, {0: ""}, {0: 0}))
         with pytest.raises(OutOfOrderSequenceNumber):
             await owner.lanes.take_over(Assignment(2, {0: ""}, {0: 0}))
-        assert owner.fatal == 2 * [owner.producer.dies_of]
+        assert owner.fatal == 2 * [error]
 
 
 async def test_a_retry_that_came_back_twice_is_sent_once_however_long_nobody_worked(kafka_connection: Connection):

@@ -2,9 +2,9 @@
 Takeovers in any order: owners that die and freeze again and again, at random, under random work.
 
 The model is that of `test_takeover.py`. A schedule is drawn from a seed: events and changes of the configuration come,
-batches of any size are handed over, what is finished is committed or not, requests hang, the producer stands still
-after some records; then the owner dies, or freezes, and wakes when another has taken over. At last one owner may
-finish. Checked then, against the log read from its beginning:
+batches of any size are handed over, what is finished is committed or not, requests hang, one or more of its producers
+stand still after some records; then the owner dies, or freezes, and wakes when another has taken over. At last one
+owner may finish. Checked then, against the log read from its beginning:
 
 1. every event has a receipt that counts, the first one that is not late;
 2. behind it, exactly one delivery that is not late for each of its integrations, and no other;
@@ -103,7 +103,9 @@ class Schedule:
         await self.owner.lanes_are_still()
 
     async def _hand_over(self, topic: Topic) -> None:
-        if not self.owner.producer.stands_still:
+        producers = self.owner.producers
+        writers = [producers.of_deliveries] if topic is topics.EVENTS else [producers.of_results, producers.of_retries]
+        if not any(each.stands_still for each in writers):
             partition = self.random.choice(self.owner.partitions(topic))
             await self.owner.hand_over(partition, self.random.randint(1, 8))
 
@@ -120,14 +122,15 @@ class Schedule:
         await self.owner.lanes_are_still()
 
     async def stand_still(self) -> None:
-        self.owner.producer.left = self.random.randint(0, 9)
+        for each in self.random.sample(self.owner.producers.each, self.random.randint(1, 3)):
+            each.left = self.random.randint(0, 9)
 
     async def replace(self) -> None:
         """The owner dies, or its fan-out freezes; another takes over."""
         await self.owner.lanes.settle(0)
         if self.frozen is None and self.random.random() < 0.5:
             self.frozen = self.owner
-            self.frozen.producer.left = 0
+            self.frozen.producers.stop_after(0)
         else:
             await self.owner.die()
         await eventually(self.log.is_read_to_the_end)
@@ -140,7 +143,7 @@ class Schedule:
     async def thaw(self) -> None:
         """It has been replaced when it wakes, or this would be no freeze."""
         if self.frozen is not None:
-            await self.frozen.producer.thaw()
+            await self.frozen.producers.thaw(self.random.sample(range(3), 3))
             await self.frozen.die()
             self.frozen = None
 
