@@ -19,6 +19,7 @@ from streams.answers import ANSWERS
 from streams.connection import Connection
 from streams.ends import EndOffset
 from streams.features import features_of
+from streams.reading import stop
 from streams.silence import FetchWaits
 from streams.topics import SCHEMAS, Topic
 from streams.trouble import Trouble
@@ -170,7 +171,7 @@ class Follower:
         finally:
             self._consumer = None
             self._reading.clear()
-            await consumer.stop()
+            await stop(consumer)
 
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:
         """To where we are; the first time, and where that is no more, to the beginning."""

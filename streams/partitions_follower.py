@@ -16,6 +16,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from streams.connection import Connection
 from streams.features import features_of
+from streams.reading import stop
 from streams.silence import FetchWaits
 from streams.topics import Topic
 from streams.trouble import Trouble
@@ -117,7 +118,7 @@ class PartitionsFollower:
                     checked_s = time.monotonic()
                 await asyncio.sleep(0)
         finally:
-            await consumer.stop()
+            await stop(consumer)
 
     async def _has_reached(self, consumer: "AIOKafkaConsumer[Any, Any]", ends: dict[TopicPartition, int]) -> bool:
         # The consumer's own positions: compaction may have taken the last records before an end.

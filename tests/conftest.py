@@ -189,13 +189,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if HEARD.is_worker:
         HEARD.found()  # written down for the comparison of all
         return
-    before = session.config.cache.get(_HEARD_BEFORE, []) if session.config.cache else []
+    cache = getattr(session.config, "cache", None)  # there is none with `-p no:cacheprovider`
+    before = cache.get(_HEARD_BEFORE, []) if cache else []
     is_again = session.config.getoption("lf", default=False)
     found = [*HEARD.found_in_all(), *(before if is_again else ())]
-    if session.config.cache and not is_again:
+    if cache and not is_again:
         # Tests that run again alone have not said it; so it is theirs to remember, from all parts of the run before.
         kept = [] if session.config.getoption("part", None) == "beside" else before
-        session.config.cache.set(_HEARD_BEFORE, [*kept, *found])
+        cache.set(_HEARD_BEFORE, [*kept, *found])
     if found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if told := session.config.pluginmanager.get_plugin("terminalreporter"):

@@ -26,6 +26,7 @@ from streams.connection import Connection
 from streams.ends import EndOffset
 from streams.features import features_of
 from streams.follower import Follower
+from streams.reading import stop
 from streams.records import BreakerRow, IntegrationConfig, IntegrationState, Result
 from streams.states import States
 from streams.success_rate import PIECE_MS, PIECES
@@ -235,7 +236,7 @@ async def rebuild(connection: Connection, partitions: Partitions, progress: Prog
                     open_ones.discard(partition)
                     reader.pause(partition)
     finally:
-        await reader.stop()
+        await stop(reader)
     is_all_kept = not any(beginnings.values())
     counting = all_counting.of
     found = [each.rebuilt() for each in counting.values()]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import structlog
 from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationFailedError
@@ -30,6 +31,7 @@ from services.cli.brokers.kafka import JARS
 from services.cli.brokers.ports import free_ports
 from streams import codec, mending, topics
 from streams.connection import BrokerAway, BrokerRefused, BrokerUntrusted, Connection, brokers_at
+from streams.follower import Follower
 from streams.producer import open_producer
 from streams.records import Quarantined
 from tests.brokers import lacking
@@ -358,6 +360,7 @@ async def lose(connection, read):
 
 async def test_the_maintainer_restores_puts_back_and_mends(cluster, tmp_path, monkeypatch, capsys):
     """The commands that write to the log by themselves, `tokens first` aside, in an installation of their own."""
+    structlog.reset_defaults()  # as at the start of a command: `capture_logs` of a test before leaves it configured
     prefix = "kept."
     connection = cluster.connection(BROKER, prefix)
     event, delivery = (topics.EVENTS, make_event()), (topics.RETRIES[1], make_delivery())
@@ -461,6 +464,15 @@ async def test_who_is_not_let_in_is_told_why_without_a_secret(cluster):
     assert await brokers_at(allowed) == 3
     assert (refused.value.code, other.value.code) == ("broker.refused", "broker.untrusted")
     assert "not-the-pa55word" not in f"{refused.value} {refused.value.remedy} {wrong!r}"
+
+
+async def test_who_follows_a_topic_stops_without_waiting_for_its_fetch(cluster):
+    """A broker looks at the end of a TLS connection when it has answered what it was asked there: after 5 s."""
+    follower = Follower(cluster.connection("operator"), topics.INTEGRATION_CONFIG, lambda *_: None)
+    await follower.start()
+    await asyncio.sleep(0.5)  # until a fetch waits
+    async with asyncio.timeout(2.5):
+        await follower.stop()
 
 
 async def test_a_service_with_a_wrong_password_waits_and_says_so(cluster, tmp_path):

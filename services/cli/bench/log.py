@@ -13,6 +13,7 @@ from services.cli.bench.wire import stamp_of
 from services.cli.errors import Failed
 from streams.codec import Unreadable, decode
 from streams.connection import Connection
+from streams.reading import stop
 from streams.records import Event, Record
 from streams.topics import Topic
 
@@ -101,7 +102,7 @@ async def consumer_of(connection: Connection, *topics: Topic) -> AsyncIterator[A
     try:
         yield consumer
     finally:
-        await consumer.stop()
+        await stop(consumer)
 
 
 async def ends_of(consumer: AIOKafkaConsumer) -> Offsets:
