@@ -1,5 +1,5 @@
 """
-A cluster that asks who comes: three Kafka nodes with TLS both ways, SCRAM and ACLs, and users for every service.
+A cluster that asks who comes: Kafka nodes with TLS both ways, SCRAM and ACLs, and users for every service.
 
 Certificates are made here. `BROKER` may everything; the others may what `streams.grants` says, once `allow` has run.
 """
@@ -30,8 +30,8 @@ _LITERAL, _PREFIXED, _ALLOW = 3, 4, 3
 class SecuredKafka(KafkaBroker):
     """The cluster; `files` has what clients need."""
 
-    def __init__(self, data: Path) -> None:
-        super().__init__(data / "kafka", nodes=3)
+    def __init__(self, data: Path, *, nodes: int = 3) -> None:
+        super().__init__(data / "kafka", nodes=nodes)
         self.files = data / "files"
         self.files.mkdir(parents=True)
         self._make_certificates()

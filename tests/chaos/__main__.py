@@ -13,12 +13,16 @@ from pathlib import Path
 from services.cli.brokers.choose import kafka_lacks
 from services.cli.brokers.kafka import KafkaBroker
 from streams.connection import Connection
+from streams.topics import ensure
 from tests.chaos.bounds import missed, told
 from tests.chaos.claims import check
+from tests.chaos.fleet import Access, anybody
 from tests.chaos.releases import NEXT, THIS, of_commit
 from tests.chaos.report import lines
-from tests.chaos.run import Run, Scenario, drawn_seed, kills, mixed, recovery, scale, upgrade
+from tests.chaos.run import PARTITIONS, Run, Scenario, drawn_seed, kills, mixed, recovery, scale, upgrade
+from tests.secured import BROKER, SecuredKafka
 
+PREFIX = "chaos."
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 
@@ -35,6 +39,7 @@ def main() -> int:
     asked.add_argument("--minutes", type=float, default=30.0, help="of load, for mixed")
     asked.add_argument("--seed", type=int, help="of a run to repeat; else a new one")
     asked.add_argument("--nodes", type=int, choices=(1, 3), default=1, help="of the broker, for mixed")
+    asked.add_argument("--secured", action="store_true", help="TLS both ways, SCRAM, and a user with ACLs a service")
     asked.add_argument("--rate", type=float, default=30.0, help="events a second, for mixed")
     asked.add_argument("--keep", type=Path, help="folder for the processes' logs, the broker's data and the record")
     given = asked.parse_args()
@@ -47,6 +52,16 @@ def main() -> int:
         return asyncio.run(_run(given, given.keep))
     with tempfile.TemporaryDirectory(prefix="tenterhook-chaos-") as folder:
         return asyncio.run(_run(given, Path(folder)))
+
+
+async def _let_in(broker: KafkaBroker) -> tuple[Connection, Access]:
+    """How we are let in, and how the services are."""
+    if not isinstance(broker, SecuredKafka):
+        return Connection(broker.bootstrap, PREFIX), anybody
+    connection = broker.connection(BROKER, PREFIX)
+    await ensure(connection, PARTITIONS)
+    await broker.allow(PREFIX)
+    return connection, broker.environment
 
 
 async def _run(given: argparse.Namespace, folder: Path) -> int:
@@ -64,11 +79,12 @@ async def _run(given: argparse.Namespace, folder: Path) -> int:
         # Without a release to come from: from this one to one that does not exist yet.
         older = of_commit(given.older, folder / "older") if given.older else THIS
         newer = THIS if given.older else NEXT
-    broker = KafkaBroker(folder / "kafka", nodes=scenario.plan.nodes)
+    nodes = scenario.plan.nodes
+    broker = SecuredKafka(folder, nodes=nodes) if given.secured else KafkaBroker(folder / "kafka", nodes=nodes)
     await broker.start()
     try:
-        connection = Connection(broker.bootstrap, "chaos.")
-        run = Run(broker, connection, folder, scenario, seed, _say, older=older, newer=newer)
+        connection, access = await _let_in(broker)
+        run = Run(broker, connection, folder, scenario, seed, _say, access=access, older=older, newer=newer)
         seen = await run.run()
     finally:
         broker.kill()
@@ -82,6 +98,7 @@ async def _run(given: argparse.Namespace, folder: Path) -> int:
     if given.preset == "mixed":
         options += f" --minutes {given.minutes:g} --nodes {given.nodes} --rate {given.rate:g}"
     options += f" --from {given.older}" if given.older else ""
+    options += " --secured" if given.secured else ""
     _say(f"again: python -m tests.chaos {options}")
     return FAILED if misses or any(each.violations for each in checked) else DONE
 

@@ -44,6 +44,15 @@ def now_ms() -> float:
     return time.time_ns() / 1_000_000
 
 
+#: Variables of a service of this kind: how it is let in by the broker.
+Access = Callable[[str], dict[str, str]]
+
+
+def anybody(_kind: str) -> dict[str, str]:
+    """The broker asks nobody."""
+    return {}
+
+
 class Service:
     """One service: one process after another."""
 
@@ -126,11 +135,13 @@ class Fleet:
         workers: int,
         say: Callable[[str], None],
         *,
+        access: Access = anybody,
         older: Release = THIS,
         newer: Release = THIS,
     ) -> None:
         """
         Args:
+            access: how a service of a kind is let in by the broker.
             older: what services are started from at first, and after `back`.
             newer: after `update`.
         """
@@ -138,6 +149,7 @@ class Fleet:
         self._broker = broker
         self._folder = folder
         self._say = say
+        self._access = access
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TENTERHOOK_")},
             # Compiling takes most of a start, and is done once.
@@ -152,7 +164,7 @@ class Fleet:
         }
         self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
         names = ["ingest", "admin", "breaker", *(f"dispatcher-{number + 1}" for number in range(workers))]
-        self.services = {name: Service(name, self._environment, folder, older) for name in names}
+        self.services = {name: self._made(name, older) for name in names}
         #: How many there have been of each kind.
         self._numbers = Counter(service.kind for service in self.services.values())
         #: What has happened, with no time yet at which it was over.
@@ -162,6 +174,9 @@ class Fleet:
         self._nodes = asyncio.Lock()
         self._http: aiohttp.ClientSession
         self._watching: list[asyncio.Task[None]] = []
+
+    def _made(self, name: str, release: Release) -> Service:
+        return Service(name, self._environment | self._access(name.partition("-")[0]), self._folder, release)
 
     @property
     def happened(self) -> list[Happened]:
@@ -302,7 +317,7 @@ class Fleet:
     async def _join(self, kind: str, stays_s: float) -> None:
         self._numbers[kind] += 1
         name = f"{kind}-{self._numbers[kind]}"
-        service = self.services[name] = Service(name, self._environment, self._folder, self._releases["back"])
+        service = self.services[name] = self._made(name, self._releases["back"])
         began_ms = now_ms()
         service.start()
         self._note("join", name, began_ms, now_ms())

@@ -11,6 +11,7 @@ from services.breaker.fold import fold, rules_of, state_of
 from streams import codec, topics
 from streams.connection import Connection
 from streams.lane_rows import LaneRows
+from streams.reading import stop
 from streams.records import (
     BreakerRow,
     Delivery,
@@ -85,7 +86,7 @@ class Following:
 
     async def _read(self) -> None:
         reader: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(
-            bootstrap_servers=self._connection.bootstrap,
+            **self._connection.client_options,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
@@ -104,16 +105,16 @@ class Following:
                 for partition in self._partitions:
                     self._positions[partition] = await reader.position(partition)
         finally:
-            await reader.stop()
+            await stop(reader)
 
     async def is_at_the_end(self) -> bool:
         """Whether everything that was appended until now was read."""
-        reader: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(bootstrap_servers=self._connection.bootstrap)
+        reader: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(**self._connection.client_options)
         await reader.start()
         try:
             ends: Mapping[TopicPartition, int] = await reader.end_offsets(self._partitions)
         finally:
-            await reader.stop()
+            await stop(reader)
         return all(self._positions.get(partition, 0) >= end for partition, end in ends.items())
 
     def conclude(self) -> None:

@@ -19,7 +19,7 @@ from tests.apps import make_app
 from tests.chaos.bounds import NO_BOUNDS, Bounds
 from tests.chaos.destinations import KILLS, MIXED, RECOVERY, Destination
 from tests.chaos.ends import Receiver, Sender, receiving
-from tests.chaos.fleet import Fleet
+from tests.chaos.fleet import Access, Fleet, anybody
 from tests.chaos.following import Following
 from tests.chaos.observed import Observed
 from tests.chaos.pausing import Pausing, token
@@ -171,12 +171,13 @@ class Run:
         seed: int,
         say: Say,
         *,
+        access: Access = anybody,
         older: Release = THIS,
         newer: Release = THIS,
     ) -> None:
         """
         Args:
-            older, newer: what the fleet's services are started from.
+            access, older, newer: the fleet's.
         """
         self._connection = connection
         self._scenario = scenario
@@ -186,7 +187,7 @@ class Run:
         self.destinations = {each.name: each for each in scenario.destinations}
         self.seen = Observed(self.destinations)
         self._fleet = Fleet(
-            broker, connection, PARTITIONS, folder, scenario.plan.workers, say, older=older, newer=newer
+            broker, connection, PARTITIONS, folder, scenario.plan.workers, say, access=access, older=older, newer=newer
         )
         self._configs: dict[str, IntegrationConfig] = {}
 
