@@ -1,7 +1,7 @@
 """
 What every service process does around its `main`: settings, logs, uvloop, signals, exit code.
 
-SIGTERM and Ctrl-C ask `main` to drain and return; a second one cancels it.
+SIGTERM and Ctrl-C ask `main` to drain and return; a second one cancels it. SIGUSR1 has it log where its tasks stand.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from services.runtime.serving import StartupError
 from services.runtime.settings import Settings
 from services.runtime.topics_gone import watch_topics
 from services.runtime.tracing import exporting
+from services.runtime.whereabouts import log_places
 from streams.closed_connections import AiokafkaChanged
 from streams.security import SecurityUnusable
 
@@ -117,6 +118,7 @@ async def _until_signalled(main: Main, settings: Settings, service: str) -> None
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGUSR1, log_places)
     try:
         await running
     finally:

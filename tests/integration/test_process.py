@@ -58,6 +58,20 @@ def test_a_signal_lets_the_service_drain_and_ends_it_well(number):
     assert [line["event"] for line in lines(first + rest)] == ["sample.started", "service.stopping", "sample.drained"]
 
 
+def test_a_service_tells_where_its_tasks_stand_and_goes_on():
+    process = start("log.info('sample.started')\nawait stop.wait()\nlog.info('sample.drained')")
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGUSR1)
+    [told] = lines(process.stderr.readline())
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=20)
+
+    assert told["event"] == "tasks.listed"
+    assert any("<string>" in place["awaits"] and " main" in place["awaits"] for place in told["places"])
+    assert [line["event"] for line in lines(rest)] == ["service.stopping", "sample.drained"]
+
+
 def test_a_second_signal_ends_a_service_that_does_not_drain():
     process = start("log.info('sample.started')\nawait asyncio.Event().wait()")
     assert process.stderr is not None

@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -143,6 +144,9 @@ async def installation(cluster, folder):
         await services.ready("ingest", "breaker", "admin", "dispatcher-0")
         yield services
     except BaseException:
+        for process in services.running.values():
+            process.send_signal(signal.SIGUSR1)  # what does it wait for?
+        await asyncio.sleep(1)
         for name in services.running:
             sys.stderr.write(f"-- {name}\n{services.said(name)}")
         raise
