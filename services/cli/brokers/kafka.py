@@ -115,13 +115,16 @@ class KafkaBroker:
 
     async def probe(self) -> str | None:
         """None when all nodes are in service, else why not yet."""
-        try:
-            # Each for itself: for some seconds the others count one that was killed as in service.
-            counts = await asyncio.gather(
-                *(brokers_at(Connection(address, security=self.security)) for address in self.bootstrap.split(","))
-            )
-        except BrokerAway as away:
-            return str(away)
+        # Each for itself: for some seconds the others count one that was killed as in service. All are waited for: who
+        # is left behind is cut off when the loop ends, and leaves its connection open.
+        asked = [brokers_at(Connection(each, security=self.security)) for each in self.bootstrap.split(",")]
+        counts: list[int] = []
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, BrokerAway):
+                return str(answer)
+            if isinstance(answer, BaseException):
+                raise answer
+            counts.append(answer)
         return None if min(counts) >= len(self.nodes) else f"{min(counts)} of {len(self.nodes)} nodes are in service"
 
     async def start(self) -> None:
