@@ -27,6 +27,10 @@ _ANSWER_S: Final = 5.0
 #: Waiting starts with this pause and doubles it, up to the second: a broker of our own is up in 3 s,
 #: one that is being repaired should not be hammered.
 _PAUSES_S: Final = (0.05, 2.0)
+#: A connection that was silent for so long is closed, and made anew when it is wanted. What stands between us and the
+#: broker forgets silent ones without a word, Azure's load balancer after 4 minutes, AWS's after 350 s: what is sent
+#: over one of those waits for `request_timeout_ms`, 40 s. aiokafka's default is 9 minutes.
+IDLE_MS: Final = 180_000
 #: Silence makes people restart things: say again after this long that nothing has changed.
 _SAY_AGAIN_S: Final = 60.0
 
@@ -55,7 +59,11 @@ class Connection:
     @property
     def client_options(self) -> dict[str, Any]:
         """Options of every client of aiokafka: where the brokers are, and how they are spoken to."""
-        return {"bootstrap_servers": self.bootstrap, **self.security.client_options}
+        return {
+            "bootstrap_servers": self.bootstrap,
+            "connections_max_idle_ms": IDLE_MS,
+            **self.security.client_options,
+        }
 
     @property
     def by_address(self) -> "list[Connection]":

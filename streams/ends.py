@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from streams.connection import Connection
 from streams.features import features_of
-from streams.reading import stop
+from streams.reading import stop, uncancelled
 from streams.trouble import Trouble
 
 log = structlog.get_logger(__name__)
@@ -62,12 +62,7 @@ class _Asker:
         pause_s, longest_s = _PAUSES_S
         while True:
             try:
-                consumer = await self._opened()
-                ends: dict[TopicPartition, int] = await consumer.end_offsets(self._partitions)
-                if not (await features_of(self._connection)).exact_ends:
-                    for partition, end in ends.items():
-                        if end > 0:
-                            ends[partition] = await self._after_the_batch_at(consumer, partition, end - 1)
+                ends = await uncancelled(self._told())
             except (KafkaError, OSError) as error:
                 self._trouble.met("end_offset.failed", error, hint="asking again")
                 await self._close()
@@ -76,6 +71,16 @@ class _Asker:
             else:
                 self._trouble.over()
                 return ends
+
+    async def _told(self) -> dict[TopicPartition, int]:
+        """What the broker says now."""
+        consumer = await self._opened()
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(self._partitions)
+        if not (await features_of(self._connection)).exact_ends:
+            for partition, end in ends.items():
+                if end > 0:
+                    ends[partition] = await self._after_the_batch_at(consumer, partition, end - 1)
+        return ends
 
     async def _after_the_batch_at(self, consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> int:
         """Offset after the last batch, which starts at *offset*, by reading it. See `Features.exact_ends`."""
@@ -110,7 +115,7 @@ class _Asker:
                 if features.exact_ends:
                     await consumer._client.set_topics({each.topic for each in self._partitions})  # noqa: SLF001
             except BaseException:
-                await consumer.stop()
+                await stop(consumer)
                 raise
             self._consumer = consumer
         return self._consumer

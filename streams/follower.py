@@ -19,7 +19,7 @@ from streams.answers import ANSWERS
 from streams.connection import Connection
 from streams.ends import EndOffset
 from streams.features import features_of
-from streams.reading import stop
+from streams.reading import stop, uncancelled
 from streams.silence import FetchWaits
 from streams.topics import SCHEMAS, Topic
 from streams.trouble import Trouble
@@ -141,7 +141,7 @@ class Follower:
         while True:
             opened_s = time.monotonic()
             try:
-                await self._read_on_a_connection()
+                await uncancelled(self._read_on_a_connection())
             except Exception as error:  # noqa: BLE001 - a broker away, a bug in the client: read on all the same
                 self._trouble.met("follower.interrupted", _cause(error))
             pause_s = _PAUSES_S[0] if time.monotonic() - opened_s > longest_s else min(2 * pause_s, longest_s)
@@ -166,8 +166,8 @@ class Follower:
             self._reading.set()
             async with asyncio.TaskGroup() as both:
                 waits = FetchWaits(consumer, features, rarely=self.topic is SCHEMAS)
-                both.create_task(self._read(consumer, waits))
-                both.create_task(self._check(consumer))
+                both.create_task(uncancelled(self._read(consumer, waits)))
+                both.create_task(uncancelled(self._check(consumer)))
         finally:
             self._consumer = None
             self._reading.clear()

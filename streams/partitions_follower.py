@@ -16,7 +16,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from streams.connection import Connection
 from streams.features import features_of
-from streams.reading import stop
+from streams.reading import stop, uncancelled
 from streams.silence import FetchWaits
 from streams.topics import Topic
 from streams.trouble import Trouble
@@ -76,7 +76,7 @@ class PartitionsFollower:
         while True:
             opened_s = time.monotonic()
             try:
-                await self._read_on_a_connection()
+                await uncancelled(self._read_on_a_connection())
             except Exception as error:  # noqa: BLE001 - a broker away, a bug in the client: read on all the same
                 self._trouble.met("follower.interrupted", error)
             pause_s = _PAUSES_S[0] if time.monotonic() - opened_s > longest_s else min(2 * pause_s, longest_s)

@@ -22,12 +22,6 @@ MAX_REQUEST_BYTES: Final = MAX_MESSAGE_BYTES * 3 // 4
 BATCH_BYTES: Final = 524_288
 
 
-#: A connection that was silent for so long is closed, and made anew for the next record. What stands between us and the
-#: broker forgets silent ones without a word, Azure's load balancer after 4 minutes, AWS's after 350 s: a record sent
-#: over one of those would wait for `request_timeout_ms`, 40 s. aiokafka's default is 9 minutes.
-IDLE_MS: Final = 180_000
-
-
 async def open_producer(connection: Connection, *, client_id: str, **overrides: Any) -> AIOKafkaProducer:
     """
     A started producer: acknowledged by all in-sync replicas, idempotent where the broker has that, without linger.
@@ -55,9 +49,8 @@ async def open_producer(connection: Connection, *, client_id: str, **overrides: 
         "enable_idempotence": idempotent,
         "linger_ms": 0,
         "max_request_size": MAX_REQUEST_BYTES,
-        "connections_max_idle_ms": IDLE_MS,
     }
-    producer = AIOKafkaProducer(**connection.client_options, client_id=client_id, **options | overrides)
+    producer = AIOKafkaProducer(**connection.client_options | options | overrides, client_id=client_id)
     ANSWERS.watch(producer.client)
     try:
         await producer.start()

@@ -1,12 +1,14 @@
 """A consumer without a group, for the time of a block, closed whatever ends it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +56,7 @@ async def stop(consumer: "AIOKafkaConsumer[Any, Any]") -> None:
     """
     connections = consumer._client._conns.values()  # noqa: SLF001  # nothing else knows them
     transports = [each._writer.transport for each in connections if each._writer is not None]  # noqa: SLF001
-    stopping = asyncio.ensure_future(consumer.stop())
+    stopping = asyncio.ensure_future(stop_whole(consumer))
     try:
         _, late = await asyncio.wait((stopping,), timeout=_CLOSED_S)
         if late:
@@ -65,6 +67,54 @@ async def stop(consumer: "AIOKafkaConsumer[Any, Any]") -> None:
         _cut_off(transports)
         stopping.add_done_callback(_note)
         raise
+
+
+async def stop_whole(consumer: "AIOKafkaConsumer[Any, Any]") -> None:
+    """
+    Stop it to its end, however long that takes. What goes wrong is logged.
+
+    aiokafka gives up half way where a fetch has just failed: that waits for a moment, its `stop` cancels it, meets the
+    cancellation as if it were its own, and leaves its client open, which connects again and again.
+    """
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        if _is_cancelled():
+            raise
+    except Exception as error:  # noqa: BLE001 - nobody who stops a reader can do anything about it
+        log.warning("reader.not_stopped", reason=repr(error))
+    else:
+        return
+    fetches = () if consumer._fetcher is None else tuple(consumer._fetcher._pending_tasks)  # noqa: SLF001
+    for each in fetches:
+        each.cancel()
+    await asyncio.gather(*fetches, return_exceptions=True)
+    await consumer._client.close()  # noqa: SLF001
+
+
+class Interrupted(ConnectionError):
+    """What a task waited for was cancelled, and the task was not."""
+
+
+async def uncancelled(work: Awaitable[T]) -> T:
+    """
+    Its result. For tasks that are to go on: one that ends with a cancellation ends in silence, nobody looks at it.
+
+    Raises:
+        Interrupted: aiokafka has cancelled what this waits for.
+    """
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if _is_cancelled():
+            raise
+        raise Interrupted("aiokafka has cancelled a call") from None
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has cancelled the current task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _cut_off(transports: Iterable[asyncio.WriteTransport]) -> None:

@@ -205,6 +205,8 @@ class Endpoint:
     #: Connections that are open now.
     peers: dict[Peer, asyncio.Task] = field(default_factory=dict)
     _arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
+    #: What is accepted from now on is closed at once.
+    is_over: bool = False
 
     def behave(self, *behaviours: Behaviour) -> None:
         """How it answers from now on: one a request, the last for all that follow."""
@@ -224,6 +226,9 @@ class Endpoint:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A task of our own: asyncio reports one of its own as an error when it is cancelled.
+        if self.is_over:
+            writer.transport.abort()
+            return
         self.connections += 1
         peer = Peer(reader, writer)
         self.peers[peer] = asyncio.create_task(self._serve(peer, self.connections))
@@ -272,8 +277,8 @@ async def endpoint(
     try:
         yield made
     finally:
+        made.is_over = True  # of what was accepted by now some is told only later
         server.close()
-        await asyncio.sleep(0)  # what was accepted by then is told in the next turn
         peers = dict(made.peers)
         for peer, task in peers.items():
             task.cancel()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import MessageSizeTooLargeError
 
 from schemas.profiles import Ordering
 from services.dispatcher.attempt import Attempts
@@ -106,11 +107,6 @@ class Producers:
         """Each raises this for whatever is sent from now on."""
         for each in self.each:
             each.dies_of = error
-
-    @property
-    def stand_still(self) -> bool:
-        """Whether one does."""
-        return any(each.stands_still for each in self.each)
 
     async def thaw(self, order: Sequence[int] = (0, 1, 2)) -> None:
         """What was held goes out, of one after the other."""
@@ -342,6 +338,13 @@ class Owner:
     def processor(self, partition: TopicPartition) -> Processor:
         return self.lanes if partition.topic == self.log.connection.topic(topics.DELIVERIES) else self.fan_out
 
+    def stands_still(self, topic: str) -> bool:
+        """Whether a producer does through which goes what comes of this topic's records, by its full name."""
+        producers = self.producers
+        is_delivered = topic == self.log.connection.topic(topics.DELIVERIES)
+        writers = (producers.of_results, producers.of_retries) if is_delivered else (producers.of_deliveries,)
+        return any(each.stands_still for each in writers)
+
     async def take_over(self) -> None:
         for topic in (topics.EVENTS, topics.DELIVERIES):
             partitions = self.partitions(topic)
@@ -365,7 +368,7 @@ class Owner:
         self.batches.append(batch)
         work = asyncio.create_task(processor.process(batch))
         self._working.add(work)
-        await until(lambda: work.done() or self.producers.stand_still)
+        await until(lambda: work.done() or self.stands_still(partition.topic))
         if work.done():
             work.result()
 
@@ -404,7 +407,9 @@ class Owner:
         self.producers.stop_after(0)
         for work in self._working:
             work.cancel()
-        await asyncio.gather(*self._working, return_exceptions=True)
+        for result in await asyncio.gather(*self._working, return_exceptions=True):
+            if isinstance(result, Exception) and not isinstance(result, MessageSizeTooLargeError):
+                raise result
         await self.lanes.settle(0)
         await self.lanes.finish_leaving(0)
         await self.fan_out.settle(0)

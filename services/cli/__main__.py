@@ -18,6 +18,7 @@ def _main() -> None:
         case [name] if name in _SERVICES:
             # While it loads, nothing has begun that would have to be ended; then the service has its own.
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
             sys.exit(getattr(import_module("services.cli.services"), name)())
         case _:
             import_module("services.cli.main").main()

@@ -102,6 +102,8 @@ class _Up:
         Raises:
             ChildFailed, Failed: it cannot run; nothing of it runs any more.
         """
+        # What asks a service where its tasks stand (`kill -USR1`) does not end this one, nor a child while it loads.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal, number)

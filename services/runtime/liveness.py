@@ -20,7 +20,7 @@ from streams.topics import Topic
 
 #: Of a question to the broker; two, one after the other, and `LOOK_S` must be less than what counts as a freeze.
 ANSWER_S: Final = 5.0
-#: How long the other addresses may take once one has answered.
+#: How long the other addresses may take once one has answered, within the time that all have.
 OTHERS_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
@@ -137,11 +137,12 @@ async def keeper_answers(connection: Connection, service: str) -> bool:
 async def _at_any_address(connection: Connection, asked: Callable[[Connection], Coroutine[Any, Any, object]]) -> bool:
     """Asks all beside each other: one that is silent takes as long as there is time for all."""
     answers = [asyncio.create_task(_is_true(asked(address))) for address in connection.by_address]
+    until_s = time.monotonic() + ANSWER_S - OTHERS_S
     try:
         for answer in asyncio.as_completed(answers):
             if await answer:
                 # Who is cut off while it asks leaves its connection open: aiokafka closes it where it gets an answer.
-                await asyncio.wait(answers, timeout=OTHERS_S)
+                await asyncio.wait(answers, timeout=max(0.0, min(OTHERS_S, until_s - time.monotonic())))
                 return True
         return False
     finally:

@@ -53,6 +53,8 @@ def run_service(main: Main, settings: Settings | None = None) -> int:
         main: returns when its event is set and everything is drained. Its module names the service in logs.
         settings: of the environment and the TOML file where None.
     """
+    # Until it can answer, it is not to be ended by the question where its tasks stand.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     service = main.__module__.removeprefix("services.").partition(".")[0]
     gc.freeze()  # what was imported stays, and need not be looked through
     gc.set_threshold(*COLLECTOR)

@@ -49,6 +49,7 @@ from streams.engine.spacing import Spacing
 from streams.engine.standing import ALONE, FATAL, Standing, is_short, noted_short, read, written
 from streams.features import Features, features_of
 from streams.ledger import Ledger
+from streams.reading import stop_whole
 from streams.silence import FetchWaits
 from streams.takeover import STEPS, Steps
 from streams.trouble import Trouble
@@ -263,7 +264,7 @@ class LedgerConsumer(Consumer):
         self._has_settled = True
         await _at_most(LEAVE_S, "commit", self._commit_the_rest())
         if self._kafka is not None:
-            await _at_most(LEAVE_S, "leave", self._kafka.stop())
+            await _at_most(LEAVE_S, "leave", stop_whole(self._kafka))
 
     async def _commit_the_rest(self) -> None:
         """Commit what is finished by now: a commit under way may have begun before that, and Faust would do with it."""

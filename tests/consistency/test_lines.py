@@ -288,7 +288,7 @@ async def test_what_was_held_is_skipped_and_what_comes_after_arrives_though_owne
         for dies_after in (count // 8, count // 3):
             owner = await group.next_owner(courier)
             owner.producers.of_results.left = dies_after
-            await until(lambda owner=owner: owner.producers.stand_still, 60)
+            await until(lambda owner=owner: owner.producers.of_results.stands_still, 60)
             owner.commit()
             await owner.die()
         owner = await group.next_owner(courier)

@@ -103,9 +103,7 @@ class Schedule:
         await self.owner.lanes_are_still()
 
     async def _hand_over(self, topic: Topic) -> None:
-        producers = self.owner.producers
-        writers = [producers.of_deliveries] if topic is topics.EVENTS else [producers.of_results, producers.of_retries]
-        if not any(each.stands_still for each in writers):
+        if not self.owner.stands_still(self.log.connection.topic(topic)):
             partition = self.random.choice(self.owner.partitions(topic))
             await self.owner.hand_over(partition, self.random.randint(1, 8))
 
@@ -122,7 +120,8 @@ class Schedule:
         await self.owner.lanes_are_still()
 
     async def stand_still(self) -> None:
-        for each in self.random.sample(self.owner.producers.each, self.random.randint(1, 3)):
+        producers = self.owner.producers  # there are no retries
+        for each in self.random.sample((producers.of_deliveries, producers.of_results), self.random.randint(1, 2)):
             each.left = self.random.randint(0, 9)
 
     async def replace(self) -> None:

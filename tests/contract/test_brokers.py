@@ -21,11 +21,11 @@ from schemas.profiles import MAX_BODY_BYTES
 from services.cli.brokers import BrokerFailed
 from services.cli.brokers.embedded import EmbeddedBroker
 from services.runtime.liveness import ANSWER_S, broker_answers, keeper_answers
-from streams import codec, follower, topics
-from streams.connection import BrokerAway, Connection, brokers_at, coordinator_answers, wait_for_broker
+from streams import codec, follower, reading, topics
+from streams.connection import IDLE_MS, BrokerAway, Connection, brokers_at, coordinator_answers, wait_for_broker
 from streams.features import features_of
 from streams.follower import Follower
-from streams.producer import IDLE_MS, MAX_REQUEST_BYTES, open_producer
+from streams.producer import MAX_REQUEST_BYTES, open_producer
 from streams.quarantine import Quarantine
 from streams.topics import (
     APP_CONFIG,
@@ -419,6 +419,35 @@ class TestAwayBrokers:
             broker.kill()
 
         assert position == 1
+
+
+async def test_a_fetch_that_has_just_failed_does_not_end_who_stops_the_consumer(tmp_path):
+    """With nobody at its broker's address any more: a fetch that failed waits before the next one."""
+    broker = EmbeddedBroker(tmp_path)
+    await broker.start()
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=broker.bootstrap, retry_backoff_ms=5_000, request_timeout_ms=1_000, fetch_max_wait_ms=50
+    )
+    await consumer.start()
+    consumer.assign([TopicPartition("some", 0)])
+    consumer.seek(TopicPartition("some", 0), 0)
+    await consumer.getmany(timeout_ms=100)
+    broker.kill()
+    fetches = consumer._fetcher._pending_tasks
+    await until(lambda: any(map(_sleeps, fetches)))
+
+    stopping = asyncio.create_task(reading.stop(consumer))
+    await asyncio.wait((stopping,), timeout=5)
+
+    assert stopping.done()
+    assert not stopping.cancelled()
+    assert stopping.exception() is None
+    assert consumer._client._sync_task is None, "it would go on to connect"
+
+
+def _sleeps(task: "asyncio.Task[object]") -> bool:
+    waits = task.get_coro().cr_await
+    return not task.done() and waits is not None and waits.__name__ == "sleep"
 
 
 async def empty_again(broker: EmbeddedBroker, connection: Connection, times: int = 5) -> None:

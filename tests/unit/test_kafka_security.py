@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from services.runtime.connection import connection_of, security_of
 from services.runtime.settings import KafkaSettings, Settings
-from streams.connection import Connection
+from streams.connection import IDLE_MS, Connection
 from streams.engine.app import _credentials
 from streams.security import OPEN, SecurityUnusable
 
@@ -63,6 +63,7 @@ def test_every_client_gets_the_user_and_no_text_the_password(files):
 
     assert connection.client_options == {
         "bootstrap_servers": "kafka:9093",
+        "connections_max_idle_ms": IDLE_MS,
         "security_protocol": "SASL_SSL",
         "ssl_context": connection.security.tls,
         "sasl_mechanism": "SCRAM-SHA-512",

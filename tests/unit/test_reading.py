@@ -5,6 +5,7 @@ import gc
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
 from streams import reading
 
@@ -27,13 +28,20 @@ class Consumer:
 
     def __init__(self, *transports: Transport) -> None:
         connections = [SimpleNamespace(_writer=SimpleNamespace(transport=each)) for each in transports]
-        self._client = SimpleNamespace(_conns=dict(enumerate([*connections, SimpleNamespace(_writer=None)])))
+        self._client = SimpleNamespace(
+            _conns=dict(enumerate([*connections, SimpleNamespace(_writer=None)])), close=self._close
+        )
+        self._fetcher = SimpleNamespace(_pending_tasks=set())
         self._transports = transports
+        self.is_closed = False
 
     async def stop(self) -> None:
         for connection in self._client._conns.values():
             connection._writer = None
         await asyncio.gather(*(each.closed for each in self._transports))
+
+    async def _close(self) -> None:
+        self.is_closed = True
 
 
 async def test_what_the_broker_closes_is_not_cut_off():
@@ -54,13 +62,36 @@ async def test_what_the_broker_does_not_close_is_cut_off(monkeypatch):
     assert [each.was_aborted for each in transports] == [True, True]
 
 
-async def test_an_error_of_stopping_is_told():
+async def test_an_error_of_stopping_is_told_and_the_client_closed():
     class Broken(Consumer):
         async def stop(self) -> None:
             raise RuntimeError("told")
 
-    with pytest.raises(RuntimeError, match="told"):
-        await reading.stop(Broken())
+    consumer = Broken()
+    with capture_logs() as said:
+        await reading.stop(consumer)
+
+    assert [(line["event"], line["reason"]) for line in said] == [("reader.not_stopped", "RuntimeError('told')")]
+    assert consumer.is_closed
+
+
+async def test_a_cancellation_from_within_is_an_error_and_one_from_without_is_none():
+    async def waits(future):
+        await future
+
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    task = asyncio.create_task(reading.uncancelled(waits(future)))
+    await asyncio.sleep(0)
+    future.cancel()
+    with pytest.raises(reading.Interrupted):
+        await task
+
+    task = asyncio.create_task(reading.uncancelled(waits(loop.create_future())))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_a_stop_that_is_cancelled_leaves_nothing_open():
