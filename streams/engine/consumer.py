@@ -197,6 +197,8 @@ class LedgerConsumer(Consumer):
         self._fetching, self._commits, self._joining = Trouble(log), Trouble(log), Trouble(log)
         #: By topic; beyond a generation, as takeovers that fail go on.
         self._taking_over: dict[str, Trouble] = {}
+        #: The assignment that is worked on; another object for each, None once it is given up.
+        self._assigned: object | None = None
         #: On the monotonic clock: when we asked what the group last answered with "you are a member".
         self._confirmed_at_s = 0.0
 
@@ -446,6 +448,8 @@ class LedgerConsumer(Consumer):
         self._room.set()
 
     async def _settle(self) -> None:
+        # A takeover that had not got to its processor would begin there behind this, and what it starts nobody settles.
+        self._assigned = None
         await asyncio.gather(*(p.settle(self._settle_timeout_s) for p in self._processors.values()))
 
     async def perform_seek(self) -> None:
@@ -456,6 +460,11 @@ class LedgerConsumer(Consumer):
         not fetched, whatever Faust resumes meanwhile.
         """
         generation = self.generation
+        assigned = self._assigned = object()
+
+        def is_current() -> bool:
+            return self._assigned is assigned and self.generation == generation and not self.should_stop
+
         by_topic: dict[str, list[TP]] = {}
         for tp in self.assignment():
             if not self._is_changelog_tp(tp):
@@ -463,7 +472,7 @@ class LedgerConsumer(Consumer):
         self._unknown = set(by_topic)
         before = set(self._takeovers)
         for topic, tps in by_topic.items():
-            taking = self._take_over_until_done(topic, tps, generation, before)
+            taking = self._take_over_until_done(topic, tps, generation, before, is_current)
             task = asyncio.create_task(taking, name=f"take-over {topic}")
             self._takeovers.add(task)
             task.add_done_callback(self._takeovers.discard)
@@ -474,7 +483,12 @@ class LedgerConsumer(Consumer):
         return {}
 
     async def _take_over_until_done(
-        self, topic: str, tps: list[TP], generation: int, before: set[asyncio.Task[None]]
+        self,
+        topic: str,
+        tps: list[TP],
+        generation: int,
+        before: set[asyncio.Task[None]],
+        is_current: Callable[[], bool],
     ) -> None:
         steps = self._steps[topic] = Steps()
         STEPS.set(steps)
@@ -486,11 +500,11 @@ class LedgerConsumer(Consumer):
             await asyncio.wait(going_on, timeout=CANCEL_AGAIN_S)
         trouble = self._taking_over.setdefault(topic, Trouble(log, topic=topic))
         failures = 0
-        while self.generation == generation and not self.should_stop:
+        while is_current():
             try:
-                await self._take_over(topic, tps, generation)
+                await self._take_over(topic, tps, generation, is_current)
             except LogShortened as error:
-                if self.generation == generation:
+                if is_current():
                     if topic not in self.shortened:
                         log.error("log.shortened", topic=topic, reason=str(error))  # noqa: TRY400  # it says it all
                     self.shortened[topic] = str(error)
@@ -508,7 +522,7 @@ class LedgerConsumer(Consumer):
                 self.shortened.pop(topic, None)
                 return
 
-    async def _take_over(self, topic: str, tps: list[TP], generation: int) -> None:
+    async def _take_over(self, topic: str, tps: list[TP], generation: int, is_current: Callable[[], bool]) -> None:
         partitions = [TopicPartition(*tp) for tp in tps]
         committed = await self.kafka._coordinator.fetch_committed_offsets(partitions)
         beginnings = await self.kafka.beginning_offsets(partitions)
@@ -523,6 +537,8 @@ class LedgerConsumer(Consumer):
             tp: Standing(starts[tp], unclean[tp][0] if is_told and starts[tp] == stored[tp].offset else 0) for tp in tps
         }
         standing = await self._suspect(topic, standing)
+        if not is_current():
+            return
         processor = self._processors.get(topic)
         if processor is not None:
             floors = {tp.partition: unclean[tp][1] for tp in tps}
@@ -532,7 +548,7 @@ class LedgerConsumer(Consumer):
                 return self.generation == generation and await self._commit({by_partition[partition]: 0})
 
             await processor.take_over(Assignment(generation, floors, {tp.partition: starts[tp] for tp in tps}, commit))
-        if self.generation != generation or not set(tps) <= self.assignment():
+        if not is_current() or not set(tps) <= self.assignment():
             return
         for each, (first, last) in fallen_out({TopicPartition(*tp): stored[tp] for tp in tps}, beginnings).items():
             log.error("log.fallen_out", topic=topic, partition=each.partition, first=first, last=last, hint=_FALLEN_OUT)
@@ -545,7 +561,7 @@ class LedgerConsumer(Consumer):
         # Before anything is handed over; of suspects, when their turn comes.
         if trusted := dict.fromkeys([tp for tp in tps if tp not in self._suspects], 0):
             await self._commit(trusted)
-        if self.generation != generation:
+        if not is_current():
             return
         self._live.update(tps)
         self._room.set()

@@ -194,6 +194,53 @@ async def test_a_takeover_begins_when_the_one_before_has_ended_though_that_went_
     assert first.most_beside == 1
 
 
+@pytest.mark.parametrize("ends", ["stops", "is assigned anew"])
+async def test_a_takeover_that_has_not_come_to_its_processor_when_that_is_settled_does_not(
+    connection, topic, produce, monkeypatch, ends
+):
+    """What it would start then nobody settles: it would send what its successor sends too."""
+
+    class Settled(Working):
+        def __init__(self) -> None:
+            super().__init__()
+            self.goes_on = asyncio.Event()
+
+        async def settle(self, timeout_s: float) -> None:
+            await super().settle(timeout_s)
+            self.goes_on.set()
+            await asyncio.sleep(0.2)
+
+    first = Settled()
+    others = [SafeApp("engine", connection, put_aside=Aside().put, commit_interval_ms=50) for _ in range(2)]
+    for other in others:
+        other.add_processor(topic, Working(), name="work")
+    async with running(connection, first) as app:
+        consumer = app._consumer
+        suspect, held = consumer._suspect, asyncio.Event()
+
+        async def hold(name, standing):
+            found = await suspect(name, standing)
+            if not held.is_set():
+                first.goes_on.clear()
+                held.set()
+                await first.goes_on.wait()
+            return found
+
+        monkeypatch.setattr(consumer, "_suspect", hold)
+        await others[0].start()
+        await asyncio.wait_for(held.wait(), 40)
+        generation = consumer.generation
+        if ends == "stops":
+            await asyncio.wait_for(app.stop(), 30)
+        else:
+            await others[1].start()
+            await eventually(lambda: first.assignments[-1].generation > generation, 40)
+    for other in others[: 1 if ends == "stops" else 2]:
+        await asyncio.wait_for(other.stop(), 30)
+
+    assert generation not in {each.generation for each in first.assignments}
+
+
 async def test_a_worker_that_was_thrown_out_takes_nothing_back_of_what_others_committed(connection, topic, produce):
     first, second = Working(), Working()
     async with running(connection, first) as app:
