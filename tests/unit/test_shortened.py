@@ -95,7 +95,7 @@ class Lost(LedgerConsumer):
         self.stored |= offsets
 
     async def take_over(self) -> None:
-        await self._take_over(self.at.topic, [TP(*self.at)], 1)
+        await self._take_over(self.at.topic, [TP(*self.at)], 1, lambda: True)
 
 
 async def _told(what: object) -> object:

@@ -119,7 +119,8 @@ async def test_takeovers_that_fail_in_one_generation_after_the_other(said):
 
     consuming._take_over = take_over
     while failing.times <= FAILURES:
-        await consuming._take_over_until_done("deliveries", [A], group.generation, set())
+        now = group.generation
+        await consuming._take_over_until_done("deliveries", [A], now, set(), lambda now=now: group.generation == now)
     assert group.generation == 3
     assert said() == told("takeover.failed", traceback=True)
 
