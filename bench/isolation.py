@@ -95,7 +95,7 @@ async def hang(bootstrap: str, folder: Path, say: Say, *, seconds: float = 60, p
             names = [f"int_{number}" for number in range(9)]
             for each in names:
                 await run.integration(each, "fast")
-            await run.integration("int_ill", behaviour, auto_pause=auto_pause)
+            await run.integration("int_ill", behaviour, is_apart=True, auto_pause=auto_pause)
             worker = await run.dispatcher()
             await run.breaker()
             await run.ready()
@@ -135,7 +135,12 @@ async def unwell(bootstrap: str, folder: Path, say: Say, *, seconds: float = 45,
             for each in names:
                 await run.integration(each, "fast")
             await run.integration(
-                "int_ill", behaviour, ordering="none", max_in_flight=_UNWELL_IN_FLIGHT, auto_pause=False
+                "int_ill",
+                behaviour,
+                is_apart=True,
+                ordering="none",
+                max_in_flight=_UNWELL_IN_FLIGHT,
+                auto_pause=False,
             )
             worker = await run.dispatcher()
             await run.breaker()
@@ -227,13 +232,12 @@ async def behind(
     """One is so many events behind while nine others have a steady load; it is activated, and catches up."""
     found: dict[str, Any] = {}
     for ordering in orderings:
+        wanted: dict[str, Any] = {"ordering": ordering, "max_in_flight": 50, "events": ["backlog"]}
         async with stage(bootstrap, folder / f"behind-{ordering}") as run:
             names = [f"int_{number}" for number in range(9)]
             for each in names:
                 await run.integration(each, "fast", events=["live", "warm"])
-            late = await run.integration(
-                "int_late", "fast", ordering=ordering, max_in_flight=50, events=["backlog"], status="paused"
-            )
+            late = await run.integration("int_late", "fast", is_apart=True, **wanted, status="paused")
             await run.dispatcher()
             await run.ready()
             await settle(run)
@@ -244,9 +248,7 @@ async def behind(
             calm = range(int(min(_WATCHED_S, events / _CATCHES_UP_PER_S) * per_s))
             await run.at_a_pace(calm, per_s, "live")
             began_ns = time.time_ns()
-            await run.integration(
-                late.id, "fast", ordering=ordering, max_in_flight=50, events=["backlog"], version=2, epoch=2
-            )
+            await run.integration(late.id, "fast", is_apart=True, **wanted, version=2, epoch=2)
             loaded = range(len(calm), 2 * len(calm))
             await asyncio.gather(
                 run.at_a_pace(loaded, per_s, "live"), run.come({"int_late": events}, events / 50 + 60, say)
@@ -288,7 +290,7 @@ async def slow(
                 await run.integration(each, "fast", events=["live", "warm"])
             for number in range(ill):
                 wanted = [f"g{group}" for group in range(number % _GROUPS, _GROUPS)]
-                await run.integration(f"int_slow_{number}", "slow-4000", events=wanted, auto_pause=False)
+                await run.integration(f"int_slow_{number}", "slow-4000", is_apart=True, events=wanted, auto_pause=False)
             worker = await run.dispatcher()
             await run.ready()
             await settle(run)

@@ -28,6 +28,9 @@ from streams.topics import Partitions, Topic
 APP: Final = "bench"
 PARTITIONS: Final = Partitions(8, 16)
 
+#: Folders of the two receivers of a run.
+RECEIVERS: Final = ("endpoints", "apart")
+
 
 class Arrival(NamedTuple):
     """A request that came to a receiver."""
@@ -45,13 +48,17 @@ class Stage:
     folder: Path
     connection: Connection
     producer: AIOKafkaProducer
+    #: The receiver of those that are measured, and another of whoever is to do them no harm: two customers' endpoints
+    #: do not share a process either, and fifty requests at once keep one busy for 2 ms.
     endpoints: str
+    endpoints_apart: str
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
     #: When each event was on the broker, by its number.
     sent_ns: dict[int, int] = field(default_factory=dict)
     _arrived: list[Arrival] = field(default_factory=list)
-    _read_bytes: int = 0
+    #: Of each receiver's file.
+    _read_bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RECEIVERS, 0))
 
     async def app(self) -> None:
         """The one app of the run."""
@@ -61,11 +68,13 @@ class Stage:
         )  # fmt: skip
         await self.append(topics.APP_CONFIG, APP, codec.encode(config))
 
-    async def integration(self, name: str, behaviour: str, **changes: Any) -> IntegrationConfig:
-        """One that delivers to a receiver of that behaviour."""
+    async def integration(
+        self, name: str, behaviour: str, *, is_apart: bool = False, **changes: Any
+    ) -> IntegrationConfig:
+        """One that delivers to a receiver of that behaviour; *is_apart*: to the other one."""
         fields: dict[str, Any] = {
             "id": name, "app": APP, "profile": "integration", "name": name,
-            "url": f"{self.endpoints}/{behaviour}/{name}",
+            "url": f"{self.endpoints_apart if is_apart else self.endpoints}/{behaviour}/{name}",
             "events": ["*"], "headers": {}, "secrets": {}, "signing_secrets": [], "signing": False, "timeout_ms": 5_000,
             "retry_policy": "transient", "max_attempts": 3, "delays_ms": [5_000, 20_000], "retry_on_429": False,
             "ordering": "integration", "max_in_flight": 10, "while_paused": "hold", "auto_pause": True,
@@ -98,14 +107,15 @@ class Stage:
 
     def arrivals(self) -> list[Arrival]:
         """What has come until now. Only what is new is read: events are sent by the loop that would wait for it."""
-        with (self.folder / "arrivals").open("rb") as file:
-            file.seek(self._read_bytes)
-            lines = file.read()
-        lines = lines[: lines.rfind(b"\n") + 1]
-        self._read_bytes += len(lines)
-        for line in lines.decode().splitlines():
-            integration, number, at_ns, attempt = line.split()
-            self._arrived.append(Arrival(integration, int(number), int(at_ns), int(attempt)))
+        for receiver, read_bytes in self._read_bytes.items():
+            with (self.folder / receiver / "arrivals").open("rb") as file:
+                file.seek(read_bytes)
+                lines = file.read()
+            lines = lines[: lines.rfind(b"\n") + 1]
+            self._read_bytes[receiver] += len(lines)
+            for line in lines.decode().splitlines():
+                integration, number, at_ns, attempt = line.split()
+                self._arrived.append(Arrival(integration, int(number), int(at_ns), int(attempt)))
         return self._arrived
 
     def latencies_ms(self, names: Iterable[str], numbers: Iterable[int]) -> list[float]:
@@ -215,20 +225,25 @@ def event(number: int, event_type: str = "call_ended", size: int = 1_024) -> Eve
 @asynccontextmanager
 async def stage(bootstrap: str, folder: Path) -> AsyncIterator[Stage]:
     """Topics of its own, receivers; no dispatcher yet. All processes are ended with it."""
-    folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240  # at once
+    for receiver in RECEIVERS:
+        (folder / receiver).mkdir(parents=True, exist_ok=True)
     connection = Connection(bootstrap, f"b{uuid.uuid4().hex[:8]}.")
     await topics.ensure(connection, PARTITIONS)
-    endpoints = subprocess.Popen([sys.executable, "-m", "bench.endpoints", str(folder)])  # noqa: ASYNC220
+    receivers = [
+        subprocess.Popen([sys.executable, "-m", "bench.endpoints", str(folder / each)])  # noqa: ASYNC220  # at once
+        for each in RECEIVERS
+    ]
     producer = await open_producer(connection, client_id="bench")
     made: Stage | None = None
     try:
-        while not (folder / "port").exists():  # noqa: ASYNC110  # another process makes it
+        ports = [folder / each / "port" for each in RECEIVERS]
+        while not all(each.exists() for each in ports):  # noqa: ASYNC110  # other processes make them
             await asyncio.sleep(0.05)
-        made = Stage(folder, connection, producer, f"http://127.0.0.1:{(folder / 'port').read_text()}")
+        made = Stage(folder, connection, producer, *(f"http://127.0.0.1:{each.read_text()}" for each in ports))
         await made.app()
         yield made
     finally:
-        for process in [*(made.processes if made else ()), endpoints]:
+        for process in [*(made.processes if made else ()), *receivers]:
             process.kill()
             process.wait()
         await producer.stop()

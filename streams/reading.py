@@ -89,7 +89,10 @@ async def stop_whole(consumer: "AIOKafkaConsumer[Any, Any]") -> None:
     for each in fetches:
         each.cancel()
     await asyncio.gather(*fetches, return_exceptions=True)
-    await consumer._client.close()  # noqa: SLF001
+    try:
+        await consumer._client.close()  # noqa: SLF001
+    except Exception as error:  # noqa: BLE001 - it would stand in the place of what ended whoever is reading
+        log.warning("reader.not_stopped", reason=repr(error))
 
 
 class Interrupted(ConnectionError):

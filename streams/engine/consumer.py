@@ -112,6 +112,13 @@ class _Stored(NamedTuple):
     at: float
 
 
+class Turn(NamedTuple):
+    """A worker's turn with what an assignment has given it. Who starts work for it asks right before if it is over."""
+
+    generation: int
+    is_over: Callable[[], bool]
+
+
 class Behind(NamedTuple):
     """What a worker has of a topic."""
 
@@ -462,9 +469,10 @@ class LedgerConsumer(Consumer):
         generation = self.generation
         assigned = self._assigned = object()
 
-        def is_current() -> bool:
-            return self._assigned is assigned and self.generation == generation and not self.should_stop
+        def is_over() -> bool:
+            return self._assigned is not assigned or self.generation != generation or self.should_stop
 
+        turn = Turn(generation, is_over)
         by_topic: dict[str, list[TP]] = {}
         for tp in self.assignment():
             if not self._is_changelog_tp(tp):
@@ -472,7 +480,7 @@ class LedgerConsumer(Consumer):
         self._unknown = set(by_topic)
         before = set(self._takeovers)
         for topic, tps in by_topic.items():
-            taking = self._take_over_until_done(topic, tps, generation, before, is_current)
+            taking = self._take_over_until_done(topic, tps, turn, before)
             task = asyncio.create_task(taking, name=f"take-over {topic}")
             self._takeovers.add(task)
             task.add_done_callback(self._takeovers.discard)
@@ -483,12 +491,7 @@ class LedgerConsumer(Consumer):
         return {}
 
     async def _take_over_until_done(
-        self,
-        topic: str,
-        tps: list[TP],
-        generation: int,
-        before: set[asyncio.Task[None]],
-        is_current: Callable[[], bool],
+        self, topic: str, tps: list[TP], turn: Turn, before: set[asyncio.Task[None]]
     ) -> None:
         steps = self._steps[topic] = Steps()
         STEPS.set(steps)
@@ -500,11 +503,11 @@ class LedgerConsumer(Consumer):
             await asyncio.wait(going_on, timeout=CANCEL_AGAIN_S)
         trouble = self._taking_over.setdefault(topic, Trouble(log, topic=topic))
         failures = 0
-        while is_current():
+        while not turn.is_over():
             try:
-                await self._take_over(topic, tps, generation, is_current)
+                await self._take_over(topic, tps, turn)
             except LogShortened as error:
-                if is_current():
+                if not turn.is_over():
                     if topic not in self.shortened:
                         log.error("log.shortened", topic=topic, reason=str(error))  # noqa: TRY400  # it says it all
                     self.shortened[topic] = str(error)
@@ -522,7 +525,7 @@ class LedgerConsumer(Consumer):
                 self.shortened.pop(topic, None)
                 return
 
-    async def _take_over(self, topic: str, tps: list[TP], generation: int, is_current: Callable[[], bool]) -> None:
+    async def _take_over(self, topic: str, tps: list[TP], turn: Turn) -> None:
         partitions = [TopicPartition(*tp) for tp in tps]
         committed = await self.kafka._coordinator.fetch_committed_offsets(partitions)
         beginnings = await self.kafka.beginning_offsets(partitions)
@@ -537,7 +540,7 @@ class LedgerConsumer(Consumer):
             tp: Standing(starts[tp], unclean[tp][0] if is_told and starts[tp] == stored[tp].offset else 0) for tp in tps
         }
         standing = await self._suspect(topic, standing)
-        if not is_current():
+        if turn.is_over():
             return
         processor = self._processors.get(topic)
         if processor is not None:
@@ -545,10 +548,11 @@ class LedgerConsumer(Consumer):
             by_partition = {tp.partition: tp for tp in tps}
 
             async def commit(partition: int) -> bool:
-                return self.generation == generation and await self._commit({by_partition[partition]: 0})
+                return self.generation == turn.generation and await self._commit({by_partition[partition]: 0})
 
-            await processor.take_over(Assignment(generation, floors, {tp.partition: starts[tp] for tp in tps}, commit))
-        if not is_current() or not set(tps) <= self.assignment():
+            starting = {tp.partition: starts[tp] for tp in tps}
+            await processor.take_over(Assignment(turn.generation, floors, starting, commit))
+        if turn.is_over() or not set(tps) <= self.assignment():
             return
         for each, (first, last) in fallen_out({TopicPartition(*tp): stored[tp] for tp in tps}, beginnings).items():
             log.error("log.fallen_out", topic=topic, partition=each.partition, first=first, last=last, hint=_FALLEN_OUT)
@@ -561,11 +565,11 @@ class LedgerConsumer(Consumer):
         # Before anything is handed over; of suspects, when their turn comes.
         if trusted := dict.fromkeys([tp for tp in tps if tp not in self._suspects], 0):
             await self._commit(trusted)
-        if not is_current():
+        if turn.is_over():
             return
         self._live.update(tps)
         self._room.set()
-        log.info("partitions.live", topic=topic, partitions=len(tps), generation=generation)
+        log.info("partitions.live", topic=topic, partitions=len(tps), generation=turn.generation)
 
     async def _beginning_anew(
         self, stored: Mapping[TopicPartition, OffsetAndMetadata], beginnings: Mapping[TopicPartition, int]

@@ -75,6 +75,20 @@ async def test_an_error_of_stopping_is_told_and_the_client_closed():
     assert consumer.is_closed
 
 
+async def test_nor_does_an_error_of_closing_the_client_end_whoever_stops():
+    class Broken(Consumer):
+        async def stop(self) -> None:
+            raise RuntimeError("told")
+
+        async def _close(self) -> None:
+            raise OSError("told too")
+
+    with capture_logs() as said:
+        await reading.stop(Broken())
+
+    assert [line["reason"] for line in said] == ["RuntimeError('told')", "OSError('told too')"]
+
+
 async def test_a_cancellation_from_within_is_an_error_and_one_from_without_is_none():
     async def waits(future):
         await future

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from streams.connection import Connection
 from streams.engine import consumer
-from streams.engine.consumer import LedgerConsumer
+from streams.engine.consumer import LedgerConsumer, Turn
 from streams.engine.shortened import LogShortened, fallen_out, shortened
 from streams.engine.standing import is_short, moves_to, noted_short, read
 from streams.trouble import Trouble
@@ -95,7 +95,7 @@ class Lost(LedgerConsumer):
         self.stored |= offsets
 
     async def take_over(self) -> None:
-        await self._take_over(self.at.topic, [TP(*self.at)], 1, lambda: True)
+        await self._take_over(self.at.topic, [TP(*self.at)], Turn(1, lambda: False))
 
 
 async def _told(what: object) -> object:

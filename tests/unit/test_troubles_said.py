@@ -20,7 +20,7 @@ from services.runtime.problems import Problem
 from streams import features, quarantine
 from streams.connection import Connection
 from streams.engine import app, consumer
-from streams.engine.consumer import LedgerConsumer
+from streams.engine.consumer import LedgerConsumer, Turn
 from streams.engine.spacing import Spacing
 from streams.features import APACHE_KAFKA
 from streams.ledger import Ledger
@@ -120,7 +120,8 @@ async def test_takeovers_that_fail_in_one_generation_after_the_other(said):
     consuming._take_over = take_over
     while failing.times <= FAILURES:
         now = group.generation
-        await consuming._take_over_until_done("deliveries", [A], now, set(), lambda now=now: group.generation == now)
+        turn = Turn(now, lambda now=now: group.generation != now)
+        await consuming._take_over_until_done("deliveries", [A], turn, set())
     assert group.generation == 3
     assert said() == told("takeover.failed", traceback=True)
 
