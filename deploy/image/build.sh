@@ -20,7 +20,7 @@ trap 'rm -rf "$work"' EXIT
 
 # A copy, since building a wheel leaves folders behind, and takes up those that lie there.
 mkdir "$work/source"
-for each in pyproject.toml README.md requirements schemas streams services; do
+for each in pyproject.toml README.md requirements schemas streams services tenterhook; do
     cp -r "$source/$each" "$work/source/"
 done
 "$work/tools/bin/pip" wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \

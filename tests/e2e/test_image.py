@@ -12,12 +12,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from services.cli.brokers.ports import free_ports
+from services.cli.main import COMMANDS
 from tests.brokers import NO_DOCKER, lacking
 from tests.waiting import eventually
 
@@ -124,6 +126,39 @@ def test_it_holds_what_is_locked_and_nothing_to_install_with(image):
     assert found.items() <= {name.lower(): version for name, version in locked.items()}.items()
     assert {"pip", "setuptools", "uv", "pytest"}.isdisjoint(found)
     assert not [path for path in image.tree.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o022]
+
+
+_IMPORT = """
+import sys
+from importlib import import_module
+for each in sys.argv[1:]:
+    import_module(each)
+"""
+
+
+def test_every_command_is_there(image):
+    """Each is imported when it is called: what one lacks is not missed before."""
+    modules = sorted({path.partition(":")[0] for _, path, _, _ in COMMANDS})
+    run = subprocess.run(
+        image.command(str(image.tree / "bin" / "python"), "-c", _IMPORT, *modules),
+        env=image.environment, cwd=image.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_it_takes_every_package_of_the_project():
+    """What a build takes is listed in three places, and every package of the wheel has to be in each."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {each.rstrip("*") for each in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    copied = set(re.findall(r"^COPY (\w+) \1$", DOCKERFILE, re.MULTILINE))
+    kept = {each[1:] for each in (IMAGE / "Dockerfile.dockerignore").read_text().split() if each.startswith("!")}
+    [built] = re.findall(r"^for each in (.+); do$", (IMAGE / "build.sh").read_text(), re.MULTILINE)
+
+    assert packages == {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"bench", "tests"}
+    assert packages <= copied
+    assert packages <= kept
+    assert packages <= set(built.split())
 
 
 class Containers:
