@@ -113,8 +113,22 @@ OVERVIEW: Final = {
                 "held": "sum(tenterhook_held_deliveries)",
             },
         ),
-        Panel("Retries waiting", "short", {"{{line}}": "sum by (line) (tenterhook_retries_waiting_deliveries)"}),
-        Panel("Retries overdue", "s", {"{{line}}": "max by (line) (tenterhook_dispatcher_retry_overdue_seconds)"}),
+        Panel(
+            "Retries waiting",
+            "short",
+            {
+                "{{line}}": "sum by (line) (tenterhook_retries_waiting_deliveries)",
+                "in line": "sum(tenterhook_retries_waiting_in_line_deliveries)",
+            },
+        ),
+        Panel(
+            "Retries overdue",
+            "s",
+            {
+                "{{line}}": "max by (line) (tenterhook_dispatcher_retry_overdue_seconds)",
+                "in line": "max(tenterhook_dispatcher_retry_in_line_overdue_seconds)",
+            },
+        ),
         Panel(
             "Held: the oldest",
             "s",

@@ -262,6 +262,11 @@ class Lane:
     # -- what there is ---------------------------------------------------------------------------------------
 
     @property
+    def kept(self) -> int:
+        """How many keep their place until their next attempt is due."""
+        return len(self._kept)
+
+    @property
     def queued(self) -> int:
         """How many have not started, parked ones apart."""
         return len(self._queue)

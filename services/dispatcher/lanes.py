@@ -302,6 +302,8 @@ class Lanes:
                 line.waits_since_ms(),
                 self._deliverer.standing(line.integration) == "hold",
                 line.reason if line.is_detached else None,
+                line.lane.kept,
+                line.lane.next_due_ms,
             )
 
     # -- deliveries as they come -----------------------------------------------------------------------------

@@ -36,6 +36,10 @@ class Queue(NamedTuple):
     is_held: bool
     #: Why it is detached; None where it is not.
     detached: Reason | None
+    #: Deliveries that wait for their next attempt in the line, and when the first of them is due, in milliseconds since
+    #: 1970 UTC; None where there is none.
+    kept: int = 0
+    due_ms: int | None = None
 
 
 def samples(queues: Iterable[Queue], is_failing: Callable[[str], bool], now_ms: int) -> Iterator[Sample]:
@@ -50,6 +54,7 @@ def samples(queues: Iterable[Queue], is_failing: Callable[[str], bool], now_ms: 
     held, oldest_s, backlog, shared = [], 0.0, 0, 0
     ages, depths, sound = [], [], 0
     detached: dict[Reason, int] = dict.fromkeys(_REASONS, 0)
+    kept, overdue_ms = 0, 0
     for queue in queues:
         age_s = max(0, now_ms - queue.since_ms) / 1_000 if queue.since_ms and queue.waiting else 0.0
         if queue.detached is not None:
@@ -58,6 +63,8 @@ def samples(queues: Iterable[Queue], is_failing: Callable[[str], bool], now_ms: 
             held += [queue.waiting] if queue.waiting else []
             oldest_s = max(oldest_s, age_s)
             continue
+        kept += queue.kept
+        overdue_ms = max(overdue_ms, now_ms - queue.due_ms if queue.due_ms is not None else 0)
         if queue.waiting:
             waiting[queue.integration] = age_s, queue.waiting
             backlog += queue.waiting if queue.detached is not None else 0
@@ -77,13 +84,17 @@ def samples(queues: Iterable[Queue], is_failing: Callable[[str], bool], now_ms: 
         yield metrics.QUEUE_AGE.of(percentile(ages, sound, percent), name)
         yield metrics.QUEUE_DEPTH.of(percentile(depths, sound, percent), name)
     for integration, (age_s, depth) in waiting.items():
-        yield metrics.WORST_AGE.of(age_s, integration)
-        yield metrics.WORST_DEPTH.of(depth, integration)
+        if age_s >= metrics.WORST_AGE_S:
+            yield metrics.WORST_AGE.of(age_s, integration)
+        if depth >= metrics.WORST_DEPTH_DELIVERIES:
+            yield metrics.WORST_DEPTH.of(depth, integration)
     yield metrics.HELD.of(sum(held))
     yield metrics.HELD_INTEGRATIONS.of(len(held))
     yield metrics.HELD_OLDEST.of(oldest_s)
     for reason, count in detached.items():
         yield metrics.DETACHED.of(count, reason)
+    yield metrics.KEPT_RETRIES.of(kept)
+    yield metrics.KEPT_OVERDUE.of(overdue_ms / 1_000)
     yield metrics.BACKLOG.of(backlog)
     yield metrics.SHARED_BACKLOG.of(shared)
 

@@ -261,13 +261,17 @@ QUEUE_DEPTH: Final = Asked(
     name="tenterhook_queue_depth_deliveries", unit="deliveries", services=("dispatcher",), labels=(PERCENTILE,),
     meaning="How many of an integration wait: percentiles as of the age.",
 )  # fmt: skip
+#: Below these an integration is not named: of ten thousand that are well each scrape would show ten others, which
+#: happened to wait for some milliseconds, and Prometheus keep a series for each.
+WORST_AGE_S: Final = 1.0
+WORST_DEPTH_DELIVERIES: Final = 10
 WORST_AGE: Final = Asked(
     name="tenterhook_queue_worst_age_seconds", unit="seconds", services=("dispatcher",), labels=(INTEGRATION,),
-    meaning="The age of the integrations where it is longest.",
+    meaning=f"The age of the integrations where it is longest, from {WORST_AGE_S:.0f} s on.",
 )  # fmt: skip
 WORST_DEPTH: Final = Asked(
     name="tenterhook_queue_worst_depth_deliveries", unit="deliveries", services=("dispatcher",), labels=(INTEGRATION,),
-    meaning="The depth of the integrations where it is largest.",
+    meaning=f"The depth of the integrations where it is largest, from {WORST_DEPTH_DELIVERIES} on.",
 )  # fmt: skip
 HELD: Final = Asked(
     name="tenterhook_held_deliveries", unit="deliveries", services=("dispatcher",),
@@ -301,6 +305,15 @@ RETRIES_WAITING: Final = Asked(
 RETRY_OVERDUE: Final = Asked(
     name="tenterhook_dispatcher_retry_overdue_seconds", unit="seconds", services=("dispatcher",), labels=(LINE,),
     meaning="Lateness of the delivery that should leave a retry topic first.",
+)  # fmt: skip
+KEPT_RETRIES: Final = Asked(
+    name="tenterhook_retries_waiting_in_line_deliveries", unit="deliveries", services=("dispatcher",),
+    meaning="Deliveries that keep their place until their next attempt, under `strict` and `key`, or sooner than any"
+    " retry topic would take; those of integrations that are paused apart.",
+)  # fmt: skip
+KEPT_OVERDUE: Final = Asked(
+    name="tenterhook_dispatcher_retry_in_line_overdue_seconds", unit="seconds", services=("dispatcher",),
+    meaning="Lateness of the most overdue of those. Under `key` one waits for a request of its own to be free, too.",
 )  # fmt: skip
 
 # -- breaker -------------------------------------------------------------------------------------------------

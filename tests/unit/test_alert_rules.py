@@ -148,6 +148,14 @@ def of_few(count, unanswered):
     }
 
 
+def few_requests(well):
+    """Next to nothing comes to ingest."""
+    return {
+        f"tenterhook_http_requests_total{at('ingest', service='ingest', status='2xx')}": well,
+        f"tenterhook_http_requests_total{at('ingest', service='ingest', status='4xx')}": always(0),
+    }
+
+
 ON_HOLD = {f"tenterhook_broker_answered_timestamp_seconds{at(name)}": "0+15x119 1800x120" for name in SERVICES}
 
 FAULTS = [
@@ -194,6 +202,15 @@ FAULTS = [
     Fault(
         "TenterhookAcceptingFails",
         {f"tenterhook_ready{at('ingest', service='ingest')}": from_half_an_hour(1, 0)},
+    ),
+    # Where a request comes each five minutes: one that failed, and several at once; and when all of them do.
+    Fault(None, {**few_requests("0+0.05x480"), f"tenterhook_http_requests_total{FAILED}": "0x119 1x120"}, silent=1),
+    Fault(None, {**few_requests("0+0.05x480"), f"tenterhook_http_requests_total{FAILED}": "0x119 4x120"}, silent=1),
+    Fault(
+        "TenterhookAcceptingFails",
+        {**few_requests("0+0.05x119 6x120"), f"tenterhook_http_requests_total{FAILED}": "0x119 1x20 2x20 3x20 4x60"},
+        silent=9,
+        fires=50,
     ),
     Fault(
         "TenterhookNotReady",

@@ -304,20 +304,25 @@ def told(queues, failing=(), now_ms=1_000_000):
 
 def test_queues_are_told_by_percentile_apart_from_what_is_held():
     queues = [
-        Queue("int_late", 30, 940_000, False, "blocked"),
-        Queue("int_new", 2, 999_000, False, None),
-        Queue("int_paused", 500, 100_000, True, "paused"),
+        Queue("int_late", 30, 940_000, False, "blocked", kept=1, due_ms=1_020_000),
+        Queue("int_new", 2, 999_000, False, None, kept=3, due_ms=993_000),
+        Queue("int_paused", 500, 100_000, True, "paused", kept=1, due_ms=500_000),
         Queue("int_empty", 0, None, False, None),
+        Queue("int_now", 9, 999_001, False, None),
         Queue("int_dead", 70_000, 10_000, False, "behind"),
     ]
 
     found = told(queues, failing={"int_dead"})
 
-    assert found["queue_deliveries"] == {(): 70_032}
-    assert found["queue_integrations"] == {(): 2}
-    assert found["queue_age_seconds"] == {("50",): 1, ("90",): 60, ("99",): 60, ("100",): 60}
+    assert found["queue_deliveries"] == {(): 70_041}
+    assert found["queue_integrations"] == {(): 3}
+    assert found["queue_age_seconds"] == {("50",): 0.999, ("90",): 60, ("99",): 60, ("100",): 60}
     assert found["queue_depth_deliveries"] == {("50",): 2, ("90",): 30, ("99",): 30, ("100",): 30}
+    # Whoever waits for milliseconds, a few deep, is not named: it is another one at each look.
     assert found["queue_worst_age_seconds"] == {("int_late",): 60, ("int_new",): 1, ("int_dead",): 990}
+    assert found["queue_worst_depth_deliveries"] == {("int_late",): 30, ("int_dead",): 70_000}
+    assert found["retries_waiting_in_line_deliveries"] == {(): 4}
+    assert found["dispatcher_retry_in_line_overdue_seconds"] == {(): 7}
     assert (found["held_deliveries"], found["held_integrations"]) == ({(): 500}, {(): 1})
     assert found["held_oldest_seconds"] == {(): 900}
     assert found["detached_integrations"] == {("paused",): 1, ("behind",): 1, ("blocked",): 1, ("other",): 0}
