@@ -8,7 +8,7 @@ second is seen by its breadth: many lines wait at once, of which the breaker doe
 Pure: lines in, numbers out.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import ceil
 from typing import Final, NamedTuple
 
@@ -54,7 +54,7 @@ def samples(queues: Iterable[Queue], is_failing: Callable[[str], bool], now_ms: 
     held, oldest_s, backlog, shared = [], 0.0, 0, 0
     ages, depths, sound = [], [], 0
     detached: dict[Reason, int] = dict.fromkeys(_REASONS, 0)
-    kept, overdue_ms = 0, 0
+    queues = list(queues)
     for queue in queues:
         age_s = max(0, now_ms - queue.since_ms) / 1_000 if queue.since_ms and queue.waiting else 0.0
         if queue.detached is not None:
@@ -63,8 +63,6 @@ def samples(queues: Iterable[Queue], is_failing: Callable[[str], bool], now_ms: 
             held += [queue.waiting] if queue.waiting else []
             oldest_s = max(oldest_s, age_s)
             continue
-        kept += queue.kept
-        overdue_ms = max(overdue_ms, now_ms - queue.due_ms if queue.due_ms is not None else 0)
         if queue.waiting:
             waiting[queue.integration] = age_s, queue.waiting
             backlog += queue.waiting if queue.detached is not None else 0
@@ -83,20 +81,30 @@ def samples(queues: Iterable[Queue], is_failing: Callable[[str], bool], now_ms: 
     for name, percent in _PERCENTILES:
         yield metrics.QUEUE_AGE.of(percentile(ages, sound, percent), name)
         yield metrics.QUEUE_DEPTH.of(percentile(depths, sound, percent), name)
-    for integration, (age_s, depth) in waiting.items():
-        if age_s >= metrics.WORST_AGE_S:
-            yield metrics.WORST_AGE.of(age_s, integration)
-        if depth >= metrics.WORST_DEPTH_DELIVERIES:
-            yield metrics.WORST_DEPTH.of(depth, integration)
+    yield from _worst(waiting)
     yield metrics.HELD.of(sum(held))
     yield metrics.HELD_INTEGRATIONS.of(len(held))
     yield metrics.HELD_OLDEST.of(oldest_s)
     for reason, count in detached.items():
         yield metrics.DETACHED.of(count, reason)
-    yield metrics.KEPT_RETRIES.of(kept)
-    yield metrics.KEPT_OVERDUE.of(overdue_ms / 1_000)
+    yield from _in_line([queue for queue in queues if not queue.is_held], now_ms)
     yield metrics.BACKLOG.of(backlog)
     yield metrics.SHARED_BACKLOG.of(shared)
+
+
+def _worst(waiting: Mapping[str, tuple[float, int]]) -> Iterator[Sample]:
+    for integration, (age_s, depth) in waiting.items():
+        if age_s >= metrics.WORST_AGE_S:
+            yield metrics.WORST_AGE.of(age_s, integration)
+        if depth >= metrics.WORST_DEPTH_DELIVERIES:
+            yield metrics.WORST_DEPTH.of(depth, integration)
+
+
+def _in_line(queues: Sequence[Queue], now_ms: int) -> Iterator[Sample]:
+    """Retries that wait there."""
+    overdue_ms = max((now_ms - queue.due_ms for queue in queues if queue.due_ms is not None), default=0)
+    yield metrics.KEPT_RETRIES.of(sum(queue.kept for queue in queues))
+    yield metrics.KEPT_OVERDUE.of(max(0, overdue_ms) / 1_000)
 
 
 def percentile(ascending: Sequence[float], of: int, percent: int) -> float:
