@@ -59,7 +59,8 @@ def make_token(token: str, role: str, name: str | None = None) -> Token:
 async def admin_at(connection: Connection, **changes: Any) -> AsyncIterator[Admin]:
     """An admin service that is ready; its topics are there already."""
     async with running(admin_settings(connection, **changes)) as admin:
-        await admin.caught_up()
+        await admin.opened
+        await admin.history.caught_up()
         yield admin
 
 

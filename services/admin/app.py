@@ -39,6 +39,7 @@ from services.runtime.joining import NOT_JOINED
 from services.runtime.liveness import Liveness, broker_answers, keeper_answers
 from services.runtime.membership import membership
 from services.runtime.metric import Sample
+from services.runtime.readiness import tell_readiness
 from services.runtime.serving import Served, StartupError, application, serve, serve_description
 from services.runtime.settings import Settings
 from services.runtime.starting import until_started
@@ -73,7 +74,7 @@ class Admin:
         self._keyring = keyring_of(settings)
         self._connection = connection_of(settings)
         self.config = ConfigLog(self._connection)
-        self.http = application(self._not_live, self._not_ready, service="admin", max_body_bytes=MAX_BODY_BYTES)
+        self.http = application(self._not_live, self.not_ready, service="admin", max_body_bytes=MAX_BODY_BYTES)
         self.changes = Changes(
             self._connection, self.config, process=f"admin-{uuid7().hex}", now_ms=now_ms, new_id=lambda: uuid7().hex
         )
@@ -227,19 +228,10 @@ class Admin:
         rebalances = self._owning.rebalances if self._owning is not None else 0
         return self.config.tries + self._joins + sum(unread) + rebalances
 
-    def _not_ready(self) -> str | None:
+    def not_ready(self) -> str | None:
+        """Why not every question can be answered, and every change be made, now; None when all is well."""
         shortened = self._owning.shortened if self._owning is not None else None
         return self.config.trouble or shortened or self.history.holds_up
-
-    async def caught_up(self) -> None:
-        """
-        Returns when it is ready: configuration and history are read.
-
-        Raises:
-            TopicMismatch, AiokafkaChanged, KekError, StartupError: it can never be.
-        """
-        await self.opened
-        await self.history.caught_up()
 
     @property
     def owning(self) -> SafeApp | None:
@@ -297,7 +289,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             await asyncio.wait((stopping, admin.opened), return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
                 await admin.opened
-                saying = asyncio.ensure_future(_say_ready(admin))
+                telling = tell_readiness(admin.not_ready, ready="admin.ready", not_ready="admin.not_ready")
+                saying = asyncio.ensure_future(telling)
             await _until_stopped(admin, stopping)
         except (TopicMismatch, AiokafkaChanged, KekError) as error:
             raise StartupError(str(error)) from error
@@ -305,11 +298,6 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             stopping.cancel()
             if saying is not None:
                 saying.cancel()
-
-
-async def _say_ready(admin: Admin) -> None:
-    await admin.caught_up()
-    log.info("admin.ready")
 
 
 async def _until_stopped(admin: Admin, stopping: "asyncio.Task[Any]") -> None:

@@ -18,6 +18,7 @@ from services.runtime import metrics
 from services.runtime.connection import connection_of
 from services.runtime.liveness import Liveness, broker_answers
 from services.runtime.metric import Sample
+from services.runtime.readiness import tell_readiness
 from services.runtime.serving import Served, StartupError, application, serve
 from services.runtime.settings import Settings
 from streams import schema_topic, topics
@@ -84,7 +85,8 @@ class Ingest:
         return [metrics.UNACKNOWLEDGED.of(self._log.unacknowledged_bytes)]
 
     async def _run(self) -> None:
-        work = (self._log.keep_open(), self._follow(), self._liveness.watch())
+        telling = tell_readiness(self.trouble, ready="ingest.ready", not_ready="ingest.not_ready")
+        work = (self._log.keep_open(), self._follow(), self._liveness.watch(), telling)
         tasks = [asyncio.ensure_future(each) for each in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -102,7 +104,6 @@ class Ingest:
         await self._schemas.start()
         await self._follower.start()
         self._events.knows_apps = True
-        log.info("ingest.ready")
 
     def _log_replaced(self) -> None:
         """Nothing that is known of the log before it counts: neither the apps nor what was accepted."""

@@ -1,9 +1,4 @@
-"""
-A log line whenever a worker becomes ready, and whenever it is so no longer.
-
-Ingest and admin are ready once and say so where that happens. Workers of a group are ready again and again, since each
-rebalance assigns them other partitions.
-"""
+"""A log line whenever a service becomes ready, and whenever it is so no longer."""
 
 import asyncio
 from collections.abc import Callable

@@ -55,7 +55,8 @@ async def test_nothing_is_said_of_deliveries_before_the_history_is_read(kafka_co
             await api.post("/sign-in", data={"token": KNOWN.token}, headers={"Sec-Fetch-Site": "same-origin"})
             pages = [await api.get("/apps/demo"), await api.get("/apps/demo/deliveries")]
             goes_on.set()
-            await admin.caught_up()
+            await admin.opened
+            await admin.history.caught_up()
             told = (await api.get(DELIVERIES)).json()["items"]
             after_it = (await api.get("/health/ready")).status_code, (await api.get("/apps/demo")).text
 

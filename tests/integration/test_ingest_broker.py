@@ -7,6 +7,7 @@ import signal
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from services.ingest import append, handlers
 from services.ingest.app import main, running
@@ -175,20 +176,33 @@ def frozen(broker):
 async def test_a_producer_that_gets_nothing_acknowledged_is_replaced(kafka_broker, kafka_connection, monkeypatch):
     monkeypatch.setattr(append, "DEADLINE_S", 0.2)
     monkeypatch.setattr(append, "STUCK_AFTER_S", 0.5)
+    with capture_logs() as lines:
+        await _replaced_while_frozen(kafka_broker, kafka_connection, lines)
+
+    assert "afterwards" in [event.event_id for _, event in await events_on(kafka_connection)]
+
+
+async def _replaced_while_frozen(kafka_broker, kafka_connection, lines):
+    def has_told(event):
+        turns = [line["event"] for line in lines if line["event"] in {"ingest.ready", "ingest.not_ready"}]
+        return turns[-1:] == [event]
+
     async with ingesting(kafka_connection) as ingest, aiohttp.ClientSession(ingest.served.url) as client:
         first = ingest._log._producer
+        await eventually(lambda: has_told("ingest.ready"))
         with frozen(kafka_broker):
             while ingest._log._producer is first:
                 status, _, _ = await send(client, "meanwhile")
                 assert status == 503
             async with asyncio.timeout(0.1):
                 at_once = await send(client, "nobody-is-there")
+            await eventually(lambda: has_told("ingest.not_ready"))
         await until_ready(ingest)
         status, _, _ = await send(client, "afterwards")
+        await eventually(lambda: has_told("ingest.ready"))
 
     assert at_once[0] == 503
     assert status == 202
-    assert "afterwards" in [event.event_id for _, event in await events_on(kafka_connection)]
 
 
 @pytest.mark.alone

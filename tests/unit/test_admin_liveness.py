@@ -101,7 +101,7 @@ async def test_commands_that_are_lost_make_it_not_ready(looked, monkeypatch, rea
     monkeypatch.setattr(type(admin.config), "trouble", None)
     monkeypatch.setattr(type(admin.history), "holds_up", None)
     admin._owning = SimpleNamespace(shortened=reason, stuck=None, should_stop=False)
-    assert (admin._not_live(), admin._not_ready()) == (None, reason)
+    assert (admin._not_live(), admin.not_ready()) == (None, reason)
 
 
 async def test_one_whom_the_group_forgets_for_good_is_not_live(looked, monkeypatch):
