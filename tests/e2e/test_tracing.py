@@ -5,10 +5,17 @@ import json
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.runtime.spans import DECLARED
+from streams import codec, topics
+from streams.connection import Connection
+from streams.reading import started
+from streams.records import Result
+from streams.takeover import read_back
 from tests.collecting import Collected, Collector, collecting
 from tests.e2e.test_up import up
 from tests.endpoints import answer, endpoint
@@ -96,6 +103,7 @@ async def test_one_trace_from_the_request_to_every_attempt(tmp_path: Path):  # n
                 assert replayed.status_code == 202, replayed.text
                 received = await receiver.wait_for(8, 40)
                 await eventually(lambda: len(named(collector, HELD, "POST")) == 2, 20)
+            results = await _results(ready["broker"])
             assert await running.stop() == 0
 
     root, of_held = (
@@ -157,9 +165,38 @@ async def test_one_trace_from_the_request_to_every_attempt(tmp_path: Path):  # n
         ("held", held_attempt.traceparent, None),
         ("held", replayed_attempt.traceparent, None),
     ]
+    # So do those who follow the results.
+    assert results == {
+        ("traced", 1): first.traceparent,
+        ("traced", 2): second.traceparent,
+        ("traced", 3): third.traceparent,
+        ("unsampled", 1): told(OTHER, "00")["traceparent"],
+        ("page", 1): None,
+        ("untold", 1): None,
+        ("held", 1): [held_attempt.traceparent, replayed_attempt.traceparent],
+    }
     exported = b"".join(collector.bodies)
     assert received[0].header("Authorization") == f"Bearer {SECRETS[1]}"
     assert [each for each in (*SECRETS, ready["secretKey"], ready["token"]) if each.encode() in exported] == []
+
+
+async def _results(broker: str) -> dict[tuple[str, int], object]:
+    """What the header of each attempt's record on `delivery-results` names; several where a number stands twice."""
+    log = Connection(broker, "tenterhook.")
+    count = topics.partition_count(topics.RESULTS, topics.Partitions())
+    partitions = [TopicPartition(log.topic(topics.RESULTS), number) for number in range(count)]
+    async with started(AIOKafkaConsumer(**log.client_options)) as consumer:
+        ends = await consumer.end_offsets(partitions)
+    found: dict[tuple[str, int], list[str | None]] = {}
+
+    def see(record: Any) -> None:
+        result = codec.decode(record.value)
+        if isinstance(result, Result) and result.attempt:
+            header = dict(record.headers).get("traceparent")
+            found.setdefault((result.event_id, result.attempt), []).append(header and header.decode())
+
+    await read_back(log, {each: (0, end) for each, end in ends.items()}, see)
+    return {which: each[0] if len(each) == 1 else each for which, each in found.items()}
 
 
 async def _listed(api: httpx.AsyncClient, path: str, count: int) -> list[dict]:

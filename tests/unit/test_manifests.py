@@ -305,6 +305,7 @@ def test_commands_are_run_where_nothing_runs_by_itself_with_the_maintainer_s_pas
     assert user == {"name": "TENTERHOOK_KAFKA__USER", "value": "tenterhook-maintainer"}
     assert volumes.pop("kafka-user")["secret"]["secretName"] == "tenterhook-maintainer"
     assert set(volumes) == {"tmp", "kafka-ca"}
+    assert volumes["tmp"]["emptyDir"] == {"sizeLimit": "4Gi"}  # a backup is written there
     assert {each["name"] for each in container["volumeMounts"]} == {"tmp", "kafka-ca", "kafka-user"}
     for same in ("securityContext", "serviceAccountName", "automountServiceAccountToken", "nodeSelector"):
         assert pod[same] == service[same]
