@@ -40,7 +40,16 @@ SHORTER: dict[str, dict[str, str]] = {
     "TenterhookDown": {"1m": "5s"},
     "TenterhookBrokerUnreachable": {"1m": "1s"},
     # As in the rules, longer than it takes to know that the brokers are away.
-    "TenterhookAcceptingFails": {"2m": "6s", "[1m]": "[5s]", "[6m]": "[8s]", "[1h]": "[30s]", "[65m]": "[40s]"},
+    "TenterhookAcceptingFails": {
+        "2m": "6s",
+        "[1m]": "[5s]",
+        "[6m]": "[8s]",
+        "[1h]": "[30s]",
+        "[65m]": "[40s]",
+        "[5m] offset 5m": "[10s] offset 10s",
+        "[5m]": "[10s]",
+        "[11m]": "[25s]",
+    },
     "TenterhookNotReady": {"5m": "6s"},
     "TenterhookDeliveriesLate": {"5m": "2s", "> 60": "> 4", "> 10000": "> 500"},
     "TenterhookRetriesOverdue": {"5m": "1s", "> 60": "> 2"},

@@ -148,6 +148,11 @@ def of_few(count, unanswered):
     }
 
 
+def one_in(scrapes, times):
+    """A counter that goes up at one in so many of that many scrapes."""
+    return " ".join(str(1 + number // scrapes) for number in range(times))
+
+
 def few_requests(well):
     """Next to nothing comes to ingest."""
     return {
@@ -209,8 +214,14 @@ FAULTS = [
     Fault(
         "TenterhookAcceptingFails",
         {**few_requests("0+0.05x119 6x120"), f"tenterhook_http_requests_total{FAILED}": "0x119 1x20 2x20 3x20 4x60"},
-        silent=9,
+        silent=4,
         fires=50,
+    ),
+    # One in six of four requests a minute: not in each minute, and all the time.
+    Fault(
+        "TenterhookAcceptingFails",
+        {**few_requests("0+1x480"), f"tenterhook_http_requests_total{FAILED}": f"0x119 {one_in(6, 120)}"},
+        fires=13,
     ),
     Fault(
         "TenterhookNotReady",
