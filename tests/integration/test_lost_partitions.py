@@ -15,12 +15,14 @@ from aiokafka.errors import KafkaConnectionError
 from services.cli.brokers.choose import kafka_lacks
 from services.cli.brokers.kafka import KafkaBroker
 from services.cli.brokers.ports import free_ports
-from streams import mending, topics
+from streams import codec, mending, topics
 from streams.connection import Connection
 from streams.mending import StillRead, lost_partitions
+from streams.producer import open_producer
 from tests.brokers import lacking
 from tests.e2e.test_up import TENTERHOOK, send, sh, texts, up
 from tests.endpoints import answer, endpoint
+from tests.logs import make_event
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
@@ -111,6 +113,40 @@ async def listed(running):
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {ready['token']}"}) as client:
         answer = await client.get(f"{ready['admin']}/v1/apps/{ready['app']}/integrations")
     return {each["name"]: each for each in answer.json()["items"]}
+
+
+async def test_more_than_was_ever_read_is_written_since_and_reconcile_finds_what_is_passed_over(tmp_path):
+    """By its length the log is whole again: nobody who reads on can tell."""
+    async with endpoint() as hook:
+        async with up(tmp_path, "--broker", "kafka") as running:
+            app = (await running.ready())["app"]
+            await running.run("integrations", "create", "--name", "hook", "--url", hook.url, "--events", "*")
+            for number in range(5):
+                await send(running, f"before-{number}")
+            await eventually(lambda: len(texts(hook.received)) == 5, 30)
+            assert await running.stop() == 0
+        broker = KafkaBroker(lose(tmp_path, "events"))
+        await broker.start()
+        try:
+            connection = Connection(broker.bootstrap, "tenterhook.")
+            producer = await open_producer(connection, client_id="test")
+            for number in range(9):  # as ingest does, which goes on accepting
+                event = make_event(number, app=app, payload=json.dumps(f"since-{number}").encode())
+                await producer.send_and_wait(connection.topic(topics.EVENTS), codec.encode(event), key=app.encode())
+            await producer.stop()
+        finally:
+            await broker.stop()
+        async with up(tmp_path, "--broker", "kafka") as running:
+            bootstrap = (await running.ready())["broker"]
+            await eventually(lambda: len(texts(hook.received)) == 9, 30)
+            code, said, _ = await tenterhook("reconcile", "--json", "--broker", bootstrap, cwd=tmp_path)
+            assert await running.stop() == 0
+
+    report = json.loads(said)
+    came = sorted(each for each in texts(hook.received) if each.startswith("since"))
+    assert came == [f"since-{number}" for number in range(5, 9)], "operating.md says so"
+    assert (code, report["proven"]) == (1, False)
+    assert [each["offset"] for each in report["findings"] if each["kind"] == "no_receipt"] == [0, 1, 2, 3, 4]
 
 
 async def failures_of(running, name):

@@ -344,6 +344,22 @@ def test_the_first_receipt_counts():
     assert proved(receipts=[RECEIPT, later]).pairs == 2
 
 
+def test_a_receipt_of_another_event_at_the_same_offset_is_none_of_this_one():
+    """As where a partition lost its records, and grew beyond what had been read of it before anybody looked."""
+    lost = make_event(1, accepted_at_ms=5_000)
+    receipt = make_receipt(lost, 0, AT)
+    deliveries = [delivery_of(lost, receipt, integration) for integration in INTEGRATIONS]
+
+    report = proved(receipts=[receipt], deliveries=deliveries, results=[result_of(each) for each in deliveries])
+
+    assert not report.is_proven
+    assert ("no_receipt", None, 0, AT) in found(report)
+
+
+def test_an_event_that_cannot_be_read_here_may_have_any_receipt():
+    assert proved(events=[(AT, None)], span=Span(5_000, 5_001)).is_proven
+
+
 def test_what_a_replaced_fan_out_appended_late_does_not_count():
     late = make_receipt(EVENT, 0, AT, integrations=["int_c"])
     theirs = make_receipt(EVENT, 0, AT, source_generation=2)

@@ -4,11 +4,12 @@ Holds the log against itself: accepted = outcomes + open + quarantined, or what 
 Pure: records in, findings out. It counts *pairs*: an event and an integration that selected it when it was fanned
 out, as the event's receipt says; only what fan-out made, no retries, replays and tests.
 
-Memory: a byte an event of one partition of `events`, then 30 bytes a pair, and some 300 bytes a pair of one partition
+Memory: 9 bytes an event of one partition of `events`, then 30 bytes a pair, and some 300 bytes a pair of one partition
 of `deliveries`, since each of those is proved by itself.
 """
 
 import struct
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ _PLACE: Final = 8
 _OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
 _ACCEPTED, _HAS_RECEIPT = 1, 2
+#: In the place of the record id of an event that cannot be read here: its receipt may be any.
+_UNREAD: Final = 0
 _HAS_DELIVERY, _IS_OPEN, _HAS_OUTCOME, _IS_LATE = 1, 2, 4, 8
 
 
@@ -208,6 +211,8 @@ class EventsProof:
         self._partition = partition
         self._beginning = beginning
         self._seen = bytearray(max(0, end - beginning))
+        #: Of each event's record id: a partition that has lost its records gives their offsets to others.
+        self._ids = array("q", bytes(8 * len(self._seen)))
         self._committed = committed or 0
         self._quarantined = quarantined
         self._events = events
@@ -219,6 +224,7 @@ class EventsProof:
         """An event; None where it cannot be read. *written_ms*: the record's own time."""
         if self._span.has(event.accepted_at_ms if event else written_ms):
             self._seen[offset - self._beginning] = _ACCEPTED
+            self._ids[offset - self._beginning] = hash(event.record_id) if event else _UNREAD
             self._report.accepted += 1
 
     def see_marker(self, marker: Marker) -> None:
@@ -231,7 +237,7 @@ class EventsProof:
         """The integrations of a receipt that counts: the first one of its event, and not of a replaced owner."""
         at = receipt.source_offset - self._beginning
         is_known = receipt.source_partition == self._partition and 0 <= at < len(self._seen)
-        if not is_known or self._seen[at] != _ACCEPTED:
+        if not is_known or self._seen[at] != _ACCEPTED or self._ids[at] not in (_UNREAD, hash(receipt.record_id)):
             return
         if self._generations.is_late(self._partition, receipt.source_partition, receipt.source_generation):
             return
