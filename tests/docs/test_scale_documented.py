@@ -38,6 +38,9 @@ def test_no_other_table_is_made_up():
 @pytest.mark.parametrize("each", [each for each in GIVEN if each.kind == "measured"], ids=lambda each: each.what)
 def test_what_is_called_measured_stands_among_the_figures(each):
     assert each.source in FIGURES
+    # The figure itself, or what it is a third of.
+    said = {float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*(?:\.\d+)?", each.source)}
+    assert said & {each.value, each.value * 3}
 
 
 @pytest.mark.parametrize("each", WRITTEN, ids=lambda each: each.topic.name)
