@@ -5,6 +5,7 @@ Pure. A worker that takes a partition over stores `u<count>|` before the floor, 
 whoever finds it knows that its predecessor died, and how many had died before that with the same record first.
 """
 
+import re
 from typing import Final, NamedTuple
 
 #: From so many on, a record is handed over alone.
@@ -19,6 +20,12 @@ FATAL: Final = 5
 _SHORT: Final = "short"
 
 
+#: Offset and time of the last finished record, which is to tell a log that has lost its records and grown beyond the
+#: commit from a whole one. Releases before this one take it for a part of the floor, and would read all that is kept;
+#: so this one reads past it, for whoever goes back to it, and the next one writes it.
+_LAST: Final = re.compile(r"\Aat\d+:\d+\|")
+
+
 class Standing(NamedTuple):
     """A record that stands first, and how many workers died with it there."""
 
@@ -30,6 +37,7 @@ def read(metadata: str) -> tuple[int, str]:
     """How many workers have died with the stored offset's record first, the last one included; and the floor."""
     if is_short(metadata):
         metadata = metadata.partition("|")[2]
+    metadata = _LAST.sub("", metadata, count=1)
     count, bar, floor = metadata.partition("|")
     if bar and count[:1] == "u" and count[1:].isdecimal():
         return int(count[1:]) + 1, floor

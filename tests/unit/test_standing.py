@@ -28,5 +28,11 @@ def test_what_else_stands_there_is_a_floor(metadata):
     assert read(metadata) == (0, metadata)
 
 
+@pytest.mark.parametrize(("prefix", "count"), [("", 0), ("u2|", 3)])
+@pytest.mark.parametrize("short", ["", "short|", "short:9|"])
+def test_what_the_next_release_notes_of_the_last_record_is_passed_over(short, prefix, count):
+    assert read(f"{short}at1234:1795450000000|{prefix}3;14;1,2") == (count, "3;14;1,2")
+
+
 def test_a_floor_may_have_bars_of_its_own():
     assert read(written(Standing(7, 0), 7, "a|b")) == (1, "a|b")
