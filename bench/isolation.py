@@ -2,6 +2,7 @@
 What one unwell endpoint costs the others: each scenario beside a run without it, in one round on one broker.
 
 - `hang`: one of ten endpoints hangs, once with auto-pause off and once on.
+- `stock`: the same with a stock Faust app, which posts one delivery after another.
 - `unwell`: one of ten endpoints drips its answers, resets its connections, floods its answers. Fails when anything for
   the nine is missing.
 - `behind`: one integration is thousands of events behind and catches up, in order and without.
@@ -23,6 +24,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench.stage import PARTITIONS, Arrival, Stage, stage
+from bench.stock import AS_OURS, Stock
 from schemas.profiles import PAUSED_AFTER, Ordering
 from streams import codec, topics
 from streams.records import IntegrationState, Result
@@ -113,6 +115,31 @@ async def hang(bootstrap: str, folder: Path, say: Say, *, seconds: float = 60, p
             say(f"hang, {name}: {found[name]}")
     for name in ("hangs", "paused"):
         found[name]["ratioP99"] = found[name]["p99Ms"] / found["healthy"]["p99Ms"]
+    return found
+
+
+async def stock(bootstrap: str, folder: Path, say: Say, *, seconds: float = 60, per_s: float = 50) -> dict[str, Any]:
+    """Ten endpoints of a stock Faust app with tenterhook's timeouts, all healthy; then the tenth hangs."""
+    found: dict[str, Any] = {}
+    for name, behaviour in (("healthy", "fast"), ("hangs", "hang")):
+        async with stage(bootstrap, folder / f"stock-{name}") as run:
+            names = [f"int_{number}" for number in range(9)]
+            urls = {each: f"{run.endpoints}/fast/{each}" for each in names}
+            app = Stock(run, urls | {"int_ill": f"{run.endpoints_apart}/{behaviour}/int_ill"}, AS_OURS, table=False)
+            await app.make_topics()
+            await app.start(0)
+            await run.send(_WARM.start)
+            await run.come(dict.fromkeys(names, 1), 2 * _COMES_S)
+            numbers = range(int(seconds * per_s))
+            await run.at_a_pace(numbers, per_s)
+            await asyncio.sleep(_COMES_S)
+            arrivals = run.arrivals()
+            found[name] = figures(run.latencies_ms(names, numbers)) | {
+                "sent": len(names) * len(numbers),
+                "missing": missing(arrivals, names, numbers),
+                "sentToIll": sum(each.integration == "int_ill" for each in arrivals),
+            }
+            say(f"stock, {name}: {found[name]}")
     return found
 
 
@@ -385,7 +412,7 @@ async def everything(run: Stage, topic: topics.Topic) -> list[tuple[int, Any]]:
         await reader.stop()
 
 
-SCENARIOS: Final = {"hang": hang, "unwell": unwell, "behind": behind, "slow": slow, "trip": trip}
+SCENARIOS: Final = {"hang": hang, "stock": stock, "unwell": unwell, "behind": behind, "slow": slow, "trip": trip}
 
 
 def measure(bootstrap: str, names: list[str], say: Say, sizes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

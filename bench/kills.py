@@ -7,10 +7,8 @@ load without any: what does not deliver all of it has no place in the comparison
 """
 
 import asyncio
-import json
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,12 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 
-from bench.stage import PARTITIONS, Arrival, Stage, stage
+from bench.stage import Arrival, Stage, stage
+from bench.stock import AS_OURS, Stock
 from services.cli.bench.findings import overtaken
-from streams import topics
-from streams.engine.app import HEARTBEAT_S
 
 Say = Callable[[str], None]
 Start = Callable[[int], Awaitable["subprocess.Popen[bytes]"]]
@@ -39,13 +36,6 @@ UNHARMED_S: Final = 15
 GAP_S: Final = (10.0, 20.0)
 #: Nothing has come for so long: nothing will. Faust's default session takes 60 s to end, and the rebalance comes then.
 SILENT_S: Final = 100.0
-
-#: What Faust's settings are in tenterhook's dispatcher: a dead worker is noticed after 6 s instead of 60, and what was
-#: processed is committed each 0.25 s instead of each 2.8.
-AS_OURS: Final = {
-    "broker_session_timeout": 6, "broker_heartbeat_interval": HEARTBEAT_S, "broker_rebalance_timeout": 30,
-    "broker_commit_interval": 0.25,
-}  # fmt: skip
 
 #: By name: its settings, and whether it has a table.
 STOCK: Final[Mapping[str, tuple[Mapping[str, float], bool]]] = {
@@ -117,30 +107,11 @@ async def stock(
     bootstrap: str, folder: Path, settings: Mapping[str, float], table: bool, kills: list[tuple[float, int]], say: Say
 ) -> dict[str, Any]:
     async with stage(bootstrap, folder) as run:
-        app_id, deliveries = f"{run.connection.prefix}stock", f"{run.connection.prefix}stock-deliveries"
-        events, count = run.connection.topic(topics.EVENTS), topics.partition_count(topics.EVENTS, PARTITIONS)
-        made = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-        await made.start()
-        compacted = NewTopic(f"{app_id}-counts-changelog", count, 1, topic_configs={"cleanup.policy": "compact"})
-        await made.create_topics([NewTopic(deliveries, count, 1), compacted])
-        await made.close()
-        written = {
-            "id": app_id, "broker": bootstrap, "events": events, "deliveries": deliveries, "partitions": count,
-            "urls": {name: f"{run.endpoints}/fast/{name}" for name in NAMES}, "table": table,
-        }  # fmt: skip
-
-        async def start(number: int) -> "subprocess.Popen[bytes]":
-            own = written | {"settings": {**settings, "datadir": str(run.folder / f"data-{number}")}}
-            with (run.folder / f"stock-{len(run.processes)}.log").open("ab") as output:
-                process = subprocess.Popen(  # noqa: ASYNC220  # at once
-                    [sys.executable, "-m", "bench.stock_worker", json.dumps(own)], stdout=output, stderr=output
-                )
-            run.processes.append(process)
-            return process
-
-        workers = [await start(number) for number in range(WORKERS)]
-        result = await _under_kills(run, workers, start, kills, say)
-        return result | {"uncommitted": await _uncommitted(bootstrap, app_id, [events, deliveries], count)}
+        app = Stock(run, {name: f"{run.endpoints}/fast/{name}" for name in NAMES}, settings, table=table)
+        await app.make_topics()
+        workers = [await app.start(number) for number in range(WORKERS)]
+        result = await _under_kills(run, workers, app.start, kills, say)
+        return result | {"uncommitted": await _uncommitted(bootstrap, app.id, app.topics, app.partitions)}
 
 
 async def _under_kills(
@@ -196,7 +167,7 @@ async def _come(run: Stage, numbers: range) -> None:
         await asyncio.sleep(0.5)
 
 
-async def _uncommitted(bootstrap: str, group: str, names: list[str], count: int) -> int:
+async def _uncommitted(bootstrap: str, group: str, names: Iterable[str], count: int) -> int:
     """Records that the group has not got behind it: with none, what has not come is lost, not late."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     reader: AIOKafkaConsumer[Any, Any] = AIOKafkaConsumer(bootstrap_servers=bootstrap)
