@@ -5,7 +5,6 @@ Sphinx with MyST and Furo, since all three are released regularly and load nothi
 release since 2024, Material for MkDocs has ended, and its successor Zensical is not at 1.0 yet.
 """
 
-import re
 import shutil
 import sys
 from importlib import metadata
@@ -16,7 +15,7 @@ from sphinx.application import Sphinx
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
-from docs.making.nav import llms_full_txt, llms_txt, parts, toctrees  # noqa: E402
+from docs.making.nav import llms_full_txt, llms_txt, outward_named, parts, toctrees  # noqa: E402
 
 project = "tenterhook"
 release = metadata.version("tenterhook")
@@ -36,18 +35,15 @@ html_show_sphinx = False
 html_show_copyright = False
 
 
-#: To Markdown that is beside docs/ in the repository, and so not on the site.
-_OUTWARD = re.compile(r"\[([^]]+)\]\((?:\.\./)+([\w./-]+\.md)(?:#[\w-]+)?\)")
-
-
 def _for_the_site(_: Sphinx, name: str, source: list[str]) -> None:
-    source[0] = _OUTWARD.sub(r"\1 (`\2`)", source[0])
+    # Files of other kinds come along, to be downloaded.
+    source[0] = outward_named(name, source[0], ".md")
     if name == "index":
         source[0] += toctrees(parts(DOCS))
 
 
 def _for_machines(app: Sphinx, failed: Exception | None) -> None:
-    """llms.txt, the Markdown that it leads to, and the documents for programs: at the root of the site."""
+    """llms.txt, the Markdown that it leads to with its pictures, and the documents for programs: at the site's root."""
     if failed is not None or app.builder.name != "html":
         return
     site, all_parts = Path(app.outdir), parts(DOCS)
@@ -57,6 +53,7 @@ def _for_machines(app: Sphinx, failed: Exception | None) -> None:
         (site / f"{page.name}.md").write_text(page.text, encoding="utf-8")
     for name in ("openapi.json", "asyncapi.json"):
         shutil.copy(DOCS / name, site / name)
+    shutil.copytree(DOCS / "console", site / "console", dirs_exist_ok=True)
 
 
 def setup(app: Sphinx) -> None:

@@ -7,10 +7,11 @@ released one; older ones are in `schemas/released`.
 
 import json
 import sys
+from collections.abc import Collection
 from typing import Any, Final
 
 from streams.codec import released, schema_text
-from streams.topics import DAY_MS, TOPICS, Partitions, Topic, configs, partition_count
+from streams.topics import DAY_MS, FILLER_HEADER, MOVED_HEADER, TOPICS, Partitions, Topic, configs, partition_count
 
 #: Of the log: it changes when a topic or a schema does so that readers have to.
 VERSION: Final = "1"
@@ -90,6 +91,8 @@ def _channel(topic: Topic) -> dict[str, Any]:
     messages = {name: _message(topic, name) for name in topic.values}
     if topic.tombstone is not None:
         messages["tombstone"] = _tombstone(topic)
+    if FILLER_HEADER in dict(topic.headers):
+        messages["filler"] = _filler(topic)
     found: dict[str, Any] = {
         "address": "{prefix}" + topic.name,
         "title": topic.name,
@@ -146,11 +149,14 @@ def _message(topic: Topic, name: str) -> dict[str, Any]:
         "payload": {"$ref": f"#/components/schemas/{name}"},
         "bindings": _message_bindings(_key(topic, name)),
     }
-    if topic.headers and name == topic.values[0]:
-        found["headers"] = {
-            "type": "object",
-            "properties": {header: {"type": "string", "description": meaning} for header, meaning in topic.headers},
-        }
+    # Each value may be moved; the others are about what the topic is for.
+    names = (
+        {header for header, _ in topic.headers if header != FILLER_HEADER}
+        if name == topic.values[0]
+        else {MOVED_HEADER}
+    )
+    if headers := _headers(topic, names):
+        found["headers"] = headers
     return found
 
 
@@ -161,6 +167,22 @@ def _tombstone(topic: Topic) -> dict[str, Any]:
         "payload": {"schemaFormat": _JSON_SCHEMA, "schema": {"type": "null"}},
         "bindings": _message_bindings(_key(topic, topic.values[0])),
     }
+
+
+def _filler(topic: Topic) -> dict[str, Any]:
+    return {
+        "name": "filler",
+        "description": "Neither key nor value: pass it over.",
+        "payload": {"schemaFormat": _JSON_SCHEMA, "schema": {"type": "null"}},
+        "headers": _headers(topic, {FILLER_HEADER}),
+        "bindings": _message_bindings(None),
+    }
+
+
+def _headers(topic: Topic, names: Collection[str]) -> dict[str, Any] | None:
+    """Those of its headers; None where it has none of them."""
+    of_these = {name: {"type": "string", "description": meaning} for name, meaning in topic.headers if name in names}
+    return {"type": "object", "properties": of_these} if of_these else None
 
 
 def _key(topic: Topic, name: str) -> dict[str, Any] | None:

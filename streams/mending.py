@@ -23,15 +23,11 @@ from streams.engine.shortened import ASK_AGAIN_S, of_compacted, shortened
 from streams.engine.standing import moves_to, noted_short
 from streams.features import features_of
 from streams.producer import open_producer
-from streams.topics import TOPICS
+from streams.topics import FILLER_HEADER, MOVED_HEADER, TOPICS
 
 #: Rows and receipts may name offsets of what was taken and not committed yet: at most as many as a worker takes.
 BEYOND_COMMITTED: Final = 100_000
 
-#: Of a record that only fills an offset.
-_FILLER_HEADER: Final = "tenterhook-filler"
-#: Of one that was moved: where it stood, in decimal.
-_MOVED_HEADER: Final = "tenterhook-moved-from"
 #: Records of one batch of fillers: 30 bytes each.
 _FILLERS: Final = 10_000
 #: Records that are moved under way.
@@ -154,7 +150,7 @@ async def _fill(producer: AIOKafkaProducer, lost: Lost, say: Say) -> None:
         batch = producer.create_batch()
         wanted, count = min(_FILLERS, lost.moved_to - at), 0
         while count < wanted and batch.append(
-            key=None, value=None, timestamp=None, headers=[(_FILLER_HEADER, b"")]
+            key=None, value=None, timestamp=None, headers=[(FILLER_HEADER, b"")]
         ) is not None:  # fmt: skip
             count += 1
         batch.close()
@@ -172,7 +168,7 @@ async def _moved(connection: Connection, lost: Lost) -> set[int]:
         async for chunk in _records(connection, lost.partition, lost.moved_to, end)
         for record in chunk
         for name, value in record.headers
-        if name == _MOVED_HEADER
+        if name == MOVED_HEADER
     }
 
 
@@ -183,7 +179,7 @@ async def _move(
     count = 0
     async with aclosing(_records(connection, lost.partition, lost.begins_at, lost.moved_to)) as chunks:
         async for chunk in chunks:
-            left = [each for each in chunk if each.offset not in moved and _FILLER_HEADER not in dict(each.headers)]
+            left = [each for each in chunk if each.offset not in moved and FILLER_HEADER not in dict(each.headers)]
             for start in range(0, len(left), _UNDER_WAY):
                 sent = [
                     await producer.send(
@@ -192,7 +188,7 @@ async def _move(
                         key=record.key,
                         partition=record.partition,
                         timestamp_ms=record.timestamp,
-                        headers=[*record.headers, (_MOVED_HEADER, str(record.offset).encode())],
+                        headers=[*record.headers, (MOVED_HEADER, str(record.offset).encode())],
                     )
                     for record in left[start : start + _UNDER_WAY]
                 ]

@@ -69,6 +69,14 @@ SMALL_SEGMENT_BYTES: Final = 1_048_576
 #: Record header of what was in quarantine and was put back: `streams.quarantine.was_put_back`.
 PUT_BACK_HEADER: Final = "tenterhook-quarantine"
 _PUT_BACK: Final = (PUT_BACK_HEADER, "Of one that was put back from quarantine: its offset there.")
+#: Record headers that `tenterhook mend` writes: `streams.mending`.
+MOVED_HEADER: Final = "tenterhook-moved-from"
+FILLER_HEADER: Final = "tenterhook-filler"
+#: On topics that groups commit and that are not compacted.
+_MENDED: Final = (
+    (MOVED_HEADER, "Of one that `tenterhook mend` has moved: its offset before."),
+    (FILLER_HEADER, "Of one without key and value: it fills an offset until `tenterhook mend` deletes it."),
+)
 #: On records of what is traced. See `streams.trace_context`.
 _OF_A_TRACE: Final = (
     ("traceparent", "W3C trace context of what caused the record, where that is traced."),
@@ -83,7 +91,7 @@ EVENTS: Final = Topic(
     "app",
     what="accepted events, the log of record",
     values=("event",),
-    headers=(_PUT_BACK, *_OF_A_TRACE),
+    headers=(_PUT_BACK, *_OF_A_TRACE, *_MENDED),
 )
 FAN_OUT: Final = Topic(
     "fan-out",
@@ -110,6 +118,7 @@ DELIVERIES: Final = Topic(
         ),
         _PUT_BACK,
         *_OF_A_TRACE,
+        *_MENDED,
     ),
 )
 RESULTS: Final = Topic(
@@ -120,7 +129,7 @@ RESULTS: Final = Topic(
     "integration",
     what="every attempt and every outcome",
     values=("result", "hand_over", "marker"),
-    headers=_OF_A_TRACE,
+    headers=(*_OF_A_TRACE, *_MENDED),
 )
 INTEGRATION_CONFIG: Final = Topic(
     "integration-config",
@@ -181,7 +190,7 @@ RETRIES: Final = tuple(
         "slot",
         what=f"waits for its next attempt, {delay_s} s times 0.8, 0.9, 1.0, 1.1 or 1.2 by partition",
         values=("delivery",),
-        headers=(_PUT_BACK, *_OF_A_TRACE),
+        headers=(_PUT_BACK, *_OF_A_TRACE, *_MENDED),
     )
     for delay_s in RETRY_DELAYS_S
 )
@@ -248,6 +257,7 @@ COMMANDS: Final = Topic(
     "one",
     what="a change of the configuration that an API process asks its owner for",
     values=("command",),
+    headers=_MENDED,
     is_internal=True,
 )
 COMMAND_REPLIES: Final = Topic(

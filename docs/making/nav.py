@@ -4,6 +4,7 @@ The pages of the site in their order (docs/nav.toml), and what is made of that: 
 Reads files, and writes none.
 """
 
+import posixpath
 import re
 import tomllib
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ _PROGRAMS: Final = """
 - [asyncapi.json](asyncapi.json): the Kafka topics, AsyncAPI 3
 """
 
+#: A link out of the page's folder.
+_OUTWARD: Final = re.compile(r"\[([^]]+)\]\(((?:\.\./)+[\w./-]+)(?:#[\w-]+)?\)")
+
 
 class NavWrong(Exception):
     """docs/nav.toml and the pages that are there differ; the message says how."""
@@ -41,6 +45,7 @@ class Page:
     title: str
     #: What it is for, in a line.
     line: str
+    #: As machines get it: with names in place of links to what is not on the site.
     text: str
 
 
@@ -70,6 +75,23 @@ def parts(docs: Path = DOCS) -> tuple[Part, ...]:
     if twice := sorted({name for name in named if named.count(name) > 1}):
         raise NavWrong(f"docs/nav.toml names {', '.join(twice)} more than once")
     return found
+
+
+def outward_named(page: str, text: str, suffix: str = "") -> str:
+    """
+    The text of a page, in which links to files beside docs/, which are not on the site, are those files' names.
+
+    Args:
+        page: its name, below docs/ and without `.md`.
+        suffix: only links to files that end so.
+    """
+
+    def named(link: re.Match[str]) -> str:
+        path = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page), link[2]))
+        is_outward = not path.startswith("docs/") and path.endswith(suffix)
+        return f"{link[1]} (`{path}`)" if is_outward else link[0]
+
+    return _OUTWARD.sub(named, text)
 
 
 def toctrees(of: tuple[Part, ...]) -> str:
@@ -113,7 +135,7 @@ def _page(file: Path, docs: Path, line: str | None = None) -> Page:
         raise NavWrong(f"docs/nav.toml names {name}, and there is no docs/{name}.md")
     text = file.read_text(encoding="utf-8")
     title = text.partition("\n")[0].removeprefix("# ").replace("`", "")
-    return Page(name, title, line or _first_sentence(text), text)
+    return Page(name, title, line or _first_sentence(text), outward_named(name, text))
 
 
 def _first_sentence(text: str) -> str:

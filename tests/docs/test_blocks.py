@@ -41,8 +41,12 @@ NOT_PASTED = {
     ("README.md", "make up\n"): "`make up` is `tenterhook up`: docs/tutorial.md and e2e/test_up.py",
     ("README.md", "make up ARGS="): "as above; e2e/test_up.py takes both options",
     ("docs/commands.md", "tenterhook bench --start"): BENCH,
-    ("docs/commands.md", "tenterhook quarantine put-back"): (
-        "pasted where something is in quarantine, as the user who may put it back: integration/test_secured_kafka.py"
+    **dict.fromkeys(
+        (
+            ("docs/commands.md", "tenterhook quarantine show"),
+            ("docs/commands.md", "tenterhook quarantine put-back"),
+        ),
+        "pasted where something is in quarantine, as the user who may put it back: integration/test_secured_kafka.py",
     ),
     ("docs/consistency.md", "make chaos"): "half an hour of faults; consistency/test_chaos.py has a shorter run",
     **{("docs/deploying.md", start): SECURED for start in FIRST_EVENT},
@@ -55,6 +59,9 @@ NOT_PASTED = {
     ("docs/deploying.md", "kubectl -n tenterhook exec deployment/commands"): CLUSTER,
     ("docs/deploying.md", "kubectl -n tenterhook scale deployment/ingest"): CLUSTER,
     ("docs/operating.md", "kubectl kustomize"): CLUSTER,
+    ("docs/operating.md", "printf 'int_…:' | kcat"): (
+        "pasted where a record of an integration cannot be read, and one of an app: integration/test_kafka_tools.py"
+    ),
     ("docs/tracing.md", "docker run"): ENGINE,
 }
 

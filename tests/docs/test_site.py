@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import overheard
 import pytest
 
-from docs.making.nav import NavWrong, llms_txt, parts
+from docs.making.nav import NavWrong, llms_txt, outward_named, parts
 from tests.pasted import ROOT
 
 
@@ -19,6 +19,8 @@ def listed():
     """Every page, as docs/nav.toml orders them."""
     return [page for part in parts() for page in part.pages]
 
+
+RUNBOOK = Path("runbooks", "TenterhookConfigUnreadable.html")
 
 #: What a browser loads by itself, by tag; a link that a reader may follow is none of it.
 LOADED = {
@@ -143,7 +145,44 @@ def test_machines_find_every_page_at_the_root(site):
     assert links == [f"{page.name}.md" for page in listed()] + ["openapi.json", "asyncapi.json"]
     assert [link for link in links if not (site / link).exists()] == []
     assert [page.name for page in listed() if page.text not in whole] == []
-    assert all((site / link).read_bytes() == (ROOT / "docs" / link).read_bytes() for link in links)
+    copies = {f"{page.name}.md": page.text.encode() for page in listed()}
+    assert all(
+        (site / link).read_bytes() == (copies.get(link) or (ROOT / "docs" / link).read_bytes()) for link in links
+    )
+
+
+def test_every_link_of_the_markdown_for_machines_leads_to_what_is_there(site, pages):
+    wrong = []
+    for page in listed():
+        text = (site / f"{page.name}.md").read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([^)\s]+)\)", without_code(text)):
+            parts_of = urlsplit(link)
+            if parts_of.scheme or parts_of.netloc:
+                continue
+            target = (
+                os.path.normpath(Path(page.name).parent / unquote(parts_of.path))
+                if parts_of.path
+                else f"{page.name}.md"
+            )
+            heading = unquote(parts_of.fragment)
+            if not (site / target).is_file() or (
+                heading and heading not in pages[Path(target).with_suffix(".html")].ids
+            ):
+                wrong.append(f"{page.name}.md: {link}")
+
+    assert wrong == []
+
+
+def without_code(text):
+    return re.sub(r"```.*?```|`[^`\n]+`", "", text, flags=re.DOTALL)
+
+
+def test_what_is_beside_the_pages_is_named_and_what_is_among_them_is_linked(pages):
+    text = "[a](../bench/README.md#b), [c](../examples/widget.html), [d](../breaker.md#e), [f](../../bench/README.md)"
+
+    assert outward_named("breaker", text).startswith("a (`bench/README.md`), c (`examples/widget.html`), ")
+    assert outward_named("why/data-keys", text, ".md").endswith(", [d](../breaker.md#e), f (`bench/README.md`)")
+    assert "../operating.html#configuration-that-cannot-be-read" in pages[RUNBOOK].links
 
 
 def test_navigation_and_pages_that_differ_are_a_fault(tmp_path):

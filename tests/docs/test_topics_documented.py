@@ -3,16 +3,30 @@
 from pathlib import Path
 
 from services.dispatcher.put_back import HEADER
+from services.runtime.metrics import TOPIC
 from streams.asyncapi import KEYS
 from streams.codec import released
-from streams.topics import PUT_BACK_HEADER, TOPICS
+from streams.topics import FILLER_HEADER, MOVED_HEADER, PUT_BACK_HEADER, TOPICS
 from streams.trace_context import TRACEPARENT, TRACESTATE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "topics.md").read_text(encoding="utf-8")
 
 
 def test_the_headers_that_are_declared_are_those_that_are_written():
-    assert {name for topic in TOPICS for name, _ in topic.headers} == {HEADER, PUT_BACK_HEADER, TRACEPARENT, TRACESTATE}
+    written = {HEADER, PUT_BACK_HEADER, TRACEPARENT, TRACESTATE, MOVED_HEADER, FILLER_HEADER}
+
+    assert {name for topic in TOPICS for name, _ in topic.headers} == written
+
+
+def test_the_headers_of_mending_are_on_what_a_group_reads_and_commits():
+    """Kafka moves nothing of a compacted topic: `streams.mending.lost_partitions`."""
+    can_be_mended = {topic.name for topic in TOPICS if topic.name in TOPIC.values and topic.cleanup != "compact"}
+    declared = {
+        header: {topic.name for topic in TOPICS if header in dict(topic.headers)}
+        for header in (MOVED_HEADER, FILLER_HEADER)
+    }
+
+    assert declared == {MOVED_HEADER: can_be_mended, FILLER_HEADER: can_be_mended}
 
 
 def test_every_kind_of_key_is_some_topic_s():

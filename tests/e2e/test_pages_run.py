@@ -201,6 +201,8 @@ def stack(folder: Path) -> Iterator[tuple[dict[str, object], dict[str, object]]]
             "curl -": "curl --fail-with-body -",
             "generate |": "./generate |",
             "/backups/": "",
+            # Into a log that has no configuration yet.
+            "tenterhook restore /backups/": "tenterhook restore --topic-prefix restored. ",
             "sk_…": ready["secretKey"],
             "whsec_…": integration["signingSecret"],
             "int_…": integration["id"],

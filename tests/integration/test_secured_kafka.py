@@ -393,9 +393,13 @@ async def test_the_maintainer_restores_puts_back_and_mends(cluster, tmp_path, mo
     _, restored = await said("maintainer", restore, tmp_path / "backup")
 
     page = [block.text for block in blocks() if block.page == "docs/commands.md"]
+    [show] = [text for text in page if text.startswith("tenterhook quarantine show 17 ")]
     [block] = [text for text in page if text.startswith("tenterhook quarantine put-back 17\n")]
-    terminal = Terminal(tmp_path, "maintainer", environment("maintainer"), {"put-back 17": "put-back 0"})
+    terminal = Terminal(
+        tmp_path, "maintainer", environment("maintainer"), {"put-back 17": "put-back 0", "show 17": "show 0"}
+    )
     with closing(terminal):
+        shown = await asyncio.to_thread(terminal.paste, show)
         put_back = await asyncio.to_thread(terminal.paste, block)
 
     monkeypatch.setattr(mending, "BEYOND_COMMITTED", 100)
@@ -406,6 +410,7 @@ async def test_the_maintainer_restores_puts_back_and_mends(cluster, tmp_path, mo
     whole = await said("operator", mend.command)
 
     assert restored == {"records": {topic.name: 1 for topic in KEPT}}
+    assert "written by a newer release" in shown
     assert "0 is put back to kept.events 0@0\n1 is put back to kept.retry.5s 0@0\n" in put_back
     assert (listed[0], mended[0]) == (1, 0)
     assert {each["topic"]: each["moved"] for each in mended[1]["lost"]} == {

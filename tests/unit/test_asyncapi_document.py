@@ -11,7 +11,16 @@ import pytest
 from streams import codec
 from streams.asyncapi import as_json, described
 from streams.records import Result
-from streams.topics import RESULTS, RETRIES, TOPICS, Partitions, configs, partition_count
+from streams.topics import (
+    FILLER_HEADER,
+    MOVED_HEADER,
+    RESULTS,
+    RETRIES,
+    TOPICS,
+    Partitions,
+    configs,
+    partition_count,
+)
 from tests.breaking import make_result
 
 ROOT = Path(__file__).parents[2]
@@ -71,8 +80,21 @@ def test_a_channel_says_what_the_topic_is_made_with(topic):
     assert kafka["partitions"] == partition_count(topic, Partitions())
     assert said.items() <= configs(topic, kafka["replicas"]).items()
     assert ("retention.ms" in said) is (topic.retention_ms is not None)
-    assert keys.keys() == {*topic.values, *(["tombstone"] if topic.tombstone else [])}
+    fillers = ["filler"] if FILLER_HEADER in dict(topic.headers) else []
+    assert keys.keys() == {*topic.values, *(["tombstone"] if topic.tombstone else []), *fillers}
     assert (keys[topic.values[0]] is None) is (topic.key == "none")
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_a_channel_s_messages_have_the_headers_of_the_topic(topic):
+    """Those that `tenterhook mend` writes too: each value may be moved, and what fills an offset is no value."""
+    messages = DOCUMENT["channels"][topic.name]["messages"]
+    said = {name: set(message.get("headers", {}).get("properties", ())) for name, message in messages.items()}
+    moved = {MOVED_HEADER} & dict(topic.headers).keys()
+
+    assert set().union(*said.values()) == dict(topic.headers).keys()
+    assert all(moved <= said[name] for name in topic.values)
+    assert said.get("filler", {FILLER_HEADER}) == {FILLER_HEADER}
 
 
 def test_a_result_is_read_with_nothing_but_the_document():
