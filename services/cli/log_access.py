@@ -38,6 +38,10 @@ Spans = dict[TopicPartition, tuple[int, int]]
 #: A broker answers within milliseconds; the election of a new leader takes some seconds.
 _PATIENCE_S: Final = 15.0
 _FETCH_MS: Final = 200
+#: A commit shows within milliseconds. Longer than a transaction that an admin process died over stays open: 10 s, and
+#: as much until the broker looks.
+_COMMITTED_S: Final = 30.0
+_LOOK_S: Final = 0.05
 
 
 @Parameter(name="*")
@@ -189,6 +193,29 @@ async def _behind_last_batches(
         found[partition] = records[-1].offset + 1
     consumer.unsubscribe()
     return found
+
+
+async def until_committed(connection: Connection, *topics: Topic) -> None:
+    """
+    Wait until those who read what is committed can read all that is written to these topics now.
+
+    A commit is acknowledged first, and becomes visible in one partition after the other.
+
+    Raises:
+        TimeoutError: a transaction on them is open still.
+    """
+    features = await features_of(connection)
+    if not features.transactions:
+        return
+    partitions = [each for of_topic in (await partitions_of(connection, *topics)).values() for each in of_topic]
+    async with reading(connection) as all_, reading(connection, isolation=features.isolation) as committed:
+        written = await spans_of(all_, connection, partitions)
+        async with asyncio.timeout(_COMMITTED_S):
+            while True:
+                shown = await spans_of(committed, connection, partitions)
+                if all(shown[each][1] >= end for each, (_, end) in written.items()):
+                    return
+                await asyncio.sleep(_LOOK_S)
 
 
 async def committed_by_dispatchers(

@@ -7,24 +7,30 @@ The other is on a cluster of its own, which has never heard of the first, and de
 import asyncio
 import gzip
 import json
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from services.admin.bootstrap import ConfigUnreadable
 from services.cli.audit import verify_
-from services.cli.backup import backup, lines_of, records_of, restore
+from services.cli.backup import Kept, backup, lines_of, records_of, restore
 from services.cli.brokers.kafka import KafkaBroker
 from services.cli.errors import Failed
-from services.cli.log_access import LogOptions
+from services.cli.log_access import LogOptions, until_committed
 from services.ingest.app import running as ingesting
+from streams import codec, topics
 from streams.connection import Connection
+from streams.registry import SchemaRegistry
 from tests.admins import KNOWN, PARTITIONS, admin_at, admin_settings, client_of, furnish
+from tests.apps import make_app
 from tests.dispatching import dispatching
 from tests.receiving import Receiver, receiver
+from tests.registries import listening_registry
 from tests.waiting import eventually
 
 CONFIG = ("app-config", "integration-config")
@@ -85,12 +91,13 @@ async def test_a_restored_installation_is_the_one_that_was_backed_up_and_deliver
         file = tmp_path / "tenterhook.backup"
         await asyncio.to_thread(backup, file, log=log_at(kafka_connection), as_json=True)
         counts = json.loads(capsys.readouterr().out.splitlines()[-1])["records"]
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert counts["integration-config"] >= 3
         assert counts["config-history"] >= 3
         assert counts["audit"] >= 3
 
         await asyncio.to_thread(restore, file, log=log_at(elsewhere), as_json=True)
-        assert json.loads(capsys.readouterr().out.splitlines()[-1])["records"] == counts
+        assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"records": counts, "unreadable": 0}
 
         async with admin_at(elsewhere) as admin, client_of(admin) as client:
             assert (await client.get(path)).json() == integration
@@ -146,7 +153,9 @@ async def test_what_cannot_be_read_is_refused_and_written_again_out_of_a_backup_
         ]
         output.writelines(f"{line}\n" for line in lines_of(spoilt, at_ms=0))
     left = Connection(kafka_connection.bootstrap, f"{kafka_connection.prefix}left.")
+    capsys.readouterr()
     await asyncio.to_thread(restore, broken, log=log_at(left))
+    assert capsys.readouterr().err.startswith("2 of them cannot be read by this process")
 
     async with admin_at(left) as admin, client_of(admin) as client:
 
@@ -174,6 +183,47 @@ async def test_what_cannot_be_read_is_refused_and_written_again_out_of_a_backup_
         assert (changed.status_code, changed.json()["version"]) == (200, integration["version"] + 1)
         await asyncio.to_thread(restore, file, unreadable=True, log=log_at(left), as_json=True)
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["records"] == dict.fromkeys(counts, 0)
+
+
+async def test_what_is_committed_is_waited_for_until_it_shows(kafka_connection: Connection) -> None:
+    """An open transaction holds back what others have committed behind it, as a commit that still spreads does."""
+    await topics.ensure(kafka_connection, PARTITIONS)
+    async with asyncio.timeout(5):
+        await until_committed(kafka_connection, topics.APP_CONFIG)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka_connection.bootstrap, transactional_id=f"{kafka_connection.prefix}other"
+    )
+    await producer.start()
+    try:
+        await producer.begin_transaction()
+        await producer.send_and_wait(kafka_connection.topic(topics.APP_CONFIG), b"v", key=b"k")
+        waiting = asyncio.create_task(until_committed(kafka_connection, topics.AUDIT, topics.APP_CONFIG))
+        done, _ = await asyncio.wait((waiting,), timeout=1)
+        assert not done
+        await producer.commit_transaction()
+        async with asyncio.timeout(10):
+            await waiting
+    finally:
+        await producer.stop()
+
+
+async def test_records_with_a_registry_s_ids_are_told_where_nobody_has_those(
+    kafka_connection: Connection, tmp_path: Path, capsys: Any
+) -> None:
+    """As they are restored, since they can be read once it is there."""
+    file = tmp_path / "of-a-registry"
+    try:
+        with listening_registry() as registry:
+            SchemaRegistry(registry.url).use()
+            records = [Kept("app-config", b"demo", codec.encode(make_app()), 1)]
+    finally:
+        codec.use_no_registry()
+    with gzip.open(file, "wt", encoding="ascii") as output:
+        output.writelines(f"{line}\n" for line in lines_of(records, at_ms=0))
+    await asyncio.to_thread(restore, file, log=log_at(kafka_connection), as_json=True)
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["unreadable"] == 1
+    assert "set TENTERHOOK_SCHEMA_REGISTRY_URL" in said.err
 
 
 def test_what_is_no_backup_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
