@@ -8,13 +8,15 @@ import asyncio
 import gzip
 import json
 import stat
+import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from services.admin.bootstrap import ConfigUnreadable
 from services.cli.audit import verify_
@@ -22,18 +24,25 @@ from services.cli.backup import Kept, backup, lines_of, records_of, restore
 from services.cli.brokers.kafka import KafkaBroker
 from services.cli.errors import Failed
 from services.cli.log_access import LogOptions, until_committed
+from services.cli.reconcile import reconcile
 from services.ingest.app import running as ingesting
+from services.runtime.times import iso
 from streams import codec, topics
 from streams.connection import Connection
 from streams.registry import SchemaRegistry
 from tests.admins import KNOWN, PARTITIONS, admin_at, admin_settings, client_of, furnish
 from tests.apps import make_app
 from tests.dispatching import dispatching
+from tests.logs import make_event
 from tests.receiving import Receiver, receiver
 from tests.registries import listening_registry
 from tests.waiting import eventually
 
 CONFIG = ("app-config", "integration-config")
+
+HOUR_MS = 3_600_000
+#: When the first of the mirrored events was accepted.
+FIRST_MS = int(time.time() * 1000) - 72 * HOUR_MS
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +139,73 @@ async def deliver_one(connection: Connection, crm: Receiver) -> None:
     assert arrival.request.header("authorization") == "Bearer literal"
     assert arrival.request.header("webhook-signature") is not None
     assert set(crm.arrivals) == {"another-path"}
+
+
+@asynccontextmanager
+async def failed_over(connection: Connection, elsewhere: Connection, folder: Path) -> AsyncIterator[Receiver]:
+    """
+    The other cluster has a mirror of `events`, five of an integration that has had the first three, an hour apart, and
+    the configuration; nothing has run there. With whom they are sent to.
+    """
+    await furnish(connection)
+    async with receiver() as crm:
+        new = {"name": "CRM", "url": f"{crm.endpoint.url}/crm", "events": ["call_ended"]}
+        async with admin_at(connection) as admin, client_of(admin) as client:
+            answer = await client.post("/v1/apps/demo/integrations", json=new)
+            assert answer.status_code == 201, answer.text
+        file = folder / "tenterhook.backup"
+        await asyncio.to_thread(backup, file, log=log_at(connection), as_json=True)
+        await topics.ensure(elsewhere, PARTITIONS)
+        async with AIOKafkaProducer(bootstrap_servers=elsewhere.bootstrap, acks="all") as producer:
+            for number in range(5):
+                at_ms = FIRST_MS + number * HOUR_MS
+                event = codec.encode(make_event(number, accepted_at_ms=at_ms, occurred_at_ms=at_ms))
+                topic = elsewhere.topic(topics.EVENTS)
+                await producer.send_and_wait(topic, event, key=b"demo", timestamp_ms=at_ms)
+        await asyncio.to_thread(restore, file, log=log_at(elsewhere), as_json=True)
+        yield crm
+
+
+async def start_at(connection: Connection, at_ms: int) -> None:
+    """What `kafka-consumer-groups.sh --reset-offsets --to-datetime` asks the broker for."""
+    async with AIOKafkaConsumer(
+        bootstrap_servers=connection.bootstrap, group_id=f"{connection.prefix}dispatcher", enable_auto_commit=False
+    ) as consumer:
+        partitions = [
+            TopicPartition(connection.topic(topics.EVENTS), number)
+            for number in range(topics.partition_count(topics.EVENTS, PARTITIONS))
+        ]
+        consumer.assign(partitions)
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, at_ms))
+        ends = await consumer.end_offsets(partitions)
+        await consumer.commit({each: ends[each] if found[each] is None else found[each].offset for each in partitions})
+
+
+async def test_a_second_region_goes_on_at_the_time_that_its_offsets_are_set_to(
+    kafka_connection: Connection, elsewhere: Connection, tmp_path: Path, capsys: Any
+) -> None:
+    whole_ms = FIRST_MS + 3 * HOUR_MS
+    async with failed_over(kafka_connection, elsewhere, tmp_path) as crm:
+        await start_at(elsewhere, whole_ms)
+        async with dispatching(elsewhere, PARTITIONS):
+            await crm.wait_for("crm", 2)
+        assert [each.number for each in crm.arrivals["crm"]] == [3, 4]
+    capsys.readouterr()
+    log = log_at(elsewhere)
+    assert await asyncio.to_thread(reconcile, since=iso(whole_ms), log=log, as_json=True) == 0
+    assert await asyncio.to_thread(reconcile, log=log, as_json=True) == 1
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["counts"] == {"no_receipt": 3}
+
+
+async def test_a_second_region_without_offsets_sends_all_that_was_mirrored(
+    kafka_connection: Connection, elsewhere: Connection, tmp_path: Path
+) -> None:
+    """So the plan for one sets them first."""
+    async with failed_over(kafka_connection, elsewhere, tmp_path) as crm:
+        async with dispatching(elsewhere, PARTITIONS):
+            await crm.wait_for("crm", 5)
+        assert [each.number for each in crm.arrivals["crm"]] == [0, 1, 2, 3, 4]
 
 
 async def test_what_cannot_be_read_is_refused_and_written_again_out_of_a_backup_while_services_run(
