@@ -26,7 +26,7 @@ from services.runtime.times import read_ms
 from streams import schema_topic, takeover
 from streams.connection import BrokerAway, Connection, brokers_at
 from streams.features import features_of
-from streams.reading import look_at, stop
+from streams.reading import committed_offsets, look_at, stop
 from streams.security import SecurityUnusable
 from streams.topics import SCHEMAS, Topic
 
@@ -229,12 +229,10 @@ async def committed_by_dispatchers(
     try:
         async with asyncio.timeout(_PATIENCE_S):
             await consumer.start()
-            wanted = list(partitions)
-            consumer.assign(wanted)
-            offsets = {each: await consumer.committed(each) for each in wanted}
+            stored = await committed_offsets(consumer, list(partitions))
     finally:
         await stop(consumer)
-    return {partition: offset for partition, offset in offsets.items() if offset is not None}
+    return {partition: at.offset for partition, at in stored.items()}
 
 
 async def starts_at(consumer: "AIOKafkaConsumer[Any, Any]", connection: Connection, spans: Spans, at_ms: int) -> Spans:
