@@ -87,9 +87,7 @@ async def lost_partitions(connection: Connection, groups: Iterable[str]) -> list
             # The compacted are not held back, nor would Kafka let them be moved.
             own = sorted(set(all_) - of_compacted(connection, all_))
             reading.look_at(reader, own)
-            # aiokafka's admin client takes a group that is being loaded for one that has committed nothing.
-            told = await reader._coordinator.fetch_committed_offsets(own)  # noqa: SLF001
-            stored = {each: at for each, at in told.items() if at.offset >= 0}
+            stored = await reading.committed_offsets(reader, own)
             beginnings, ends = await reader.beginning_offsets(stored), await reader.end_offsets(stored)
             short = shortened(stored, beginnings, ends)
             if short:

@@ -1,12 +1,15 @@
-"""A consumer without a group, for the time of a block, closed whatever ends it."""
+"""A consumer for the time of a block, closed whatever ends it; and what its group has committed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
+from aiokafka.errors import KafkaError, NoError, NotCoordinatorForGroupError, UnknownTopicOrPartitionError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 
 T = TypeVar("T")
 
@@ -17,6 +20,9 @@ _LATE_S: Final = 5.0
 
 #: How long brokers may take to close their side: a fetch that waits for records is answered first.
 _CLOSED_S: Final = 0.5
+
+#: Before a coordinator is asked again, as aiokafka waits.
+_AGAIN_S: Final = 0.1
 
 
 @asynccontextmanager
@@ -44,6 +50,65 @@ def look_at(consumer: "AIOKafkaConsumer[Any, Any]", partitions: Iterable[TopicPa
     wanted = list(partitions)
     consumer.assign(wanted)
     consumer.pause(*wanted)
+
+
+async def committed_offsets(
+    consumer: "AIOKafkaConsumer[Any, Any]", partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """
+    What its group has committed, of those partitions of which it has committed something.
+
+    As aiokafka asks, which passes over the error of a whole answer: it takes a broker that still loads the group, or
+    that is not the group's any more, for one that knows of no commit.
+
+    Raises:
+        KafkaError: the broker refuses. One that is away, or that does not know yet, is asked again.
+    """
+    if not partitions:
+        return {}
+    coordinator = consumer._coordinator  # noqa: SLF001
+    while True:
+        await coordinator.ensure_coordinator_known()
+        try:
+            return _told_of(await coordinator._send_req(_question(consumer, partitions)))  # noqa: SLF001
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            if isinstance(error, NotCoordinatorForGroupError):
+                coordinator.coordinator_dead()
+            await asyncio.sleep(_AGAIN_S)
+
+
+def _question(consumer: "AIOKafkaConsumer[Any, Any]", partitions: Collection[TopicPartition]) -> OffsetFetchRequest:
+    by_topic: dict[str, list[int]] = defaultdict(list)
+    for each in partitions:
+        by_topic[each.topic].append(each.partition)
+    return OffsetFetchRequest(consumer._coordinator.group_id, list(by_topic.items()))  # noqa: SLF001
+
+
+def _told_of(answer: Any) -> dict[TopicPartition, OffsetAndMetadata]:
+    """
+    What the answer says.
+
+    Raises:
+        KafkaError: it is an error, as a whole or for a partition.
+    """
+    _raise(getattr(answer, "error_code", 0))  # the oldest form has none
+    told: dict[TopicPartition, OffsetAndMetadata] = {}
+    for topic, partitions in answer.topics:
+        for partition, offset, metadata, code in partitions:
+            if code == UnknownTopicOrPartitionError.errno:
+                continue
+            _raise(code)
+            if offset >= 0:  # else nothing is committed
+                told[TopicPartition(topic, partition)] = OffsetAndMetadata(offset, metadata)
+    return told
+
+
+def _raise(code: int) -> None:
+    error = for_code(code)
+    if error is not NoError:
+        raise error
 
 
 async def stop(consumer: "AIOKafkaConsumer[Any, Any]") -> None:

@@ -14,6 +14,8 @@ import base64
 import gzip
 import hashlib
 import json
+import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -35,18 +37,26 @@ from services.cli.log_access import (
     read,
     reading,
     spans_of,
+    until_committed,
 )
 from services.runtime.process import load_settings
 from services.runtime.times import iso
 from streams import codec, topics
 from streams.connection import Connection
 from streams.features import features_of
-from streams.records import AppConfig, IntegrationConfig
+from streams.records import AppConfig, AuditRecord, IntegrationConfig
 from streams.topics import APP_CONFIG, AUDIT, CONFIG_HISTORY, INTEGRATION_CONFIG, Partitions, Topic
 from streams.views import Apps, Integrations
 
 #: What is kept, in the order in which it is written back.
 KEPT: Final = (AUDIT, CONFIG_HISTORY, APP_CONFIG, INTEGRATION_CONFIG)
+
+_KINDS: Final[dict[str, type[AppConfig | AuditRecord | IntegrationConfig]]] = {
+    AUDIT.name: AuditRecord,
+    CONFIG_HISTORY.name: IntegrationConfig,
+    APP_CONFIG.name: AppConfig,
+    INTEGRATION_CONFIG.name: IntegrationConfig,
+}
 
 FORMAT: Final = 1
 
@@ -55,7 +65,12 @@ FORMAT: Final = 1
 _LOOK_S: Final = 0.2
 _LOOKS: Final = 50
 
-_TRANSACTION_MS: Final = 60_000
+#: All of a backup is one transaction, which the broker aborts when it lasts longer: as long as Kafka allows unless told
+#: otherwise (`transaction.max.timeout.ms`). 60,000 records took 4 s, and 400 days of audit log may be a million.
+_WHOLE_MS: Final = 900_000
+#: A few records, while services run: should this process die in the midst of it, nobody can change the configuration
+#: until the broker has aborted the transaction.
+_FEW_MS: Final = 60_000
 _AT_ONCE: Final = 500
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
@@ -77,6 +92,7 @@ def backup(file: Path, *, log: LogOptions | None = None, as_json: AsJson = False
     Write the configuration and its audit log to a file: apps, keys (hashed), integrations with their history, secrets.
 
     Secrets are in it as they are on the log, sealed under the KEK. Keep the KEK elsewhere: without it they are lost.
+    Nobody but the user who makes the file can read it.
 
     Args:
         file: Where to; replaced when it is there.
@@ -91,7 +107,9 @@ def backup(file: Path, *, log: LogOptions | None = None, as_json: AsJson = False
         )
     made = file.with_name(f"{file.name}.new")
     try:
-        with gzip.open(made, "wt", encoding="ascii") as output:
+        made.unlink(missing_ok=True)  # of one that was interrupted; its mode would stay
+        descriptor = os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "wb") as plain, gzip.open(plain, "wt", encoding="ascii") as output:
             output.writelines(f"{line}\n" for line in lines_of(records, at_ms=int(time.time() * 1000)))
         made.replace(file)
     except OSError as error:
@@ -110,7 +128,7 @@ def restore(
         unreadable: While services run: write only the apps and integrations whose newest record cannot be read, each
             as in the newest version that the log or the backup still has.
         log: Which log.
-        as_json: Print as JSON how many records of each topic.
+        as_json: Print as JSON how many records of each topic, and how many of all cannot be read by this process.
     """
     try:
         with gzip.open(file, "rt", encoding="ascii") as given:
@@ -120,7 +138,7 @@ def restore(
     connection = log_connection(log or LogOptions())
     if unreadable:
         written, left = ask_log(connection, _mend(connection, records))
-        _tell(written, "written again", as_json=as_json)
+        _tell(written, "written again", as_json=as_json, unreadable=unreadable_of(written))
         if left:
             raise Failed(
                 f"no version that can be read, neither here nor in {file}: {', '.join(left)}. Try an older one"
@@ -137,7 +155,7 @@ def restore(
                 connection, partitions, settings.replication, records, lambda n, _: progress.update(task, completed=n)
             ),
         )
-    _tell(records, "restored", as_json=as_json)
+    _tell(records, "restored", as_json=as_json, unreadable=unreadable_of(records))
 
 
 def lines_of(records: Iterable[Kept], *, at_ms: int) -> Iterator[str]:
@@ -200,6 +218,21 @@ def for_a_new_log(record: Kept) -> Kept:
     return record._replace(value=codec.encode(anew))
 
 
+def unreadable_of(records: Iterable[Kept]) -> int:
+    """How many of these records this process cannot read as what their topic holds."""
+    return sum(not _is_readable(record) for record in records)
+
+
+def _is_readable(record: Kept) -> bool:
+    if record.value is None:
+        return True  # what it was the configuration of has been deleted
+    try:
+        codec.decode_as(_KINDS[record.topic], record.value)
+    except codec.Unreadable:
+        return False
+    return True
+
+
 def _text(given: bytes | None) -> str | None:
     return None if given is None else base64.b64encode(given).decode()
 
@@ -208,12 +241,20 @@ def _bytes(given: str | None) -> bytes | None:
     return None if given is None else base64.b64decode(given, validate=True)
 
 
-def _tell(records: list[Kept], what: str, *, as_json: bool) -> None:
+def _tell(records: list[Kept], what: str, *, as_json: bool, unreadable: int | None = None) -> None:
+    """*unreadable*: how many of them; None where nobody asks."""
     counts = {topic.name: sum(record.topic == topic.name for record in records) for topic in KEPT}
     if as_json:
-        print(json.dumps({"records": counts}))
+        print(json.dumps({"records": counts} | ({} if unreadable is None else {"unreadable": unreadable})))
     else:
         print(f"{len(records):,} records {what}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    if unreadable:
+        print(
+            f"{unreadable:,} of them cannot be read by this process, and are written as they were. Where they have ids "
+            "of a schema registry, set TENTERHOOK_SCHEMA_REGISTRY_URL to one that has them; where a newer release "
+            "wrote them, take that one; then restore into other topics",
+            file=sys.stderr,
+        )
 
 
 async def _read(connection: Connection, say: Say) -> list[Kept]:
@@ -261,7 +302,7 @@ async def _write(
             "its services are started for the first time. Use another --topic-prefix or another cluster"
         )
     by_name: dict[str, Topic] = {topic.name: topic for topic in KEPT}
-    async with _writer(connection) as producer:
+    async with _writer(connection, _WHOLE_MS) as producer:
         for start in range(0, len(records), _AT_ONCE):
             pending = [
                 await producer.send(
@@ -271,6 +312,7 @@ async def _write(
             ]
             await asyncio.gather(*pending)
             say(start + len(pending), len(records))
+    await _until_readable(connection)
 
 
 async def _mend(connection: Connection, kept: list[Kept]) -> tuple[list[Kept], list[str]]:
@@ -278,9 +320,10 @@ async def _mend(connection: Connection, kept: list[Kept]) -> tuple[list[Kept], l
     there = await _read(connection, lambda *_: None)
     found, left = versions_for(there, kept)
     if found:
-        async with _writer(connection) as producer:
+        async with _writer(connection, _FEW_MS) as producer:
             for record in found:
                 await producer.send_and_wait(f"{connection.prefix}{record.topic}", record.value, key=record.key)
+        await _until_readable(connection)
     return found, left
 
 
@@ -326,13 +369,24 @@ def _config_in(record: Kept) -> AppConfig | IntegrationConfig | None:
     return config if isinstance(config, IntegrationConfig) and record.key == config.id.encode() else None
 
 
+async def _until_readable(connection: Connection) -> None:
+    """A commit is acknowledged before it shows: whoever asks the services next would be told of what was before."""
+    try:
+        await until_committed(connection, *KEPT)
+    except TimeoutError:
+        raise Failed(
+            f"all is written, and cannot be read yet: the broker at {connection.bootstrap} holds back what is "
+            "committed, look at its log. There is nothing to repeat"
+        ) from None
+
+
 @asynccontextmanager
-async def _writer(connection: Connection) -> "AsyncIterator[AIOKafkaProducer]":
-    """Writes all or nothing, where the broker has transactions."""
+async def _writer(connection: Connection, transaction_ms: int) -> "AsyncIterator[AIOKafkaProducer]":
+    """Writes all or nothing, where the broker has transactions; *transaction_ms*: how long one may last."""
     has_transactions = (await features_of(connection)).transactions
     own: dict[str, Any] = {"enable_idempotence": False}
     if has_transactions:
-        own = {"transactional_id": f"{connection.prefix}restore", "transaction_timeout_ms": _TRANSACTION_MS}
+        own = {"transactional_id": f"{connection.prefix}restore", "transaction_timeout_ms": transaction_ms}
     producer = AIOKafkaProducer(
         **connection.client_options, acks="all", max_request_size=topics.MAX_MESSAGE_BYTES, **own
     )

@@ -26,7 +26,7 @@ from services.runtime.times import read_ms
 from streams import schema_topic, takeover
 from streams.connection import BrokerAway, Connection, brokers_at
 from streams.features import features_of
-from streams.reading import look_at, stop
+from streams.reading import committed_offsets, look_at, stop
 from streams.security import SecurityUnusable
 from streams.topics import SCHEMAS, Topic
 
@@ -38,6 +38,10 @@ Spans = dict[TopicPartition, tuple[int, int]]
 #: A broker answers within milliseconds; the election of a new leader takes some seconds.
 _PATIENCE_S: Final = 15.0
 _FETCH_MS: Final = 200
+#: A commit shows within milliseconds. Longer than a transaction that an admin process died over stays open: 10 s, and
+#: as much until the broker looks.
+_COMMITTED_S: Final = 30.0
+_LOOK_S: Final = 0.05
 
 
 @Parameter(name="*")
@@ -191,6 +195,29 @@ async def _behind_last_batches(
     return found
 
 
+async def until_committed(connection: Connection, *topics: Topic) -> None:
+    """
+    Wait until those who read what is committed can read all that is written to these topics now.
+
+    A commit is acknowledged first, and becomes visible in one partition after the other.
+
+    Raises:
+        TimeoutError: a transaction on them is open still.
+    """
+    features = await features_of(connection)
+    if not features.transactions:
+        return
+    partitions = [each for of_topic in (await partitions_of(connection, *topics)).values() for each in of_topic]
+    async with reading(connection) as all_, reading(connection, isolation=features.isolation) as committed:
+        written = await spans_of(all_, connection, partitions)
+        async with asyncio.timeout(_COMMITTED_S):
+            while True:
+                shown = await spans_of(committed, connection, partitions)
+                if all(shown[each][1] >= end for each, (_, end) in written.items()):
+                    return
+                await asyncio.sleep(_LOOK_S)
+
+
 async def committed_by_dispatchers(
     connection: Connection, partitions: Iterable[TopicPartition]
 ) -> dict[TopicPartition, int]:
@@ -202,12 +229,10 @@ async def committed_by_dispatchers(
     try:
         async with asyncio.timeout(_PATIENCE_S):
             await consumer.start()
-            wanted = list(partitions)
-            consumer.assign(wanted)
-            offsets = {each: await consumer.committed(each) for each in wanted}
+            stored = await committed_offsets(consumer, list(partitions))
     finally:
         await stop(consumer)
-    return {partition: offset for partition, offset in offsets.items() if offset is not None}
+    return {partition: at.offset for partition, at in stored.items()}
 
 
 async def starts_at(consumer: "AIOKafkaConsumer[Any, Any]", connection: Connection, spans: Spans, at_ms: int) -> Spans:

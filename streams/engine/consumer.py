@@ -49,7 +49,7 @@ from streams.engine.spacing import Spacing
 from streams.engine.standing import ALONE, FATAL, Standing, is_short, noted_short, read, written
 from streams.features import Features, features_of
 from streams.ledger import Ledger
-from streams.reading import stop_whole
+from streams.reading import committed_offsets, stop_whole
 from streams.silence import FetchWaits
 from streams.takeover import STEPS, Steps
 from streams.trouble import Trouble
@@ -527,7 +527,7 @@ class LedgerConsumer(Consumer):
 
     async def _take_over(self, topic: str, tps: list[TP], turn: Turn) -> None:
         partitions = [TopicPartition(*tp) for tp in tps]
-        committed = await self.kafka._coordinator.fetch_committed_offsets(partitions)
+        committed = await committed_offsets(self.kafka, partitions)
         beginnings = await self.kafka.beginning_offsets(partitions)
         stored = {tp: committed.get(TopicPartition(*tp), _NEVER) for tp in tps}
         for each in await self._beginning_anew({each: committed.get(each, _NEVER) for each in partitions}, beginnings):

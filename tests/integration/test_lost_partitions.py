@@ -32,6 +32,15 @@ LOST = {"events", "deliveries", "delivery-results"}
 GROUPS = ("dispatcher", "breaker", "admin")
 
 
+def json_of(request):
+    return json.loads(request.body)
+
+
+def sent_to(hook):
+    """Payloads in the order in which they came, those of events about integrations aside."""
+    return [payload for each in hook.received if isinstance(payload := json_of(each)["payload"], str)]
+
+
 def lose(folder, *names):
     """The disks that had these topics, all partitions of them, are replaced by empty ones."""
     [data] = folder.rglob("node-1/log")
@@ -164,13 +173,13 @@ async def before_the_loss(folder, hook, failing):
         assert await running.stop() == 0
 
 
-async def accepted_after_it(folder):
-    """Nothing is read of the partitions; who is asked says why, and what comes is accepted."""
+async def accepted_after_it(folder, *named):
+    """Nothing is read of the partitions of these topics; who is asked says why, and what comes is accepted."""
     [port] = free_ports(1)
     payloads = [f"since-{number}" for number in range(5)]
     async with up(folder, "--broker", "kafka", ingest_port=port) as running:
-        await running.says(r"log\.shortened.*deliveries", 60)
-        await running.says(r"log\.shortened.*delivery-results", 60)
+        for name in named:
+            await running.says(rf"log\.shortened.*tenterhook\.{name}\b", 60)
         await running.says(r"is not ready yet: .*run tenterhook mend", 60)
         await until_accepted(port, json.loads((folder / ".tenterhook/keys.json").read_text()), payloads)
         running.process.send_signal(signal.SIGTERM)
@@ -202,7 +211,7 @@ async def test_what_comes_after_the_loss_is_held_back_and_then_sent_in_order(tmp
         failing.behave(answer(503))
         await before_the_loss(tmp_path, hook, failing)
         broker = KafkaBroker(lose(tmp_path, *LOST, "retry.5s"))
-        accepted = await accepted_after_it(tmp_path)
+        accepted = await accepted_after_it(tmp_path, "deliveries", "delivery-results")
         assert texts(hook.received).isdisjoint(accepted)
         await broker.start()
         try:
@@ -214,7 +223,7 @@ async def test_what_comes_after_the_loss_is_held_back_and_then_sent_in_order(tmp
             await running.ready()
             await send(running, "after")
             await eventually(lambda: "after" in texts(hook.received), 30)
-            seen = [json.loads(each.body)["payload"] for each in hook.received]
+            seen = [json_of(each)["payload"] for each in hook.received]
             assert seen[-6:] == [*accepted, "after"]
             assert len(seen) == 18
             # And failures are counted on, from new results.
@@ -225,6 +234,81 @@ async def test_what_comes_after_the_loss_is_held_back_and_then_sent_in_order(tmp
 
             await eventually(is_counted_on, 40)
             assert await running.stop() == 0
+
+
+def lose_the_fullest(folder, name):
+    """One of the disks of this topic is replaced by an empty one, that of a partition with records; which one."""
+    [data] = folder.rglob("node-1/log")
+    partitions = [each for each in data.iterdir() if each.name.rpartition("-")[0] == f"tenterhook.{name}"]
+    fullest = max(partitions, key=lambda each: sum(file.stat().st_size for file in each.glob("*.log")))
+    shutil.rmtree(fullest)
+    return data.parents[1], int(fullest.name.rpartition("-")[2])
+
+
+async def test_one_lost_partition_of_several_is_mended_alone(tmp_path):
+    """The others of its topic are whole, and everything comes once and in order, of whichever partition it is."""
+    if (missing := kafka_lacks()) is not None:
+        lacking(missing)
+    before = [f"before-{number}" for number in range(12)]
+    async with endpoint() as hook, endpoint() as other:
+        async with up(tmp_path, "--broker", "kafka") as running:
+            await running.ready()
+            for url in (hook.url, other.url):
+                await running.run("integrations", "create", "--name", url, "--url", url, "--events", "*")
+            await send(running, *before)
+            await eventually(lambda: len(texts(hook.received)) == len(texts(other.received)) == 12, 30)
+            assert await running.stop() == 0
+        folder, number = lose_the_fullest(tmp_path, "deliveries")
+        accepted = await accepted_after_it(tmp_path, "deliveries")
+        assert texts(hook.received + other.received).isdisjoint(accepted)
+
+        broker = KafkaBroker(folder)
+        await broker.start()
+        try:
+            log = ("--broker", broker.bootstrap)
+            _, out, _ = await tenterhook("mend", "--json", *log, cwd=tmp_path)
+            [lost] = json.loads(out)["lost"]
+            assert (lost["topic"], lost["partition"]) == ("tenterhook.deliveries", number)
+            code, _, err = await tenterhook("mend", "--yes", *log, cwd=tmp_path)
+            assert code == 0, err
+        finally:
+            await broker.stop()
+
+        async with up(tmp_path, "--broker", "kafka") as running:
+            await running.ready()
+            await send(running, "after")
+            await eventually(lambda: "after" in texts(hook.received) and "after" in texts(other.received), 30)
+            assert await running.stop() == 0
+        for each in (hook, other):
+            assert sent_to(each) == [*before, *accepted, "after"]
+
+
+async def test_the_loss_of_kafka_s_own_topics_repeats_nothing(tmp_path):
+    """How far each group had read is gone: all that is kept is read again, and what has ended is found."""
+    if (missing := kafka_lacks()) is not None:
+        lacking(missing)
+    async with endpoint() as hook, endpoint() as failing:
+        failing.behave(answer(503))
+        await before_the_loss(tmp_path, hook, failing)
+        [data] = tmp_path.rglob("node-1/log")
+        own = {"__consumer_offsets", "__transaction_state"}
+        gone = [each for each in data.iterdir() if each.name.rpartition("-")[0] in own]
+        assert {each.name.rpartition("-")[0] for each in gone} == own
+        for each in gone:
+            shutil.rmtree(each)
+
+        async with up(tmp_path, "--broker", "kafka") as running:
+            await running.ready()
+            await send(running, "after")
+            await eventually(lambda: "after" in texts(hook.received), 60)
+            await running.run("integrations", "create", "--name", "new", "--url", hook.url, "--events", "call_started")
+            # Its retries go on where they were, and its failures are counted on.
+            await eventually(lambda: is_paused_by_the_breaker(running, failing.url), 60)
+            assert not re.search(r"log\.(shortened|fallen_out)|records\.lost", running.said)
+            assert await running.stop() == 0
+        assert sent_to(hook) == [*(f"before-{number}" for number in range(12)), "after"]
+        attempts = Counter((body["id"], body["attempt"]) for body in map(json_of, failing.received))
+        assert set(attempts.values()) == {1}
 
 
 #: No worker stops over these, so their loss has to show otherwise. What can be made again of one is not lost with it.

@@ -26,7 +26,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import ClusterAuthorizationFailedError, TopicAuthorizationFailedError
 
 from services.cli import mend
-from services.cli.backup import KEPT, Kept, lines_of, restore
+from services.cli.backup import KEPT, Kept, backup, lines_of, restore
 from services.cli.brokers.choose import kafka_lacks
 from services.cli.brokers.kafka import JARS
 from services.cli.brokers.ports import free_ports
@@ -391,6 +391,7 @@ async def test_the_maintainer_restores_puts_back_and_mends(cluster, tmp_path, mo
     with gzip.open(tmp_path / "backup", "wt") as file:
         file.writelines(f"{line}\n" for line in lines_of(kept, at_ms=0))
     _, restored = await said("maintainer", restore, tmp_path / "backup")
+    _, backed_up = await said("operator", backup, tmp_path / "again")
 
     page = [block.text for block in blocks() if block.page == "docs/commands.md"]
     [show] = [text for text in page if text.startswith("tenterhook quarantine show 17 ")]
@@ -409,7 +410,8 @@ async def test_the_maintainer_restores_puts_back_and_mends(cluster, tmp_path, mo
     mended = await said("maintainer", mend.command, yes=True)
     whole = await said("operator", mend.command)
 
-    assert restored == {"records": {topic.name: 1 for topic in KEPT}}
+    assert restored == {"records": {topic.name: 1 for topic in KEPT}, "unreadable": 4}
+    assert backed_up == {"records": {topic.name: 1 for topic in KEPT}}
     assert "written by a newer release" in shown
     assert "0 is put back to kept.events 0@0\n1 is put back to kept.retry.5s 0@0\n" in put_back
     assert (listed[0], mended[0]) == (1, 0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.backup import KEPT, Kept, for_a_new_log, lines_of, records_of, versions_for
+from services.cli.backup import KEPT, Kept, for_a_new_log, lines_of, records_of, unreadable_of, versions_for
 from streams import codec
 from streams.records import IntegrationConfig, Record
 from streams.topics import CONFIG_HISTORY, INTEGRATION_CONFIG
@@ -124,3 +124,12 @@ def test_of_what_cannot_be_read_the_newest_version_anywhere_is_written_again() -
     ]
     assert left == ["int_3 (integration-config)"]
     assert versions_for([*there, *found], backed_up) == ([], left)
+
+
+def test_what_is_not_what_its_topic_holds_counts_as_unreadable() -> None:
+    """Under the ids of another registry a record may be read as one of another kind."""
+    deleted = Kept("integration-config", b"int_1", None, 1)
+    readable = [configured(), configured(CONFIG_HISTORY.name), kept("app-config", "demo", make_app()), deleted]
+
+    assert unreadable_of(readable) == 0
+    assert unreadable_of([*readable, kept("app-config", "demo", None), kept("audit", "demo", make_app())]) == 2

@@ -14,6 +14,7 @@ from streams.connection import Connection
 from streams.engine.standing import noted_short
 from streams.features import APACHE_KAFKA
 from streams.mending import Lost
+from tests.committing import coordinator
 
 NOWHERE = Connection("127.0.0.1:9", "t.")
 EVENTS = TopicPartition("t.events", 0)
@@ -35,7 +36,7 @@ class Reader:
         self._client = SimpleNamespace(
             _conns={}, fetch_all_metadata=lambda: _told(SimpleNamespace(partitions_for_topic=lambda _: {0}))
         )
-        self._coordinator = SimpleNamespace(fetch_committed_offsets=lambda _: asyncio.Future())
+        self._coordinator = coordinator(None)
         self.at = 0
 
     async def start(self):
@@ -126,7 +127,7 @@ async def test_a_new_leader_that_says_less_than_it_has_for_a_moment_is_asked_aga
     class Elected(Reader):
         def __init__(self, **options):
             super().__init__(**options)
-            self._coordinator.fetch_committed_offsets = lambda _: _told({EVENTS: OffsetAndMetadata(53, "")})
+            self._coordinator = coordinator(lambda: {EVENTS: OffsetAndMetadata(53, "")})
 
         async def beginning_offsets(self, _):
             return {EVENTS: 0}
@@ -135,6 +136,7 @@ async def test_a_new_leader_that_says_less_than_it_has_for_a_moment_is_asked_aga
             return told.pop(0)
 
     monkeypatch.setattr(mending, "AIOKafkaConsumer", Elected)
+    monkeypatch.setattr(mending, "_ANSWER_S", 10.0)
     monkeypatch.setattr(mending, "ASK_AGAIN_S", 0.0)
     monkeypatch.setattr(mending.reading, "look_at", lambda *_: None)
 

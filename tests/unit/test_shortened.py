@@ -17,6 +17,7 @@ from streams.engine.consumer import LedgerConsumer, Turn
 from streams.engine.shortened import LogShortened, fallen_out, shortened
 from streams.engine.standing import is_short, moves_to, noted_short, read
 from streams.trouble import Trouble
+from tests.committing import coordinator
 
 A = TopicPartition("deliveries", 0)
 OFFSETS = st.integers(0, 1_000)
@@ -78,7 +79,7 @@ class Lost(LedgerConsumer):
         self.stored = {self.at: OffsetAndMetadata(53, metadata)}
         self.app = SimpleNamespace(connection=Connection("nobody:1", "t."))
         self._kafka = SimpleNamespace(
-            _coordinator=SimpleNamespace(generation=1, fetch_committed_offsets=lambda _: _told(self.stored)),
+            _coordinator=coordinator(lambda: self.stored, generation=1),
             beginning_offsets=lambda _: _told({self.at: 0}),
             end_offsets=lambda _: _told({self.at: 2}),
             commit=self._store,
