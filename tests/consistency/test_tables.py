@@ -1,7 +1,7 @@
 """
 An app with a table, through kills and rebalances.
 
-The model: three workers count records per key in a Faust table whose rows remember the last offset they applied;
+The model: three workers count records per key in a table of ours whose rows remember the last offset they applied;
 workers are stopped with SIGTERM and SIGKILL and start again while records come. Claims:
 
 1. every record is processed by some worker (Faust's recovery commits over records on its own consumer);
