@@ -129,6 +129,8 @@ class Chains:
         self._records: deque[AuditRecord] = deque(maxlen=KEPT_RECORDS)
         self._ids: OrderedDict[str, None] = OrderedDict()
         self._created: OrderedDict[str, Created] = OrderedDict()
+        #: How often all was forgotten, since the log was replaced.
+        self.forgotten = 0
 
     def apply(self, key: bytes | None, value: bytes | None, offset: int) -> None:  # noqa: ARG002  # as followers call it
         """Fold one record of topic `audit` in."""
@@ -152,6 +154,7 @@ class Chains:
         """Forget everything; see `Follower`."""
         for kept in (self._last, self._records, self._ids, self._created):
             kept.clear()
+        self.forgotten += 1
 
     def last(self, app: str) -> bytes:
         """The hash that the app's next record is chained to."""

@@ -162,6 +162,8 @@ class Owner:
         #: Ends of chains that this owner has written, and its commands, ahead of what *chains* has read.
         self._ends: dict[str, bytes] = {}
         self._made: set[str] = set()
+        #: How often *chains* had forgotten all when the writers were opened.
+        self._forgotten = 0
         #: Audit records that were sent, by command: whether they are on the log shows afterwards.
         self._sent: dict[str, AuditRecord] = {}
         #: Commands whose events and deliveries this owner has on the broker, the newest last.
@@ -228,6 +230,9 @@ class Owner:
             if not self._may_write():
                 await asyncio.sleep(AGAIN_AFTER_S)
                 continue
+            if self._forgotten != self._chains.forgotten:
+                # The chains begin anew. By the ends of those that are gone, every change would be stale.
+                await self._close()
             try:
                 async with asyncio.timeout(TRANSACTION_MS / 1_000):
                     await self._make(self._writers or await self._open(), commands)
@@ -341,6 +346,7 @@ class Owner:
             await _stopped(config)
             raise
         writers = self._writers = _Writers(config, tell, has_transactions)
+        self._forgotten = self._chains.forgotten
         await self._audit.catch_up()
         self._ends.clear()
         self._made.clear()

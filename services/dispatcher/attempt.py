@@ -63,8 +63,8 @@ class _Ready:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class _AppBroken(Exception):
-    """What the attempt needs of its app stands in a record that cannot be read."""
+class _AppUnread(Exception):
+    """What the attempt needs of its app stands in a record that cannot be read, or is not there."""
 
 
 class Attempts:
@@ -146,13 +146,13 @@ class Attempts:
 
         A transaction that makes an app its data key and seals an integration under it may be met on one topic before
         the other. And whoever replaces the KEK may forget this process: it has to be started again then. Where the
-        app's record cannot be read, an http:// URL waits too: whether the app allows it is not known.
+        app's record cannot be read, or was lost, an http:// URL waits too: whether the app allows it is not known.
         """
         config = self._integrations.get(integration)
         try:
             if config is not None:
                 self._prepare(config, self._now_ms())
-        except (DataKeyUnknown, SealedUnderOtherKey, _AppBroken) as error:
+        except (DataKeyUnknown, SealedUnderOtherKey, _AppUnread) as error:
             self._is_late(integration, error)
             return True
         except Exception:  # noqa: BLE001  # no key that comes later mends it: the attempt raises it again, and is put aside
@@ -231,7 +231,9 @@ class Attempts:
         headers = {name: mask(value, masks) for name, value in prepared.headers}
         refusal = url_refusal(prepared.url, allow_http=app is not None and app.allow_http)
         if refusal is not None and self._apps.is_broken(config.app):
-            raise _AppBroken("the newest record of its app cannot be read, and nothing is known from before")
+            raise _AppUnread("the newest record of its app cannot be read, and nothing is known from before")
+        if refusal is not None and app is None:
+            raise _AppUnread("there is no record of its app")
         if refusal is not None:
             return _Ready(config.version, app, now_ms, Unplannable("url_refused", refusal), url, headers)
         return _Ready(config.version, app, now_ms, prepared, url, headers)

@@ -199,10 +199,12 @@ async def test_of_a_configuration_that_cannot_be_read_nothing_is_sent_and_nothin
     assert (await bench.attempt()).outcome == "delivered"
 
 
-async def test_while_its_app_cannot_be_read_only_what_needs_the_app_waits():
+@pytest.mark.parametrize("records", [[b"garbage"], []], ids=["not to be read", "lost"])
+async def test_while_its_app_is_not_known_only_what_needs_the_app_waits(records):
     """Whether it allows http:// is not known; https:// is allowed to everybody."""
     bench = Bench()
-    bench.apps.apply(b"demo", b"garbage", 0)
+    for record in records:
+        bench.apps.apply(b"demo", record, 0)
     bench.meet(make_integration("int_1", url="http://crm.example/hooks"))
     assert bench.is_locked
     bench.meet(make_integration("int_1", version=2))
