@@ -104,7 +104,7 @@ async def test_one_trace_from_the_request_to_every_attempt(tmp_path: Path):  # n
                 received = await receiver.wait_for(8, 40)
                 await eventually(lambda: len(named(collector, HELD, "POST")) == 2, 20)
             results = await _results(ready["broker"])
-            assert await running.stop() == 0
+            assert await running.stop() == 0, running.said
 
     root, of_held = (
         only([each for each in collector.spans if each.parent_id == SPAN and each.trace_id == trace])
