@@ -19,6 +19,7 @@ from services.dispatcher.attempt import Attempts
 from services.dispatcher.fan_out import FanOut
 from services.dispatcher.lane import Pace
 from services.dispatcher.lanes import Lanes
+from services.dispatcher.pacing import Pacing
 from services.dispatcher.retries import Retries
 from services.dispatcher.sender import Answer, MaySend, Request, Withheld, always
 from services.dispatcher.standing import Standing
@@ -306,12 +307,14 @@ class Owner:
         self.batches: list[Batch] = []
         self._ledgers: dict[TopicPartition, Ledger] = {}
         self._working: set[asyncio.Task[None]] = set()
+        self.pacing = Pacing()
         shared: dict[str, Any] = {
             "connection": log.connection,
             "partitions": log.partitions,
             "worker_id": f"worker-{generation}",
             "now_ms": lambda: group.now_ms,
             "on_fatal": self.fatal.append,
+            "pacing": self.pacing,
         }
         self.fan_out = FanOut(
             config=group.config,

@@ -21,6 +21,7 @@ from aiokafka import TopicPartition
 from services.dispatcher import catch_up, detaching, handed, lanes, saving
 from services.dispatcher.lane import Pace
 from services.dispatcher.lanes import Lanes
+from services.dispatcher.pacing import Pacing
 from services.dispatcher.sender import MaySend, Withheld
 from services.dispatcher.standing import Standing
 from streams import codec, takeover, topics
@@ -374,6 +375,7 @@ class Worker:
             on_fatal=self.fatal.append,
             may_start=lambda: self.is_confirmed,
             session_timeout_ms=session_timeout_ms,
+            pacing=Pacing(),
             bounds=bounds,
         )
         self.ledger = Ledger(broker.committed[0])

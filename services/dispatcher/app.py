@@ -14,6 +14,7 @@ from services.dispatcher.attempt import Attempts
 from services.dispatcher.fan_out import FanOut
 from services.dispatcher.gauges import Gauges
 from services.dispatcher.lanes import Lanes
+from services.dispatcher.pacing import Pacing
 from services.dispatcher.replays import ReplayAgent
 from services.dispatcher.retries import DeliveryEnds, Retries
 from services.dispatcher.retry_reader import RetryReader
@@ -188,7 +189,7 @@ async def _start(
         "now_ms": now_ms,
         "on_fatal": lambda _: ended.set(),
     }
-    retries = Retries(connection, producers.of_retries)
+    retries, pacing = Retries(connection, producers.of_retries), Pacing()
     lanes = Lanes(
         deliverer=Attempts(
             config=config,
@@ -208,9 +209,11 @@ async def _start(
         bounds=bounds,
         may_start=lambda: app.is_confirmed,
         session_timeout_ms=own.session_timeout_ms,
+        pacing=pacing,
         **shared,
     )
     fan_out = FanOut(
+        pacing=pacing,
         config=config,
         integrations=integrations,
         producer=producers.of_deliveries,

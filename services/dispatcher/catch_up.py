@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.dispatcher.line import Line
+from services.dispatcher.pacing import Pacing
 from streams.connection import Connection
 from streams.engine.progress import LOOK_S, STUCK_S, Progress, Seen
 from streams.features import features_of
@@ -29,8 +30,12 @@ log = structlog.get_logger("dispatcher.catch_up")
 CHUNK_BYTES: Final = 262_144
 #: Records of all chunks that are taken from the consumer in one go.
 AT_ONCE: Final = 500
-#: Of them, handed out before others have their turn on the loop: some 2 ms of work.
-HANDED_OUT: Final = 50
+#: Of them, given to lines before others have their turn on the loop: some 0.6 ms of work, for which a delivery that has
+#: just come would wait at each of its steps through the loop.
+HANDED_OUT: Final = 10
+#: How long that turn is, and how long while others are in the middle of what has just come.
+TURN_S: Final = 0.001
+TURN_AMIDST_S: Final = 0.003
 
 #: Integrations that one line of the log names.
 NAMED: Final = 20
@@ -71,7 +76,12 @@ class CatchUp:
     """See the module's docstring."""
 
     def __init__(
-        self, connection: Connection, topic: str, reading: Reading, is_confirmed: Callable[[], bool] = lambda: True
+        self,
+        connection: Connection,
+        topic: str,
+        reading: Reading,
+        pacing: Pacing,
+        is_confirmed: Callable[[], bool] = lambda: True,
     ) -> None:
         """
         Args:
@@ -80,6 +90,7 @@ class CatchUp:
         self._connection = connection
         self._topic = topic
         self._reading = reading
+        self._pacing = pacing
         self._wake = asyncio.Event()
         self._trouble = Trouble(log)
         self._task: asyncio.Task[None] | None = None
@@ -185,9 +196,8 @@ class CatchUp:
                 for partition, records in fetched.items():
                     await self._tell_gap(consumer, partition, records[0].offset)
                     self._resolve(partition.partition, records)
-                    for first in range(0, len(records), HANDED_OUT):
-                        self._distribute(partition.partition, records[first : first + HANDED_OUT])
-                        await asyncio.sleep(0)
+                for partition, records in fetched.items():
+                    await self._hand_out(partition.partition, records)
                 if not fetched:
                     await self._pass_gaps(consumer, plan)
                     await asyncio.sleep(0)
@@ -313,43 +323,61 @@ class CatchUp:
 
     # -- handing out -----------------------------------------------------------------------------------------
 
-    def _distribute(self, partition: int, records: "list[ConsumerRecord[Any, Any]]") -> None:
-        start, end = self._at[partition], records[-1].offset + 1
-        self._at[partition] = end
+    async def _hand_out(self, partition: int, records: "list[ConsumerRecord[Any, Any]]") -> None:
+        """In turns: lines move while others have theirs, so who takes what is looked up anew in each."""
+        while records:
+            records = records[self._distribute(partition, records) :]
+            turn_s = TURN_AMIDST_S if self._pacing.is_amidst(time.monotonic()) else TURN_S
+            await asyncio.sleep(turn_s if records else 0)
+
+    def _distribute(self, partition: int, records: "list[ConsumerRecord[Any, Any]]") -> int:
+        """The first of these records to the lines that they are for; how many of them are done with."""
         reading, now_s = self._reading, time.monotonic()
-        live = reading.live(partition)
-        takers = {
-            key: line
-            for key, line in reading.detached.get(partition, {}).items()
-            if start <= line.read_from < end and line.has_room() and reading.may_feed(line)
-        }
-        first = records[0]
+        start, live, first = self._at[partition], reading.live(partition), records[0]
+        takers = self._takers(partition, start, records[-1].offset + 1)
         for line in takers.values():
             line.served_s = now_s
             if first.offset > start:
                 line.pass_gap(min(first.offset, live), first.timestamp)
-        for record in records:
+        given: list[Line] = []
+        done = len(records)
+        for number, record in enumerate(records, start=1):
             if record.offset >= live:
                 break
             if record.key is None:
                 reading.saw_marker(record)
-            elif record.key in takers:
-                self._give(takers, record)
+            elif record.key in takers and self._give(takers, record):
+                given.append(takers[record.key])
+                if len(given) == HANDED_OUT:
+                    done = number
+                    break
+        self._at[partition] = end = records[done - 1].offset + 1
         for line in takers.values():
             line.read_from = max(line.read_from, min(end, live))
+        for line in dict.fromkeys(given) if done < len(records) else takers.values():
             reading.was_fed(line)
+        return done
 
-    def _give(self, takers: dict[bytes, Line], record: "ConsumerRecord[Any, Any]") -> None:
+    def _takers(self, partition: int, start: int, end: int) -> dict[bytes, Line]:
+        """Lines that go on from between these offsets, by the key of their records."""
+        return {
+            key: line
+            for key, line in self._reading.detached.get(partition, {}).items()
+            if start <= line.read_from < end and line.has_room() and self._reading.may_feed(line)
+        }
+
+    def _give(self, takers: dict[bytes, Line], record: "ConsumerRecord[Any, Any]") -> bool:
         """To the line that it is for, as long as that has room; it goes on from there another time."""
         line = takers[record.key]
         if record.offset < line.read_from:
-            return
+            return False
         if line.has_room() and line.passes(record.offset):
             self._reading.feed(line, record)
-        else:
-            line.read_from = record.offset
-            del takers[record.key]
-            self._reading.was_fed(line)
+            return True
+        line.read_from = record.offset
+        del takers[record.key]
+        self._reading.was_fed(line)
+        return False
 
     def _resolve(self, partition: int, records: "list[ConsumerRecord[Any, Any]]") -> None:
         """Single records that are among these, before anything else moves."""

@@ -10,6 +10,7 @@ Of several records with one id that a client supplied, the first is fanned out; 
 """
 
 import asyncio
+import time
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
@@ -22,6 +23,7 @@ from aiokafka.structs import RecordMetadata
 from services.dispatcher.appended import Appended, Floor, ReadBack
 from services.dispatcher.event_ids import EventIds
 from services.dispatcher.match import selected
+from services.dispatcher.pacing import Pacing
 from services.dispatcher.traced import fan_out_span
 from services.runtime import metrics
 from services.runtime.tracing import TRACING, Span, headers_of
@@ -63,10 +65,12 @@ class FanOut:
         worker_id: str,
         now_ms: Callable[[], int],
         ask_ends: AskEnds,
+        pacing: Pacing,
         on_fatal: Callable[[Exception], None],
     ) -> None:
         self._on_fatal = on_fatal
         self._ask_ends = ask_ends
+        self._pacing = pacing
         self._refreshing: asyncio.Task[None] | None = None
         self._asking = Trouble(log)
         self._connection = connection
@@ -212,6 +216,7 @@ class FanOut:
     async def process(self, batch: Batch) -> None:
         """Fan the batch out; returns when all that it caused is on the broker."""
         self._held.passed(batch.partition, batch.records[-1].offset)
+        self._pacing.saw_event(time.monotonic())
         events = await self._readable(batch)
         if not events:
             return

@@ -79,6 +79,7 @@ class Lanes:
         on_fatal: Callable[[Exception], None],
         may_start: Callable[[], bool],
         session_timeout_ms: int,
+        pacing: Pacing,
         bounds: Bounds = Bounds(),  # noqa: B008  # frozen
     ) -> None:
         """
@@ -96,7 +97,7 @@ class Lanes:
         self._quarantine = quarantine
         self._worker_id = worker_id
         self._now_ms = now_ms
-        self._pacing = Pacing()
+        self._pacing = pacing
         self._deliveries = connection.topic(topics.DELIVERIES)
         self._results = [
             TopicPartition(connection.topic(topics.RESULTS), number) for number in range(partitions.by_integration)
@@ -109,7 +110,7 @@ class Lanes:
             {topic.name: connection.topic(topic) for topic in topics.RETRIES},
             connection.topic(topics.REPLAYS),
         )
-        self._catch_up = CatchUp(connection, self._deliveries, self, may_start)
+        self._catch_up = CatchUp(connection, self._deliveries, self, self._pacing, may_start)
         self._saving = Saving(
             self._rows, self._recorded, self._results, self._ends, on_saved=self._has_saved, on_dead=self._is_dead
         )
@@ -509,7 +510,7 @@ class Lanes:
             return None
         now_s, standing = time.monotonic(), self._deliverer.standing(line.integration)
         if line.is_detached:
-            at_s = self._pacing.may_start_s(line.next_start_s, now_s, is_single=self._is_single(line))
+            at_s = self._pacing.may_start_s(line.next_start, now_s, is_single=self._is_single(line))
             if at_s > now_s:
                 self._start_at(line, at_s - now_s)
                 return None
@@ -534,8 +535,7 @@ class Lanes:
         if not line.is_detached:
             self._pacing.saw_live(now_s)
         else:
-            is_single = self._is_single(line)
-            line.next_start_s = self._pacing.next_start_s(line.next_start_s, now_s, is_single=is_single)
+            line.next_start = self._pacing.after(line.next_start, now_s, is_single=self._is_single(line))
 
     def _is_single(self, line: Line) -> bool:
         return self._deliverer.pace(line.integration).ordering in ONE_AT_A_TIME

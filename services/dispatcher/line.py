@@ -11,6 +11,7 @@ from typing import Final, Literal
 from services.dispatcher.copies import Copies
 from services.dispatcher.lane import ENDED, Entry, Found, Handed, Lane
 from services.dispatcher.owners import Before, Owners
+from services.dispatcher.pacing import NextStart
 from streams.engine.alarm import Alarm
 from streams.engine.processor import Batch
 from streams.records import LaneRow, OpenDelivery
@@ -72,9 +73,11 @@ class Line:
         #: How many of its deliveries have ended since that row.
         self.ended_since_saved = 0
         #: On the monotonic clock: when the row was written, when something was last in flight, when it was last read
-        #: for, when the next may start, and when it was looked through for what is about to fall out of the log.
-        self.saved_s = self.active_s = self.served_s = self.next_start_s = 0.0
+        #: for, and when it was looked through for what is about to fall out of the log.
+        self.saved_s = self.active_s = self.served_s = 0.0
         self.expired_s = float("-inf")
+        #: While it is detached.
+        self.next_start = NextStart()
         #: Its share of what is read ahead.
         self.ahead_bytes = AHEAD_BYTES
         #: How often it was detached: a row that was begun before says nothing of what is passed over since.

@@ -4,11 +4,13 @@ How fast a line that is behind catches up: quickly while it is alone, slowly bes
 A delivery that is days late is none the worse for another minute; one that has just come is. So while deliveries come
 and go on other lines, one that catches up leaves them the machine, and takes no more of it than it needs to get there.
 
-The same holds for the result of a request that took seconds: it is written together with others, and not in the middle
-of what comes and goes at once. A thousand endpoints that are slow would otherwise have their turns among those.
+Nor does it start anything in the middle of what comes and goes at once, but right after; what it missed meanwhile it
+makes good for, no faster than it would go alone. The same holds for the result of a request that took seconds: it is
+written together with others, and not in the middle of that. A thousand endpoints that are slow would otherwise have
+their turns there.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 #: Requests a second of a line that catches up, while no other line of the worker has anything to send.
 ALONE_PER_S: Final = 2_000
@@ -19,17 +21,21 @@ SEVERAL_PER_S: Final = 1_050
 #: Others are there when one of them has started a request so lately.
 BESIDE_S: Final = 1.0
 
-#: A line that could not start in time makes good for at most so much: with one request at a time, and with several.
-CREDIT_S: Final = 0.012
-SEVERAL_CREDIT_S: Final = 0.003
-
-
-#: Others are in the middle of it when one of them has started a request so lately.
+#: Others are in the middle of it when an event of theirs has been fanned out here so lately, or one of them has started
+#: a request.
 AMIDST_S: Final = 0.01
 
-#: A line that catches up one by one waits behind that for at most so long: what it can make good for, less what timers
-#: are late. One with several at once does not: what it makes good for then is a burst of its own, which costs more.
+#: A line that catches up waits behind that for at most so long: with one request at a time, and with several.
 STEPS_ASIDE_S: Final = 0.008
+SEVERAL_STEP_ASIDE_S: Final = 0.016
+
+#: A line that could not start in time makes good for at most so much: for stepping aside, and timers that are late.
+CREDIT_S: Final = 0.012
+SEVERAL_CREDIT_S: Final = 0.020
+
+#: It does so at the pace of one that is alone, in bursts of at most so long: timers have whole milliseconds. One with
+#: several requests at once would otherwise start a dozen of them together. One with a single request cannot.
+BURST_S: Final = 0.002
 
 #: The result of a request that took long waits for others to be written with: for at most a hundredth of what the
 #: request took, until the next time that such results are written. These are milliseconds of each other's multiples, so
@@ -52,31 +58,50 @@ def yields_ms(took_s: float) -> int:
     return min(YIELDS_MS, int(took_s * 1_000 * YIELDS_SHARE))
 
 
+class NextStart(NamedTuple):
+    """When a line that catches up may start its next request, on the monotonic clock."""
+
+    #: So that it keeps its pace.
+    due_s: float = float("-inf")
+    #: So that it does not make good for more at once than it may.
+    burst_s: float = float("-inf")
+
+
 class Pacing:
     """Of one worker. Times are seconds of the monotonic clock."""
 
     def __init__(self, alone_per_s: float = ALONE_PER_S) -> None:
         self._alone_s = 1 / alone_per_s
-        self._live_s = float("-inf")
+        #: When a line that is not behind started a request, and when it or an event before it was in the middle of it.
+        self._live_s = self._amidst_s = float("-inf")
 
     def saw_live(self, now_s: float) -> None:
         """A line that is not behind starts a request."""
-        self._live_s = now_s
+        self._live_s = self._amidst_s = now_s
 
-    def next_start_s(self, before_s: float, now_s: float, *, is_single: bool) -> float:
-        """When a line that starts one now may start the next; *before_s* is what this was for the one before."""
+    def saw_event(self, now_s: float) -> None:
+        """An event is fanned out: requests follow, as a rule. Whose is not known: it may be of a line that is alone."""
+        self._amidst_s = now_s
+
+    def after(self, this: NextStart, now_s: float, *, is_single: bool) -> NextStart:
+        """When a line that starts one now may start the next; *this* is what this was for the one that it starts."""
         if now_s - self._live_s > BESIDE_S:
             step_s = self._alone_s
         else:
             step_s = 1 / (SINGLE_PER_S if is_single else SEVERAL_PER_S)
-        return max(before_s, now_s - (CREDIT_S if is_single else SEVERAL_CREDIT_S)) + step_s
+        return NextStart(
+            max(this.due_s, now_s - (CREDIT_S if is_single else SEVERAL_CREDIT_S)) + step_s,
+            max(this.burst_s, now_s - BURST_S) + self._alone_s,
+        )
 
-    def may_start_s(self, next_s: float, now_s: float, *, is_single: bool) -> float:
-        """When a line that may start one at *next_s* does: behind what others are in the middle of, within a bound."""
-        if next_s > now_s or not is_single:
-            return next_s
-        return min(self._live_s + AMIDST_S, next_s + STEPS_ASIDE_S)
+    def may_start_s(self, this: NextStart, now_s: float, *, is_single: bool) -> float:
+        """When a line that may start one then does: behind what others are in the middle of, within a bound."""
+        if this.due_s > now_s:
+            return this.due_s
+        if is_single:
+            return min(self._amidst_s + AMIDST_S, this.due_s + STEPS_ASIDE_S)
+        return max(min(self._amidst_s + AMIDST_S, this.due_s + SEVERAL_STEP_ASIDE_S), this.burst_s)
 
     def is_amidst(self, now_s: float) -> bool:
         """Whether others are in the middle of it."""
-        return now_s - self._live_s < AMIDST_S
+        return now_s - self._amidst_s < AMIDST_S

@@ -6,6 +6,7 @@ from aiokafka import TopicPartition
 
 from services.dispatcher.catch_up import CatchUp
 from services.dispatcher.line import Line
+from services.dispatcher.pacing import Pacing
 
 
 class Standing:
@@ -44,7 +45,7 @@ def place(catch_up: CatchUp, standing: Standing) -> list[int]:
 
 async def test_single_records_that_never_end_leave_every_other_turn_to_lines():
     standing = Standing()
-    catch_up = CatchUp(cast("Any", None), "deliveries", cast("Any", standing))
+    catch_up = CatchUp(cast("Any", None), "deliveries", cast("Any", standing), Pacing())
     catch_up._singles[0] = dict.fromkeys((7, 8), cast("Any", None))
     assert turns(catch_up, standing, 4) == [7, 900, 7, 900]
     assert place(catch_up, standing) == place(catch_up, standing)  # what is on its way would be lost

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from services.dispatcher.catch_up import CatchUp
 from services.dispatcher.lane import Entry
 from services.dispatcher.line import Line
+from services.dispatcher.pacing import Pacing
 from streams.records import LaneRow
 
 P = TopicPartition("t.deliveries", 2)
@@ -57,7 +58,7 @@ class Reading:
 
 
 def catching_up(reading, at):
-    one = CatchUp(None, P.topic, reading)
+    one = CatchUp(None, P.topic, reading, Pacing())
     one._at[2] = at
     return one
 

@@ -1,5 +1,6 @@
 """How fast a line catches up, alone and beside others."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -8,11 +9,15 @@ from services.dispatcher.pacing import (
     ALONE_PER_S,
     AMIDST_S,
     BESIDE_S,
+    BURST_S,
+    CREDIT_S,
     SEVERAL_CREDIT_S,
     SEVERAL_PER_S,
+    SEVERAL_STEP_ASIDE_S,
     SINGLE_PER_S,
     STEPS_ASIDE_S,
     TIMES_MS,
+    NextStart,
     Pacing,
     every_ms,
     yields_ms,
@@ -21,13 +26,13 @@ from services.dispatcher.pacing import (
 
 def started_in_a_second(pacing: Pacing, *, is_single: bool, live_every_s: float | None, takes_s: float = 0.0) -> int:
     """Starts of a line that always has something, looked at each half millisecond."""
-    now_s, next_s, live_s, started, free_s = 100.0, 0.0, 100.0, 0, 100.0
+    now_s, following, live_s, started, free_s = 100.0, NextStart(), 100.0, 0, 100.0
     while now_s < 101.0:
         if live_every_s is not None and now_s >= live_s:
             pacing.saw_live(now_s)
             live_s += live_every_s
-        while pacing.may_start_s(next_s, now_s, is_single=is_single) <= now_s and free_s <= now_s:
-            next_s = pacing.next_start_s(next_s, now_s, is_single=is_single)
+        while pacing.may_start_s(following, now_s, is_single=is_single) <= now_s and free_s <= now_s:
+            following = pacing.after(following, now_s, is_single=is_single)
             free_s = now_s + takes_s
             started += 1
         now_s += 0.0005
@@ -46,19 +51,45 @@ def test_beside_others_it_goes_as_fast_as_it_has_to_and_no_faster() -> None:
 def test_others_are_forgotten_when_they_have_been_silent_for_a_while() -> None:
     pacing = Pacing()
     pacing.saw_live(100.0)
-    beside_s = pacing.next_start_s(0.0, 100.0 + BESIDE_S, is_single=True) - (100.0 + BESIDE_S)
-    alone_s = pacing.next_start_s(0.0, 100.1 + BESIDE_S, is_single=True) - (100.1 + BESIDE_S)
+    beside_s = pacing.after(NextStart(), 100.0 + BESIDE_S, is_single=True).due_s - (100.0 + BESIDE_S)
+    alone_s = pacing.after(NextStart(), 100.1 + BESIDE_S, is_single=True).due_s - (100.1 + BESIDE_S)
     assert beside_s - alone_s == pytest.approx(1 / SINGLE_PER_S - 1 / ALONE_PER_S)
 
 
-def test_what_an_endpoint_was_slow_for_is_not_made_up_in_a_burst() -> None:
+def test_an_event_alone_is_nobody_beside_whom_it_would_go_slowly() -> None:
+    """It may be an event of the line itself."""
+    pacing = Pacing()
+    pacing.saw_event(100.0)
+    assert pacing.after(NextStart(), 100.0, is_single=True).due_s == pytest.approx(100.0 - CREDIT_S + 1 / ALONE_PER_S)
+
+
+def starts_at_once(pacing: Pacing, this: NextStart, now_s: float) -> int:
+    """Of a line with several requests at once, and as many waiting as it may start."""
+    count = 0
+    while pacing.may_start_s(this, now_s, is_single=False) <= now_s:
+        this = pacing.after(this, now_s, is_single=False)
+        count += 1
+    return count
+
+
+def test_what_a_line_makes_good_for_does_not_start_in_one_burst() -> None:
+    """Neither what its endpoint was slow for nor what it stood aside for."""
     pacing = Pacing()
     pacing.saw_live(100.0)
-    next_s, at_once = 50.0, 0
-    while next_s <= 100.0:
-        next_s = pacing.next_start_s(next_s, 100.0, is_single=False)
-        at_once += 1
-    assert at_once <= SEVERAL_PER_S * SEVERAL_CREDIT_S + 1
+    since = NextStart(99.99, 99.99)
+    assert 1 < starts_at_once(pacing, since, 100.01) <= ALONE_PER_S * BURST_S + 1
+    assert starts_at_once(pacing, NextStart(50.0, 50.0), 100.01) == starts_at_once(pacing, since, 100.01)
+
+
+def test_what_an_endpoint_was_slow_for_is_made_good_for_up_to_a_bound() -> None:
+    pacing, now_s, this, count = Pacing(), 100.0, NextStart(50.0, 50.0), 0
+    while now_s < 100.5:
+        pacing.saw_live(100.0)
+        while pacing.may_start_s(this, now_s, is_single=False) <= now_s:
+            this = pacing.after(this, now_s, is_single=False)
+            count += 1
+        now_s += 0.001
+    assert count == pytest.approx((0.5 + SEVERAL_CREDIT_S) * SEVERAL_PER_S, rel=0.01)
 
 
 @pytest.mark.parametrize(("is_single", "per_s"), [(True, SINGLE_PER_S), (False, SEVERAL_PER_S)])
@@ -66,15 +97,23 @@ def test_others_that_are_always_in_the_middle_of_it_do_not_slow_it_down(is_singl
     assert started_in_a_second(Pacing(), is_single=is_single, live_every_s=0.002) == pytest.approx(per_s, rel=0.05)
 
 
-def test_it_starts_behind_what_others_are_in_the_middle_of() -> None:
+@pytest.mark.parametrize(("is_single", "at_most_s"), [(True, STEPS_ASIDE_S), (False, SEVERAL_STEP_ASIDE_S)])
+@pytest.mark.parametrize("saw", [Pacing.saw_live, Pacing.saw_event])
+def test_it_starts_behind_what_others_are_in_the_middle_of(
+    saw: Callable[[Pacing, float], None], is_single: bool, at_most_s: float
+) -> None:
     pacing = Pacing()
-    pacing.saw_live(100.0)
-    assert pacing.may_start_s(100.004, 100.005, is_single=True) == 100.0 + AMIDST_S
-    assert pacing.may_start_s(100.0, 100.005, is_single=True) == 100.0 + STEPS_ASIDE_S, "no later"
-    assert pacing.may_start_s(100.007, 100.005, is_single=True) == 100.007, "not its turn yet"
-    assert pacing.may_start_s(90.0, 100.005, is_single=True) < 100.005, "it has not started one for long"
-    assert pacing.may_start_s(100.004, 100.005, is_single=False) <= 100.005, "it would come in a burst of its own"
-    assert pacing.may_start_s(100.02, 100.03, is_single=True) < 100.03, "the others are done"
+    saw(pacing, 100.0)
+
+    def starts_s(due_s: float, now_s: float) -> float:
+        return pacing.may_start_s(NextStart(due_s), now_s, is_single=is_single)
+
+    assert starts_s(100.004, 100.005) == 100.0 + AMIDST_S
+    assert starts_s(99.993, 100.005) == min(99.993 + at_most_s, 100.0 + AMIDST_S), "no later"
+    assert starts_s(99.985, 100.0) == 99.985 + at_most_s, "it has waited for as long as it does"
+    assert starts_s(100.007, 100.005) == 100.007, "not its turn yet"
+    assert starts_s(90.0, 100.005) < 100.005, "it has not started one for long"
+    assert starts_s(100.02, 100.03) < 100.03, "the others are done"
 
 
 def test_results_of_slow_requests_have_times_at_which_they_meet() -> None:

@@ -14,6 +14,7 @@ from services.admin.config_log import ConfigLog
 from services.dispatcher import attempt, catch_up, retries
 from services.dispatcher.attempt import Attempts
 from services.dispatcher.catch_up import CatchUp
+from services.dispatcher.pacing import Pacing
 from services.dispatcher.retries import DeliveryEnds
 from services.dispatcher.sender import Answer, NoResources
 from services.runtime.problems import Problem
@@ -178,7 +179,7 @@ async def test_records_that_cannot_be_read_again(said, monkeypatch):
     )  # fmt: skip
     reader.stop.times = reader.getmany.times = FAILURES
     monkeypatch.setattr(catch_up, "AIOKafkaConsumer", lambda **_: reader)
-    reading = CatchUp(Connection("fake"), "deliveries", SimpleNamespace(detached={0: {}}, live=lambda _: 9))
+    reading = CatchUp(Connection("fake"), "deliveries", SimpleNamespace(detached={0: {}}, live=lambda _: 9), Pacing())
     reading.start()
     assert await reading.fetch(0, 5) is there
     await eventually(lambda: len(said()) == 2)
