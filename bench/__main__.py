@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--unwell-s", type=float, default=45, help="Of isolation: seconds measured of each of unwell.")
     parser.add_argument("--slow-s", type=float, default=60, help="Of isolation: seconds of traffic beside the slow.")
     parser.add_argument("--slow-count", type=int, default=1_000, help="Of isolation: how many are slow.")
-    parser.add_argument("--backlog", type=int, default=20_000, help="Of isolation: events that one is behind.")
+    parser.add_argument("--backlog", type=int, default=40_000, help="Of isolation: events that one is behind.")
     parser.add_argument("--kills", type=int, default=6, help="Of kills: how many workers are killed.")
     parser.add_argument("--seed", type=int, default=202, help="Of kills: when, and which workers.")
     parser.add_argument("--events", type=int, default=20_000, help="Of ingest and tracing: how many events a load has.")

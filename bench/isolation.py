@@ -15,8 +15,9 @@ import subprocess
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import count as versions
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -50,9 +51,13 @@ _UNWELL_IN_FLIGHT: Final = 50
 #: 190 ms, once.
 _UNWELL_AFTER_S: Final = 30
 
-#: How long the others of `behind` are watched, before and meanwhile, at most: their p99 is that of 1 in 100 events, and
-#: in 20 s a single pause of the machine makes it.
+#: How long the others of `behind` are watched while it waits, and as long while it catches up, at most: their p99 is
+#: that of 1 in 100 events, and in 20 s a single pause of the machine makes it.
 _WATCHED_S: Final = 60
+#: In so many parts of each, by turns: the machine is faster at one time than at another, by more than what is looked
+#: for. A part begins so long after it was paused or activated.
+_PARTS: Final = 4
+_SETTLES_S: Final = 1.5
 #: What a line starts a second beside others, and more.
 _CATCHES_UP_PER_S: Final = 1_200
 
@@ -252,11 +257,15 @@ async def behind(
     folder: Path,
     say: Say,
     *,
-    events: int = 20_000,
+    events: int = 40_000,
     per_s: float = 20,
     orderings: Iterable[Ordering] = ("integration", "none"),
 ) -> dict[str, Any]:
-    """One is so many events behind while nine others have a steady load; it is activated, and catches up."""
+    """
+    One is so many events behind while nine others have a steady load; it is activated, and catches up.
+
+    Paused again, and activated again, a few times; then it is left alone with what is left.
+    """
     found: dict[str, Any] = {}
     for ordering in orderings:
         wanted: dict[str, Any] = {"ordering": ordering, "max_in_flight": 50, "events": ["backlog"]}
@@ -264,7 +273,18 @@ async def behind(
             names = [f"int_{number}" for number in range(9)]
             for each in names:
                 await run.integration(each, "fast", events=["live", "warm"])
-            late = await run.integration("int_late", "fast", is_apart=True, **wanted, status="paused")
+            changes = versions(1)
+
+            async def turn(
+                status: str, run: Stage = run, wanted: dict[str, Any] = wanted, changes: Iterator[int] = changes
+            ) -> int:
+                """When it was so, nanoseconds since 1970."""
+                number = next(changes)
+                change = {"status": status, "version": number, "epoch": number}
+                await run.integration("int_late", "fast", is_apart=True, **wanted, **change)
+                return time.time_ns()
+
+            await turn("paused")
             await run.dispatcher()
             await run.ready()
             await settle(run)
@@ -272,22 +292,34 @@ async def behind(
             for start in range(0, events, 2_000):
                 await asyncio.gather(*sending[start : start + 2_000])
             await asyncio.sleep(5)
-            calm = range(int(min(_WATCHED_S, events / _CATCHES_UP_PER_S) * per_s))
-            await run.at_a_pace(calm, per_s, "live")
-            began_ns = time.time_ns()
-            await run.integration(late.id, "fast", is_apart=True, **wanted, version=2, epoch=2)
-            loaded = range(len(calm), 2 * len(calm))
-            await asyncio.gather(
-                run.at_a_pace(loaded, per_s, "live"), run.come({"int_late": events}, events / 50 + 60, say)
-            )
+            seconds = min(_WATCHED_S, events / _CATCHES_UP_PER_S - _PARTS * _SETTLES_S)
+            part = int(seconds * per_s / _PARTS)
+            watched: dict[str, list[int]] = {"paused": [], "active": []}
+            spans_ns = []
+            for number in range(2 * _PARTS):
+                status, numbers = ("paused", "active")[number % 2], range(number * part, (number + 1) * part)
+                began_ns = await turn(status)
+                await asyncio.sleep(_SETTLES_S)
+                await run.at_a_pace(numbers, per_s, "live")
+                watched[status] += numbers
+                if status == "active":
+                    spans_ns.append((began_ns, time.time_ns()))
+            alone_ns = await turn("active")
+            await run.come({"int_late": events}, events / 50 + 60, say)
             arrivals = [each for each in run.arrivals() if each.integration == "int_late"]
             order = list(dict.fromkeys(each.number for each in arrivals))
+            beside = sum(began_ns <= each.at_ns < ended_ns for each in arrivals for began_ns, ended_ns in spans_ns)
+            left = sum(each.at_ns >= alone_ns for each in arrivals)
+            others = {status: figures(run.latencies_ms(names, numbers)) for status, numbers in watched.items()}
             found[ordering] = {
-                "perS": events / ((arrivals[-1].at_ns - began_ns) / 1e9),
+                "perS": beside / (sum(ended_ns - began_ns for began_ns, ended_ns in spans_ns) / 1e9),
+                "perSAlone": left / ((arrivals[-1].at_ns - alone_ns) / 1e9),
+                "left": left,
                 "repeated": len(arrivals) - events,
                 "outOfOrder": sum(a > b for a, b in pairwise(order)),
-                "othersBefore": figures(run.latencies_ms(names, calm)),
-                "othersMeanwhile": figures(run.latencies_ms(names, loaded)),
+                "othersBefore": others["paused"],
+                "othersMeanwhile": others["active"],
+                "ratioP99": others["active"]["p99Ms"] / others["paused"]["p99Ms"],
             }
             say(f"behind, {ordering}: {found[ordering]}")
     return found

@@ -99,7 +99,8 @@ class Pacing:
         if this.due_s > now_s:
             return this.due_s
         if is_single:
-            return min(self._amidst_s + AMIDST_S, this.due_s + STEPS_ASIDE_S)
+            # Not for events: with one request at a time it could not make good for that.
+            return min(self._live_s + AMIDST_S, this.due_s + STEPS_ASIDE_S)
         return max(min(self._amidst_s + AMIDST_S, this.due_s + SEVERAL_STEP_ASIDE_S), this.burst_s)
 
     def is_amidst(self, now_s: float) -> bool:

@@ -854,3 +854,13 @@ async def test_a_slow_key_does_not_stop_the_partition(kafka_connection: Connecti
         await until(lambda: not owner.unfinished(topics.DELIVERIES))
         assert sent(courier) == ["evt_0"]
         await owner.die()
+
+
+async def test_what_is_fanned_out_is_what_lines_that_catch_up_step_aside_for(connection: Connection):
+    async with log_of(connection) as log, group_of(log) as group:
+        owner = await group.next_owner()
+        before_s = time.monotonic()
+        assert not owner.pacing.is_amidst(before_s)
+        await log.events(make_event())
+        await owner.hand_over_all(topics.EVENTS)
+        assert owner.pacing.is_amidst(before_s)

@@ -63,6 +63,12 @@ def test_an_event_alone_is_nobody_beside_whom_it_would_go_slowly() -> None:
     assert pacing.after(NextStart(), 100.0, is_single=True).due_s == pytest.approx(100.0 - CREDIT_S + 1 / ALONE_PER_S)
 
 
+def test_one_with_a_single_request_does_not_step_aside_for_an_event() -> None:
+    pacing = Pacing()
+    pacing.saw_event(100.0)
+    assert pacing.may_start_s(NextStart(100.0), 100.0, is_single=True) <= 100.0
+
+
 def starts_at_once(pacing: Pacing, this: NextStart, now_s: float) -> int:
     """Of a line with several requests at once, and as many waiting as it may start."""
     count = 0
@@ -97,8 +103,14 @@ def test_others_that_are_always_in_the_middle_of_it_do_not_slow_it_down(is_singl
     assert started_in_a_second(Pacing(), is_single=is_single, live_every_s=0.002) == pytest.approx(per_s, rel=0.05)
 
 
-@pytest.mark.parametrize(("is_single", "at_most_s"), [(True, STEPS_ASIDE_S), (False, SEVERAL_STEP_ASIDE_S)])
-@pytest.mark.parametrize("saw", [Pacing.saw_live, Pacing.saw_event])
+@pytest.mark.parametrize(
+    ("saw", "is_single", "at_most_s"),
+    [
+        (Pacing.saw_live, True, STEPS_ASIDE_S),
+        (Pacing.saw_live, False, SEVERAL_STEP_ASIDE_S),
+        (Pacing.saw_event, False, SEVERAL_STEP_ASIDE_S),
+    ],
+)
 def test_it_starts_behind_what_others_are_in_the_middle_of(
     saw: Callable[[Pacing, float], None], is_single: bool, at_most_s: float
 ) -> None:
