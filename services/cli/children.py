@@ -64,6 +64,8 @@ class Command:
     output: Path | None = None
     #: Whether it is started again when it ends after it was ready; else that raises ChildLost.
     restarts: bool = True
+    #: Whether it has anything to save before it ends; one that has not may be killed for being slow about it.
+    saves: bool = True
 
 
 class Child:
@@ -106,7 +108,8 @@ class Child:
             process, started_at = await self._start(), time.monotonic()
             life = await self._live(process, started_at)
             if self._stop.is_set():
-                return life.exit_code in _DRAINED
+                is_cut_off = life.exit_code == -signal.SIGKILL and not self._kill.is_set()
+                return life.exit_code in _DRAINED or (is_cut_off and not self.command.saves)
             if not self.command.restarts and life.ready_s is not None:
                 raise ChildLost(f"{name} ended ({life.ending})")
             history, wait_s = after(life, history)
@@ -170,7 +173,7 @@ class Child:
             killing = asyncio.ensure_future(self._kill.wait())
             await asyncio.wait((ended, killing), timeout=self.command.grace_s, return_when=asyncio.FIRST_COMPLETED)
             killing.cancel()
-            if not ended.done() and not self._kill.is_set():
+            if not ended.done() and not self._kill.is_set() and self.command.saves:
                 self._say(f"{self.command.name} has not drained within {self.command.grace_s:g} s: killed")
         _kill_session(process)
         await ended

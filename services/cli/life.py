@@ -215,6 +215,7 @@ def _broker_command(broker: EmbeddedBroker | KafkaBroker, output: Path) -> Comma
         output=output,
         # Kafka comes back with what it held. The embedded one comes back empty, under services that know better.
         restarts=broker.kind != "embedded",
+        saves=broker.kind != "embedded",
     )
 
 

@@ -75,6 +75,28 @@ async def test_a_child_that_does_not_drain_in_time_is_killed_and_that_is_said():
     assert "worker has not drained within 0.2 s: killed" in watched.said
 
 
+async def test_one_that_has_nothing_to_save_may_be_killed_for_being_slow_about_it():
+    watched = Watched(IGNORES_SIGTERM, grace_s=0.2, saves=False)
+    pid = await watched.ready()
+
+    watched.child.stop()
+
+    assert await watched.running is True
+    assert not is_alive(pid)
+    assert "killed" not in watched.text
+
+
+@pytest.mark.parametrize("saves", [True, False])
+async def test_one_that_fails_at_its_end_has_not_ended_well_even_if_it_has_nothing_to_save(saves):
+    script = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n"
+    watched = Watched(script + "print('on', flush=True); time.sleep(60)", saves=saves)
+    await watched.ready()
+
+    watched.child.stop()
+
+    assert await watched.running is False
+
+
 async def test_killing_does_not_wait_for_draining():
     watched = Watched(IGNORES_SIGTERM, grace_s=60)
     await watched.ready()
