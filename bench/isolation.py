@@ -265,7 +265,13 @@ async def behind(
     One is so many events behind while nine others have a steady load; it is activated, and catches up.
 
     Paused again, and activated again, a few times; then it is left alone with what is left.
+
+    Raises:
+        ValueError: so few that there would be nothing to watch.
     """
+    seconds = min(_WATCHED_S, events / _CATCHES_UP_PER_S - _PARTS * _SETTLES_S)
+    if (part := int(seconds * per_s / _PARTS)) < 1:
+        raise ValueError(f"{events} events are caught up with before anything is seen: --backlog of 10000 or more")
     found: dict[str, Any] = {}
     for ordering in orderings:
         wanted: dict[str, Any] = {"ordering": ordering, "max_in_flight": 50, "events": ["backlog"]}
@@ -292,14 +298,13 @@ async def behind(
             for start in range(0, events, 2_000):
                 await asyncio.gather(*sending[start : start + 2_000])
             await asyncio.sleep(5)
-            seconds = min(_WATCHED_S, events / _CATCHES_UP_PER_S - _PARTS * _SETTLES_S)
-            part = int(seconds * per_s / _PARTS)
             watched: dict[str, list[int]] = {"paused": [], "active": []}
             spans_ns = []
             for number in range(2 * _PARTS):
                 status, numbers = ("paused", "active")[number % 2], range(number * part, (number + 1) * part)
-                began_ns = await turn(status)
+                await turn(status)
                 await asyncio.sleep(_SETTLES_S)
+                began_ns = time.time_ns()
                 await run.at_a_pace(numbers, per_s, "live")
                 watched[status] += numbers
                 if status == "active":

@@ -227,6 +227,7 @@ class FanOut:
         try:
             await self._append_receipts(batch, receipts)
             await self._append_deliveries(batch, [event for _, event in events], receipts, traces)
+            self._pacing.saw_event(time.monotonic())
             await self._save_ids(batch)
         except MessageSizeTooLargeError:
             raise  # one event's fault: it is put aside

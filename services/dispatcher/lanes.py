@@ -496,7 +496,7 @@ class Lanes:
         line.fed(record.offset, record.timestamp)
 
     def was_fed(self, line: Line) -> None:
-        """It got all that a chunk had for it."""
+        """It got something, or all that a chunk had for it."""
         if self._deliverer.standing(line.integration) == "hold" and self.may_feed(line):
             line.make_room()
         self._runs.start(line)

@@ -4,10 +4,10 @@ How fast a line that is behind catches up: quickly while it is alone, slowly bes
 A delivery that is days late is none the worse for another minute; one that has just come is. So while deliveries come
 and go on other lines, one that catches up leaves them the machine, and takes no more of it than it needs to get there.
 
-Nor does it start anything in the middle of what comes and goes at once, but right after; what it missed meanwhile it
-makes good for, no faster than it would go alone. The same holds for the result of a request that took seconds: it is
-written together with others, and not in the middle of that. A thousand endpoints that are slow would otherwise have
-their turns there.
+Nor does it start anything in the middle of what comes and goes at once, within a bound, but right after; what it missed
+meanwhile it makes good for, no faster than it would go alone. The same holds for the result of a request that took
+seconds: it is written together with others, and not in the middle of that. A thousand endpoints that are slow would
+otherwise have their turns there.
 """
 
 from typing import Final, NamedTuple
@@ -21,20 +21,22 @@ SEVERAL_PER_S: Final = 1_050
 #: Others are there when one of them has started a request so lately.
 BESIDE_S: Final = 1.0
 
-#: Others are in the middle of it when an event of theirs has been fanned out here so lately, or one of them has started
-#: a request.
+#: Others are in the middle of it when one of them has started a request so lately, or an event has been fanned out
+#: here. Whose that is nobody looks up, so it counts only where others are there.
 AMIDST_S: Final = 0.01
 
-#: A line that catches up waits behind that for at most so long: with one request at a time, and with several.
+#: A line that catches up waits behind that until it is late by so much: with one request at a time, and with several.
 STEPS_ASIDE_S: Final = 0.008
 SEVERAL_STEP_ASIDE_S: Final = 0.016
 
-#: A line that could not start in time makes good for at most so much: for stepping aside, and timers that are late.
+#: A line that could not start in time makes good for at most so much: for stepping aside, and for timers and a loop
+#: that are late.
 CREDIT_S: Final = 0.012
-SEVERAL_CREDIT_S: Final = 0.020
+SEVERAL_CREDIT_S: Final = 0.030
 
-#: It does so at the pace of one that is alone, in bursts of at most so long: timers have whole milliseconds. One with
-#: several requests at once would otherwise start a dozen of them together. One with a single request cannot.
+#: Beside others it does so at the pace of one that is alone, in bursts of at most so long: timers have whole
+#: milliseconds. One with several requests at once would otherwise start a dozen of them together. One with a single
+#: request cannot.
 BURST_S: Final = 0.002
 
 #: The result of a request that took long waits for others to be written with: for at most a hundredth of what the
@@ -80,23 +82,20 @@ class Pacing:
         self._live_s = self._amidst_s = now_s
 
     def saw_event(self, now_s: float) -> None:
-        """An event is fanned out: requests follow, as a rule. Whose is not known: it may be of a line that is alone."""
+        """An event is being fanned out: requests follow, as a rule."""
         self._amidst_s = now_s
 
     def after(self, this: NextStart, now_s: float, *, is_single: bool) -> NextStart:
         """When a line that starts one now may start the next; *this* is what this was for the one that it starts."""
-        if now_s - self._live_s > BESIDE_S:
-            step_s = self._alone_s
-        else:
-            step_s = 1 / (SINGLE_PER_S if is_single else SEVERAL_PER_S)
+        beside_s, credit_s = (1 / SINGLE_PER_S, CREDIT_S) if is_single else (1 / SEVERAL_PER_S, SEVERAL_CREDIT_S)
         return NextStart(
-            max(this.due_s, now_s - (CREDIT_S if is_single else SEVERAL_CREDIT_S)) + step_s,
+            max(this.due_s, now_s - credit_s) + (self._alone_s if self._is_alone(now_s) else beside_s),
             max(this.burst_s, now_s - BURST_S) + self._alone_s,
         )
 
     def may_start_s(self, this: NextStart, now_s: float, *, is_single: bool) -> float:
-        """When a line that may start one then does: behind what others are in the middle of, within a bound."""
-        if this.due_s > now_s:
+        """When a line that may start one then does: behind what others are in the middle of, unless it is late."""
+        if this.due_s > now_s or self._is_alone(now_s):
             return this.due_s
         if is_single:
             # Not for events: with one request at a time it could not make good for that.
@@ -105,4 +104,7 @@ class Pacing:
 
     def is_amidst(self, now_s: float) -> bool:
         """Whether others are in the middle of it."""
-        return now_s - self._amidst_s < AMIDST_S
+        return now_s - self._amidst_s < AMIDST_S and not self._is_alone(now_s)
+
+    def _is_alone(self, now_s: float) -> bool:
+        return now_s - self._live_s > BESIDE_S

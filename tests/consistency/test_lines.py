@@ -24,6 +24,7 @@ from services.dispatcher import detaching
 from services.dispatcher.detaching import SAVE_FEW_S
 from services.dispatcher.lane import Pace
 from services.dispatcher.line import ATTACHED_RECORDS
+from services.dispatcher.pacing import AMIDST_S
 from streams import codec, takeover, topics
 from streams.connection import Connection
 from streams.engine.app import Bounds
@@ -860,6 +861,7 @@ async def test_what_is_fanned_out_is_what_lines_that_catch_up_step_aside_for(con
     async with log_of(connection) as log, group_of(log) as group:
         owner = await group.next_owner()
         before_s = time.monotonic()
+        owner.pacing.saw_live(before_s - AMIDST_S)  # others are there
         assert not owner.pacing.is_amidst(before_s)
         await log.events(make_event())
         await owner.hand_over_all(topics.EVENTS)

@@ -21,12 +21,14 @@ import asyncio
 from collections import Counter, defaultdict
 from contextlib import ExitStack
 from typing import Any
+from unittest import mock
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from schemas.profiles import MAX_TIMEOUT_MS
+from services.dispatcher import catch_up
 from services.dispatcher.lane import Pace, key_of
 from services.dispatcher.lanes import TICK_S
 from services.dispatcher.sender import NoResources
@@ -56,6 +58,8 @@ PACES = st.sampled_from([Pace("integration", 3), Pace("strict", 3), Pace("key", 
 KEEP = ("strict", "key")
 #: So few that lines are detached for the room that they take, too.
 BOUNDS = Bounds(unfinished_records=60)
+#: So little of what is read again is handed out at once that much happens between.
+SLOW_TURNS = {"HANDED_OUT": 2, "TURN_S": 0.01, "TURN_AMIDST_S": 0.02}
 
 
 class Lines(RuleBasedStateMachine):
@@ -70,6 +74,8 @@ class Lines(RuleBasedStateMachine):
     def begin(self, paces: tuple[Pace, ...]) -> None:
         self.stack = ExitStack()
         self.loop, self.broker = self.stack.enter_context(simulation())
+        for name, value in SLOW_TURNS.items():
+            self.stack.enter_context(mock.patch.object(catch_up, name, value))
         self.endpoint = Endpoint(dict(zip(NAMES, paces, strict=True)), on_start=self.has_started)
         #: By name: offsets of its deliveries on the log.
         self.offsets: dict[str, list[int]] = defaultdict(list)

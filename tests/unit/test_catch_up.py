@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest import mock
 
+import pytest
 from aiokafka import TopicPartition
 
-from services.dispatcher.catch_up import HANDED_OUT, CatchUp
+from services.dispatcher.catch_up import HANDED_OUT, TURN_AMIDST_S, TURN_S, CatchUp
 from services.dispatcher.lane import Entry
 from services.dispatcher.line import Line
-from services.dispatcher.pacing import Pacing
+from services.dispatcher.pacing import AMIDST_S, Pacing
+from tests.simulated import simulation
 
 
 class Standing:
@@ -58,7 +62,7 @@ async def test_single_records_that_never_end_leave_every_other_turn_to_lines():
 
 
 class HandedOut:
-    """A reading whose lines take what is read for them; *fed* says what, and *was_fed* whom it was said to be all."""
+    """A reading whose lines take what is read for them; *fed* says what, and *told* whose turn it was."""
 
     def __init__(self, *lines: Line, live: int = 1_000) -> None:
         self.detached = {0: {line.integration.encode(): line for line in lines}}
@@ -94,10 +98,15 @@ def records(*names: str) -> list[Any]:
     ]
 
 
+def catching_up(reading: Any, pacing: Pacing | None = None) -> CatchUp:
+    one = CatchUp(cast("Any", None), "deliveries", reading, pacing or Pacing())
+    one._at[0] = one._at[1] = 100
+    return one
+
+
 async def handed_out(reading: HandedOut, came: list[Any], between: Callable[[], None] = lambda: None) -> list[int]:
     """How many had been fed whenever others had their turn."""
-    one = CatchUp(cast("Any", None), "deliveries", cast("Any", reading), Pacing())
-    one._at[0] = came[0].offset
+    one = catching_up(reading)
     handing, turns = asyncio.create_task(one._hand_out(0, came)), []
     while not handing.done():
         await asyncio.sleep(0)
@@ -109,6 +118,49 @@ async def handed_out(reading: HandedOut, came: list[Any], between: Callable[[], 
     return turns
 
 
+def turns_of(reading: HandedOut, came: list[Any], saw_s: float | None = None, single: int | None = None) -> list[float]:
+    """
+    How long each turn of others was, seconds of a clock that moves with timers alone.
+
+    Args:
+        saw_s: when others were in the middle of it last.
+        single: the offset of a single record that is wanted.
+    """
+    with simulation() as (loop, _):
+        pacing = Pacing()
+        if saw_s is not None:
+            pacing.saw_live(loop.time() + saw_s)
+        one = catching_up(reading, pacing)
+        if single is not None:
+            one._singles[1] = {single: loop.create_future()}
+        began_s, turns = loop.time(), list[float]()
+        feed = reading.feed
+
+        def noting(line: Line, record: Any) -> None:
+            turns.append(loop.time() - began_s)
+            feed(line, record)
+
+        with mock.patch.object(reading, "feed", noting):
+            loop.run_until_complete(one._hand_out(0, came))
+        starts_s = sorted(set(turns))
+        return [round(after - before, 6) for before, after in pairwise(starts_s)]
+
+
+async def test_singles_of_every_partition_are_there_before_anything_is_handed_out():
+    """Whichever partition is the first: a request waits for each of them."""
+    reading = HandedOut(line_at("int_1", 100))
+    one = catching_up(reading)
+    wanted: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    one._singles[1] = {100: wanted}
+    fetched = {TopicPartition("deliveries", number): records(*["int_1"] * 30) for number in (0, 1)}
+    seen: list[bool] = []
+    reading.feed = lambda line, record: seen.append(wanted.done())  # type: ignore[method-assign]
+    consumer = SimpleNamespace(beginning_offsets=None)
+    await one._take(cast("Any", consumer), fetched)
+    assert seen
+    assert all(seen)
+
+
 async def test_what_is_read_is_handed_out_in_turns_and_all_of_it():
     reading = HandedOut(line_at("int_1", 100), line_at("int_2", 100))
     came = records(*["int_1", "int_2", "int_3"] * 10)
@@ -118,6 +170,29 @@ async def test_what_is_read_is_handed_out_in_turns_and_all_of_it():
     ]
     assert turns == [HANDED_OUT, 2 * HANDED_OUT]
     assert {line.read_from for line in reading.detached[0].values()} == {130}
+
+
+def test_others_have_a_turn_after_each_ten_and_a_longer_one_while_they_are_in_the_middle_of_it():
+    came = records(*["int_1"] * 31)
+    assert turns_of(HandedOut(line_at("int_1", 100)), came) == [TURN_S] * 3
+    assert turns_of(HandedOut(line_at("int_1", 100)), came, saw_s=0) == [TURN_AMIDST_S] * 3
+    assert turns_of(HandedOut(line_at("int_1", 100)), came, saw_s=-AMIDST_S) == [TURN_S] * 3
+    assert TURN_AMIDST_S > TURN_S
+
+
+def test_they_have_a_short_one_while_a_request_waits_for_a_single_record():
+    assert turns_of(HandedOut(line_at("int_1", 100)), records(*["int_1"] * 31), saw_s=0, single=500) == []
+
+
+def test_what_is_handed_out_of_one_partition_and_the_next_counts_as_one():
+    with simulation() as (loop, _):
+        reading = HandedOut(line_at("int_1", 100))
+        reading.detached[1] = {b"int_2": line_at("int_2", 100)}
+        one, began_s = catching_up(reading), loop.time()
+        loop.run_until_complete(one._hand_out(0, records(*["int_1"] * 6)))
+        assert loop.time() == began_s
+        loop.run_until_complete(one._hand_out(1, records(*["int_2"] * 6)))
+        assert loop.time() == pytest.approx(began_s + TURN_S)
 
 
 async def test_a_line_that_was_set_back_meanwhile_is_not_read_beyond_what_it_wants_again():

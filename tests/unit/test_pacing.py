@@ -24,8 +24,10 @@ from services.dispatcher.pacing import (
 )
 
 
-def started_in_a_second(pacing: Pacing, *, is_single: bool, live_every_s: float | None, takes_s: float = 0.0) -> int:
-    """Starts of a line that always has something, looked at each half millisecond."""
+def started_in_a_second(
+    pacing: Pacing, *, is_single: bool, live_every_s: float | None, takes_s: float = 0.0, looked_at_s: float = 0.0005
+) -> int:
+    """Starts of a line that always has something, looked at so often."""
     now_s, following, live_s, started, free_s = 100.0, NextStart(), 100.0, 0, 100.0
     while now_s < 101.0:
         if live_every_s is not None and now_s >= live_s:
@@ -35,12 +37,17 @@ def started_in_a_second(pacing: Pacing, *, is_single: bool, live_every_s: float 
             following = pacing.after(following, now_s, is_single=is_single)
             free_s = now_s + takes_s
             started += 1
-        now_s += 0.0005
+        now_s += looked_at_s
     return started
 
 
-def test_a_line_that_is_alone_goes_at_full_speed() -> None:
-    assert started_in_a_second(Pacing(), is_single=True, live_every_s=None) == pytest.approx(ALONE_PER_S, rel=0.05)
+@pytest.mark.parametrize("is_single", [True, False])
+@pytest.mark.parametrize("looked_at_s", [0.0005, 0.004, 0.01])
+def test_a_line_that_is_alone_goes_at_full_speed_however_late_its_timers_are(
+    looked_at_s: float, is_single: bool
+) -> None:
+    started = started_in_a_second(Pacing(), is_single=is_single, live_every_s=None, looked_at_s=looked_at_s)
+    assert started == pytest.approx(ALONE_PER_S, rel=0.05)
 
 
 def test_beside_others_it_goes_as_fast_as_it_has_to_and_no_faster() -> None:
@@ -63,6 +70,13 @@ def test_an_event_alone_is_nobody_beside_whom_it_would_go_slowly() -> None:
     assert pacing.after(NextStart(), 100.0, is_single=True).due_s == pytest.approx(100.0 - CREDIT_S + 1 / ALONE_PER_S)
 
 
+def test_nor_does_one_that_is_alone_wait_for_it() -> None:
+    pacing = Pacing()
+    pacing.saw_event(100.0)
+    assert not pacing.is_amidst(100.001)
+    assert pacing.may_start_s(NextStart(99.999), 100.001, is_single=False) <= 100.001
+
+
 def test_one_with_a_single_request_does_not_step_aside_for_an_event() -> None:
     pacing = Pacing()
     pacing.saw_event(100.0)
@@ -83,7 +97,7 @@ def test_what_a_line_makes_good_for_does_not_start_in_one_burst() -> None:
     pacing = Pacing()
     pacing.saw_live(100.0)
     since = NextStart(99.99, 99.99)
-    assert 1 < starts_at_once(pacing, since, 100.01) <= ALONE_PER_S * BURST_S + 1
+    assert 3 < starts_at_once(pacing, since, 100.01) <= ALONE_PER_S * BURST_S + 1
     assert starts_at_once(pacing, NextStart(50.0, 50.0), 100.01) == starts_at_once(pacing, since, 100.01)
 
 
@@ -96,6 +110,13 @@ def test_what_an_endpoint_was_slow_for_is_made_good_for_up_to_a_bound() -> None:
             count += 1
         now_s += 0.001
     assert count == pytest.approx((0.5 + SEVERAL_CREDIT_S) * SEVERAL_PER_S, rel=0.01)
+
+
+def test_the_loop_may_be_late_now_and_then_beside_others_that_are_always_in_the_middle_of_it() -> None:
+    """By as much as is left to make good for, above what it steps aside."""
+    late_s = SEVERAL_CREDIT_S - SEVERAL_STEP_ASIDE_S - 0.002
+    started = started_in_a_second(Pacing(), is_single=False, live_every_s=0.002, looked_at_s=late_s / 3)
+    assert started == pytest.approx(SEVERAL_PER_S, rel=0.05)
 
 
 @pytest.mark.parametrize(("is_single", "per_s"), [(True, SINGLE_PER_S), (False, SEVERAL_PER_S)])
@@ -115,6 +136,7 @@ def test_it_starts_behind_what_others_are_in_the_middle_of(
     saw: Callable[[Pacing, float], None], is_single: bool, at_most_s: float
 ) -> None:
     pacing = Pacing()
+    pacing.saw_live(99.5)
     saw(pacing, 100.0)
 
     def starts_s(due_s: float, now_s: float) -> float:
@@ -142,3 +164,6 @@ def test_others_are_in_the_middle_of_it_for_a_while() -> None:
     pacing.saw_live(100.0)
     assert pacing.is_amidst(100.0 + AMIDST_S / 2)
     assert not pacing.is_amidst(100.0 + AMIDST_S)
+    pacing.saw_event(100.5)
+    assert pacing.is_amidst(100.5 + AMIDST_S / 2)
+    assert not pacing.is_amidst(100.5 + AMIDST_S)
