@@ -347,7 +347,8 @@ async def slow(
     it leaves on the log: 235,000 deliveries to 1,000 integrations are an hour at 65 a second.
     """
     found: dict[str, Any] = {}
-    for name, ill in (("healthy", 0), ("slow", count)):
+    # Before and after: the machine's speed changes within minutes, by more than what is looked for.
+    for name, ill in (("healthy", 0), ("slow", count), ("healthyAgain", 0)):
         async with stage(bootstrap, folder / f"slow-{name}") as run:
             names = [f"int_{number}" for number in range(healthy)]
             for each in names:
@@ -370,7 +371,8 @@ async def slow(
             await run.come({each: len(numbers) + 300 for each in names}, 60)
             found[name] = figures(run.latencies_ms(names, numbers)) | {"rssMb": run.rss_mb(worker), "cores": cores}
             say(f"slow, {name}: {found[name]}")
-    found["slow"]["ratioP99"] = found["slow"]["p99Ms"] / found["healthy"]["p99Ms"]
+    alone = [found[name]["p99Ms"] for name in ("healthy", "healthyAgain")]
+    found["slow"]["ratioP99"] = found["slow"]["p99Ms"] / (sum(alone) / len(alone))
     return found
 
 
