@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from services.dispatcher.catch_up import CatchUp
+from services.dispatcher.catch_up import AT_ONCE, HANDED_OUT, TURN_AMIDST_S, CatchUp
 from services.dispatcher.detaching import LOOKED_AT, ROWS_A_LOOK
 from services.dispatcher.lane import Pace
 from streams import codec
@@ -184,6 +184,7 @@ def test_the_reader_is_woken_for_a_line_that_wants_more_and_only_for_that(simula
     assert line.is_detached
     lanes._ticking.cancel()
     if ordering != "key":  # there all is parked behind its key, and more is read
+        loop.run_until_complete(asyncio.sleep(AT_ONCE / HANDED_OUT * TURN_AMIDST_S))  # it is handed out in turns
         assert not lanes.wants(line)
         assert line.read_from < 1_000
         with mock.patch.object(lanes._catch_up, "_plan", side_effect=lanes._catch_up._plan) as plan:
