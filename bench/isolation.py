@@ -15,8 +15,8 @@ import subprocess
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count as versions
 from itertools import pairwise
 from pathlib import Path
@@ -65,6 +65,12 @@ _CATCHES_UP_PER_S: Final = 1_200
 _GROUPS: Final = 40
 _IN_GROUP: Final = 10
 _IN_LAST_GROUP: Final = 40
+#: Events a second to those that are well, beside slow ones.
+_BESIDE_SLOW_PER_S: Final = 2
+#: How many of the slow are paused or activated at once, and how long it takes until all do as they do in that state:
+#: requests under way end; what waits is read again for each.
+_CHANGED_AT_ONCE: Final = 50
+_SLOW_SETTLE_S: Final = {"paused": 8, "active": 25}
 
 
 class Missing(Exception):
@@ -336,6 +342,8 @@ async def slow(
     """
     Slow integrations, each with a backlog of its own size, so that their cursors are spread over the log.
 
+    First without any of them; then with all of them, paused and active by turns, for so many seconds of each.
+
     Events of type `g0` to `g39` make the backlogs: integration n wants those of group n % 40 and up, so that cursors
     begin at forty places, at most a few of them in one chunk of a partition.
 
@@ -347,33 +355,105 @@ async def slow(
     it leaves on the log: 235,000 deliveries to 1,000 integrations are an hour at 65 a second.
     """
     found: dict[str, Any] = {}
-    # Before and after: the machine's speed changes within minutes, by more than what is looked for.
-    for name, ill in (("healthy", 0), ("slow", count), ("healthyAgain", 0)):
-        async with stage(bootstrap, folder / f"slow-{name}") as run:
-            names = [f"int_{number}" for number in range(healthy)]
-            for each in names:
-                await run.integration(each, "fast", events=["live", "warm"])
-            for number in range(ill):
-                wanted = [f"g{group}" for group in range(number % _GROUPS, _GROUPS)]
-                await run.integration(f"int_slow_{number}", "slow-4000", is_apart=True, events=wanted, auto_pause=False)
-            worker = await run.dispatcher()
-            await run.ready()
-            await settle(run)
-            for group in range(_GROUPS):
-                sent = _IN_GROUP if group < _GROUPS - 1 else _IN_LAST_GROUP
-                await asyncio.gather(*(run.send(1_000_000 + group * 100 + n, f"g{group}") for n in range(sent)))
-            await fanned_out(run)
-            await asyncio.sleep(30)  # lines fall behind, and are detached
-            numbers = range(int(seconds * 2))
-            before_s, began = run.cpu_s(worker), time.monotonic()
-            await run.at_a_pace(numbers, 2, "live")
-            cores = (run.cpu_s(worker) - before_s) / (time.monotonic() - began)
-            await run.come({each: len(numbers) + 300 for each in names}, 60)
-            found[name] = figures(run.latencies_ms(names, numbers)) | {"rssMb": run.rss_mb(worker), "cores": cores}
-            say(f"slow, {name}: {found[name]}")
-    alone = [found[name]["p99Ms"] for name in ("healthy", "healthyAgain")]
-    found["slow"]["ratioP99"] = found["slow"]["p99Ms"] / (sum(alone) / len(alone))
+    names = [f"int_{number}" for number in range(healthy)]
+    part = int(seconds * _BESIDE_SLOW_PER_S / _PARTS)
+    async with _beside_slow(bootstrap, folder / "slow-none", names, 0) as (run, worker):
+        took = Took(run, worker)
+        await _watch_beside_slow(run, took, range(_PARTS * part))
+        found["none"] = await _came_beside_slow(run, names, took)
+        say(f"slow, none: {found['none']}")
+    async with _beside_slow(bootstrap, folder / "slow", names, count) as (run, worker):
+        turns = {"paused": Took(run, worker), "active": Took(run, worker)}
+        for number in range(2 * _PARTS):
+            status = ("paused", "active")[number % 2]
+            await _turn_slow(run, count, number + 2, status)
+            await asyncio.sleep(_SLOW_SETTLE_S[status])
+            await _watch_beside_slow(run, turns[status], range(number * part, (number + 1) * part))
+            say(f"slow: part {number + 1} of {2 * _PARTS}")
+        for status, took in turns.items():
+            found[status] = await _came_beside_slow(run, names, took)
+            say(f"slow, {status}: {found[status]}")
+    for other in ("none", "paused"):
+        found["active"][f"ratioP99To{other.capitalize()}"] = found["active"]["p99Ms"] / found[other]["p99Ms"]
+    say(f"slow: {found['active']}")
     return found
+
+
+class Took:
+    """What was sent beside the slow ones in one of their states, and what the dispatcher took for it."""
+
+    def __init__(self, run: Stage, worker: subprocess.Popen[bytes]) -> None:
+        self._run = run
+        self._worker = worker
+        self.numbers: list[int] = []
+        self.most_mb = 0.0
+        self._cpu_s = self._s = 0.0
+        self._slow = 0
+
+    @contextmanager
+    def part(self, numbers: range) -> Iterator[None]:
+        """Around the time in which these events are sent."""
+        cpu_s, at_s, slow = self._run.cpu_s(self._worker), time.monotonic(), self._slow_arrivals()
+        yield
+        self.numbers += numbers
+        self._cpu_s += self._run.cpu_s(self._worker) - cpu_s
+        self._s += time.monotonic() - at_s
+        self._slow += self._slow_arrivals() - slow
+        self.most_mb = max(self.most_mb, self._run.rss_mb(self._worker))
+
+    def _slow_arrivals(self) -> int:
+        return sum(each.integration.startswith("int_slow") for each in self._run.arrivals())
+
+    def figures(self) -> dict[str, float]:
+        return {"cores": self._cpu_s / self._s, "slowPerS": self._slow / self._s, "rssMb": self.most_mb}
+
+
+@asynccontextmanager
+async def _beside_slow(
+    bootstrap: str, folder: Path, names: list[str], count: int
+) -> AsyncIterator[tuple[Stage, subprocess.Popen[bytes]]]:
+    """Integrations of these names that are well, and so many slow ones, each behind; and the worker of all."""
+    async with stage(bootstrap, folder) as run:
+        for each in names:
+            await run.integration(each, "fast", events=["live", "warm"])
+        await _turn_slow(run, count, 1, "active")
+        worker = await run.dispatcher()
+        await run.ready()
+        await settle(run)
+        for group in range(_GROUPS if count else 0):
+            sent = _IN_GROUP if group < _GROUPS - 1 else _IN_LAST_GROUP
+            await asyncio.gather(*(run.send(1_000_000 + group * 100 + n, f"g{group}") for n in range(sent)))
+        await fanned_out(run)
+        await asyncio.sleep(30)  # lines fall behind, and are detached
+        yield run, worker
+
+
+async def _turn_slow(run: Stage, count: int, version: int, status: str) -> None:
+    for start in range(0, count, _CHANGED_AT_ONCE):
+        changes = {"is_apart": True, "auto_pause": False, "version": version, "epoch": version, "status": status}
+        await asyncio.gather(
+            *(
+                run.integration(
+                    f"int_slow_{number}",
+                    "slow-4000",
+                    events=[f"g{group}" for group in range(number % _GROUPS, _GROUPS)],
+                    **changes,
+                )
+                for number in range(start, min(start + _CHANGED_AT_ONCE, count))
+            )
+        )
+
+
+async def _watch_beside_slow(run: Stage, took: Took, numbers: range) -> None:
+    with took.part(numbers):
+        await run.at_a_pace(numbers, _BESIDE_SLOW_PER_S, "live")
+        await asyncio.sleep(1)
+
+
+async def _came_beside_slow(run: Stage, names: list[str], took: Took) -> dict[str, float]:
+    wanted = max(took.numbers) + 1 + len(_WARM)
+    await run.come(dict.fromkeys(names, wanted), _COMES_S)
+    return figures(run.latencies_ms(names, took.numbers)) | took.figures()
 
 
 async def fanned_out(run: Stage) -> None:

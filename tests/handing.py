@@ -23,6 +23,7 @@ from services.dispatcher.pacing import Pacing
 from services.dispatcher.retries import Retries
 from services.dispatcher.sender import Answer, MaySend, Request, Withheld, always
 from services.dispatcher.standing import Standing
+from services.dispatcher.together import Together
 from services.vault.seal import Keyring
 from streams import codec, topics
 from streams.engine.processor import Assignment, Batch, Processor, ReadAt, floor_of
@@ -185,6 +186,7 @@ class Configured(Courier):
             brand="X-Brand",
             version="0",
             now_ms=lambda: group.now_ms,
+            together=Together(Pacing()),
         )
         self.reach = self._attempts.reach  # type: ignore[method-assign]
         self.pace = self._attempts.pace  # type: ignore[method-assign]

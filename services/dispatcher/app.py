@@ -18,6 +18,7 @@ from services.dispatcher.pacing import Pacing
 from services.dispatcher.replays import ReplayAgent
 from services.dispatcher.retries import DeliveryEnds, Retries
 from services.dispatcher.retry_reader import RetryReader
+from services.dispatcher.together import Together
 from services.dispatcher.wire import WireSender
 from services.runtime import metrics
 from services.runtime.clock import now_ms
@@ -201,6 +202,7 @@ async def _start(
             brand=settings.header_brand,
             version=version("tenterhook"),
             now_ms=now_ms,
+            together=Together(pacing),
             is_cancelled=replays.is_cancelled,
         ),
         retries=retries,

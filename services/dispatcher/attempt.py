@@ -19,6 +19,7 @@ from services.dispatcher.masking import mask, mask_body, mask_headers
 from services.dispatcher.plan import Planned, Prepared, Unplannable, prepare
 from services.dispatcher.sender import Answer, Failure, MaySend, NoResources, Request, Sender, Unsent
 from services.dispatcher.standing import FALLEN_OUT, Standing, discarded, standing
+from services.dispatcher.together import Together
 from services.dispatcher.verdict import Verdict, verdict
 from services.vault.data_keys import Vault
 from services.vault.opened import open_integration
@@ -82,6 +83,7 @@ class Attempts:
         brand: str,
         version: str,
         now_ms: Callable[[], int],
+        together: Together,
         is_cancelled: Callable[[str], bool] = lambda _: False,
         opened_for_ms: int = OPENED_FOR_MS,
         behind_alarm_s: float = BEHIND_ALARM_S,
@@ -102,6 +104,7 @@ class Attempts:
         self._brand = brand
         self._version = version
         self._now_ms = now_ms
+        self._together = together
         self._ready: dict[str, _Ready] = {}
         self._behind, self._resources = Trouble(log), Trouble(log)
         #: Integrations whose secrets cannot be opened yet: since when, and whether it was said.
@@ -184,20 +187,24 @@ class Attempts:
         is_cancelled = delivery.cause == "replay" and self._is_cancelled(delivery.run)
         unsent = discarded(delivery, config, is_paused=is_paused, is_cancelled=is_cancelled)
         if config is None or unsent is not None:
-            return self._result(delivery, config, unsent or FALLEN_OUT, started_ms, read_at)
+            return self._result(delivery, config, unsent or FALLEN_OUT, started_ms, read_at, self._now_ms())
         ready = self._prepare(config, started_ms)
         prepared = ready.prepared
         planned = prepared if isinstance(prepared, Unplannable) else prepared.plan(delivery, started_ms, trace)
         happened = await self._send(planned, may_send) if isinstance(planned, Planned) else planned
+        finished_ms = self._now_ms()
+        # Before its result is made: one by one that costs three times what it does beside others.
+        await self._together.wait((finished_ms - started_ms) / 1_000)
         ended = verdict(happened, config, delivery.attempt, is_asked_for=delivery.cause != "live")
         return self._result(
-            delivery, config, ended, started_ms, read_at, ready=ready, planned=planned, happened=happened
+            delivery, config, ended, started_ms, read_at, finished_ms, ready=ready, planned=planned, happened=happened
         )
 
     def fallen_out(self, delivery: Delivery, read_at: ReadAt) -> Result:
         """The outcome of a delivery that waited as long as the log keeps it."""
         config = self._integrations.get(delivery.integration)
-        return self._result(delivery, config, FALLEN_OUT, self._now_ms(), read_at)
+        now_ms = self._now_ms()
+        return self._result(delivery, config, FALLEN_OUT, now_ms, read_at, now_ms)
 
     def _prepare(self, config: IntegrationConfig, now_ms: int) -> _Ready:
         app = self._apps.get(config.app)
@@ -258,6 +265,7 @@ class Attempts:
         ended: Verdict,
         started_ms: int,
         read_at: ReadAt,
+        finished_ms: int,
         *,
         ready: _Ready | None = None,
         planned: Planned | Unplannable | None = None,
@@ -272,7 +280,6 @@ class Attempts:
             is_cut = isinstance(answer, Failure) or answer.truncated
             encoding = next((value for name, value in answer.headers if name.lower() == "content-encoding"), "")
             body = mask_body(answer.body, encoding, masks, cut=is_cut)
-        finished_ms = self._now_ms()
         follows = _next(delivery, config, ended, answer, finished_ms)
         return Result(
             delivery_id=delivery.delivery_id,

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 
 from services.dispatcher.line import Line
 from services.dispatcher.pacing import Pacing
+from services.dispatcher.quiet import let_by
 from streams.connection import Connection
 from streams.engine.progress import LOOK_S, STUCK_S, Progress, Seen
 from streams.features import features_of
@@ -37,6 +38,8 @@ HANDED_OUT: Final = 10
 #: given 3,000 records a second even so, as many as it has the CPU to send.
 TURN_S: Final = 0.001
 TURN_AMIDST_S: Final = 0.002
+#: How long reading waits at most for those who are in the middle of something, unless a request waits for a record.
+LETS_BY_S: Final = 0.02
 
 #: Integrations that one line of the log names.
 NAMED: Final = 20
@@ -173,10 +176,12 @@ class CatchUp:
 
     async def _wanted(self) -> dict[TopicPartition, int]:
         """Waits until something is wanted: where to read, by partition."""
-        while not (plan := self._plan()):
+        while True:
+            await let_by(self._pacing, LETS_BY_S, is_urgent=lambda: any(self._singles.values()))
+            if plan := self._plan():
+                return plan
             self._wake.clear()
             await self._wake.wait()
-        return plan
 
     async def _read(self) -> None:
         await self._wanted()

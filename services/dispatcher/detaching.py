@@ -15,6 +15,8 @@ import structlog
 from services.dispatcher.catch_up import CatchUp
 from services.dispatcher.line import Line, Reason, share_of
 from services.dispatcher.owners import Before
+from services.dispatcher.pacing import Pacing
+from services.dispatcher.quiet import let_by
 from services.dispatcher.recorded import Recorded
 from services.dispatcher.retried import Retried
 from services.dispatcher.runs import Deliverer, Runs
@@ -49,6 +51,9 @@ FULL_SHARE: Final = 0.75
 LOOKED_AT: Final = 100
 ROWS_A_LOOK: Final = 10
 
+#: For how long such a look waits at most for others who are in the middle of something.
+LETS_BY_S: Final = 0.05
+
 #: A row says that nothing is in flight when that has been so for this long: each way costs a write.
 IDLE_S: Final = 2.0
 
@@ -62,7 +67,7 @@ BEHIND_S: Final = 10.0
 RUNS_S: Final = 30.0
 
 #: How often a line is looked through for what is about to fall out of the log: `RETENTION_MARGIN_MS` is far longer.
-EXPIRE_EVERY_S: Final = 5.0
+EXPIRE_EVERY_S: Final = 60.0
 
 
 class Detaching:
@@ -80,6 +85,7 @@ class Detaching:
         now_ms: Callable[[], int],
         bounds: Bounds,
         retried: Retried,
+        pacing: Pacing,
     ) -> None:
         """
         Args:
@@ -91,6 +97,7 @@ class Detaching:
         self._deliverer = deliverer
         self._recorded = recorded
         self._retried = retried
+        self._pacing = pacing
         self._saving = saving
         self._catch_up = catch_up
         self._runs = runs
@@ -125,6 +132,7 @@ class Detaching:
         parts = len(lines) // LOOKED_AT + 1
         for part in range(parts):
             await asyncio.sleep(within_s / parts)
+            await let_by(self._pacing, LETS_BY_S)
             now_s, self._rows_left = time.monotonic(), ROWS_A_LOOK
             # Those first whose rows are the oldest: each has its turn, however many want one.
             for line in sorted(lines[part::parts], key=lambda line: line.saved_s):

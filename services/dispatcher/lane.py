@@ -65,7 +65,7 @@ class Entry:
 
     __slots__ = (
         "at_ms", "attempt", "awaits", "batch", "delivery", "due_at_ms", "ends", "found", "is_reopened", "key", "offset",
-        "room", "size", "taken_s", "trace", "until_ms",
+        "room", "size", "started_s", "taken_s", "trace", "until_ms",
     )  # fmt: skip
 
     def __init__(
@@ -107,8 +107,8 @@ class Entry:
         #: What is known of it stands from here on in its partition of results: where that ended when it was started,
         #: as far as was known; or what a takeover found.
         self.ends = 0
-        #: On the monotonic clock: when it came into this lane.
-        self.taken_s = 0.0
+        #: On the monotonic clock: when it came into this lane, and when it was last started.
+        self.taken_s = self.started_s = 0.0
 
     @property
     def is_known(self) -> bool:
@@ -343,6 +343,15 @@ class Lane:
             firsts.append(self._queue[0].at_ms)
         return min((at_ms for at_ms in firsts if at_ms), default=None)
 
+    def oldest_on_log_ms(self) -> int | None:
+        """The same of those that a lane row answers for, whether they have started or not."""
+        known = (e.at_ms for e in chain(self.running.values(), self._kept.values()) if e.batch is None and e.at_ms)
+        firsts = (
+            next((e.at_ms for e in line if e.batch is None and e.at_ms), 0)
+            for line in (*self._parked.values(), self._queue)
+        )
+        return min(chain(known, filter(None, firsts)), default=None)
+
     def open_deliveries(self) -> list[OpenDelivery]:
         """Those below the frontier that a lane row answers for, by offset."""
         parked = (entry for entries in self._parked.values() for entry in entries)
@@ -357,6 +366,8 @@ class Lane:
 
     def queued_on_log(self) -> int:
         """How many have not started and a lane row answers for, those that it lists as open apart."""
+        if not self.tracked:
+            return self.ahead
         return sum(entry.batch is None and not entry.is_reopened for entry in self._queue)
 
     def unload(self, most: int) -> list[Entry]:

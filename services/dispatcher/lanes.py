@@ -117,14 +117,14 @@ class Lanes:
         self._runs = Runs(
             producer=producer, results=self._results, ends=self._ends, deliverer=deliverer, retries=retries,
             quarantine=quarantine, handed=self._handed, now_ms=now_ms, on_fatal=on_fatal, may_start=may_start,
-            owner=self, catch_up=self._catch_up, pacing=self._pacing,
+            owner=self, catch_up=self._catch_up,
         )  # fmt: skip
         self._look_back_ms = session_timeout_ms + COMES_AGAIN_MS
         self._retried = Retried(max(REMEMBER_S, self._look_back_ms / 1_000), self._look_back_ms)
         self._lines: dict[str, Line] = {}
         self._detaching = Detaching(
             self._lines, deliverer=deliverer, recorded=self._recorded, saving=self._saving, catch_up=self._catch_up,
-            runs=self._runs, now_ms=now_ms, bounds=bounds, retried=self._retried,
+            runs=self._runs, now_ms=now_ms, bounds=bounds, retried=self._retried, pacing=pacing,
         )  # fmt: skip
         self._is_open = False
         #: The takeover under way or done; None after partitions were given up.
@@ -531,7 +531,7 @@ class Lanes:
     def _started(self, line: Line, entry: Entry, now_s: float) -> None:
         if not entry.is_known:
             entry.ends = self._ends.of(self._results[line.partition])
-        line.active_s = now_s
+        line.active_s = entry.started_s = now_s
         if not line.is_detached:
             self._pacing.saw_live(now_s)
         else:
@@ -566,8 +566,10 @@ class Lanes:
         if entry.batch is not None:
             entry.batch.finish(entry.offset)
             return
-        line.is_dirty, line.active_s = True, time.monotonic()
+        now_s = time.monotonic()
+        line.is_dirty, line.active_s = True, now_s
         line.ended_since_saved += 1
+        line.next_start = self._pacing.ended(line.next_start, now_s, now_s - entry.started_s)
 
     def has_failed(self, line: Line, entry: Entry, found: Found) -> None:
         """It keeps its place in the line until its next attempt is due."""

@@ -287,10 +287,8 @@ class Line:
 
     def oldest_at_ms(self) -> int | None:
         """When the oldest that a row answers for came onto the log, or before; None where there is none."""
-        ages = [entry.at_ms for entry in self.lane.entries() if entry.batch is None and entry.at_ms]
-        if self.held_since_ms is not None:
-            ages.append(self.held_since_ms)
-        return min(ages, default=None)
+        known = (at_ms for at_ms in (self.lane.oldest_on_log_ms(), self.held_since_ms) if at_ms is not None)
+        return min(known, default=None)
 
     @property
     def waiting(self) -> int:

@@ -45,7 +45,7 @@ BURST_S: Final = 0.002
 TIMES_MS: Final = (40, 20, 10)
 TOGETHER_SHARE: Final = 0.01
 
-#: And while others are in the middle of it, for at most this share, and so long.
+#: And while others are in the middle of it, for at most this share, and so long. So does the next request of its line.
 YIELDS_SHARE: Final = 0.05
 YIELDS_MS: Final = 200
 
@@ -67,6 +67,8 @@ class NextStart(NamedTuple):
     due_s: float = float("-inf")
     #: So that it does not make good for more at once than it may.
     burst_s: float = float("-inf")
+    #: Until when it steps aside at most, since a request of it has ended that took long.
+    aside_s: float = float("-inf")
 
 
 class Pacing:
@@ -93,10 +95,22 @@ class Pacing:
             max(this.burst_s, now_s - BURST_S) + self._alone_s,
         )
 
+    @staticmethod
+    def ended(this: NextStart, now_s: float, took_s: float) -> NextStart:
+        """
+        What that is when a request of the line has ended that took so long.
+
+        It steps aside once for each that it starts: where several go on ending, it would start none otherwise.
+        """
+        is_aside = this.aside_s > float("-inf")
+        return this if is_aside else this._replace(aside_s=now_s + yields_ms(took_s) / 1_000)
+
     def may_start_s(self, this: NextStart, now_s: float, *, is_single: bool) -> float:
         """When a line that may start one then does: behind what others are in the middle of, unless it is late."""
         if this.due_s > now_s or self._is_alone(now_s):
             return this.due_s
+        if now_s < this.aside_s:
+            return min(self._amidst_s + AMIDST_S, this.aside_s)
         if is_single:
             # Not for events: with one request at a time it could not make good for that.
             return min(self._live_s + AMIDST_S, this.due_s + STEPS_ASIDE_S)

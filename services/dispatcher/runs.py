@@ -23,11 +23,9 @@ from services.dispatcher.counted import count_result
 from services.dispatcher.handed import ALLOWANCE_MS, HandedOver
 from services.dispatcher.lane import ENDED, Entry, Found, Pace
 from services.dispatcher.line import Line
-from services.dispatcher.pacing import Pacing
 from services.dispatcher.recorded import found_of
 from services.dispatcher.sender import MaySend, Unsent
 from services.dispatcher.standing import Standing
-from services.dispatcher.together import Together
 from services.dispatcher.traced import attempt_span, attempted
 from services.runtime.tracing import TRACING, headers_of
 from streams import codec
@@ -158,7 +156,6 @@ class Runs:
         may_start: Callable[[], bool],
         owner: Owner,
         catch_up: CatchUp,
-        pacing: Pacing,
     ) -> None:
         self._producer = producer
         self._results = results
@@ -172,7 +169,6 @@ class Runs:
         self._may_start = may_start
         self._owner = owner
         self._catch_up = catch_up
-        self._together = Together(pacing)
         self._runs: set[_Run] = set()
         self._leaving: set[Task[None]] = set()
         self._is_open = False
@@ -395,7 +391,6 @@ class Runs:
             return ENDED
         run.is_sent = True
         self._owner.has_passed(line)
-        await self._together.wait((self._now_ms() - run.started_ms) / 1_000)
         target = self._results[line.partition]
         key, headers = delivery.integration.encode(), headers_of(run.trace)
         future = await self._producer.send(target.topic, value, key=key, partition=target.partition, headers=headers)

@@ -5,6 +5,7 @@ Names, numbers and codes alone: of a URL the host, masked as in the result, sinc
 no byte of a body, no detail.
 """
 
+import time
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -95,7 +96,8 @@ def attempted(span: Span, result: Result) -> None:
         span.set({"http.request.method": None, "http.request.resend_count": None})
     if result.outcome not in _NO_FAILURE:
         span.fail(result.reason or str(result.status))
-    span.end()
+    # Its result may have waited to be made: see `together.py`. That is known in whole milliseconds.
+    span.end(max(span.started_ns, min(time.time_ns(), (result.finished_at_ms + 1) * 1_000_000)))
 
 
 def _consumed(record: "ConsumerRecord[Any, Any]") -> dict[str, Value]:

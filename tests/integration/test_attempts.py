@@ -7,7 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.dispatcher.attempt import Attempts
+from services.dispatcher.pacing import Pacing
 from services.dispatcher.sender import Answer, MaySend, NoResources, Request, Unsent, Withheld, always
+from services.dispatcher.together import Together
 from streams import codec
 from streams.engine.processor import ReadAt
 from streams.records import IntegrationConfig
@@ -75,6 +77,7 @@ class Bench:
             brand="X-Brand",
             version="0",
             now_ms=lambda: self.now_ms,
+            together=Together(Pacing()),
             **options,
         )
 

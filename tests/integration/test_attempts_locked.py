@@ -7,7 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.dispatcher.attempt import LOCKED_ALARM_MS, Attempts
+from services.dispatcher.pacing import Pacing
 from services.dispatcher.sender import Answer, MaySend, Request, Unsent, always
+from services.dispatcher.together import Together
 from services.vault.data_keys import ERASED
 from services.vault.rewrap import rewrapped
 from services.vault.seal import Keyring
@@ -52,6 +54,7 @@ class Bench:
             brand="X-Brand",
             version="0",
             now_ms=lambda: self.now_ms,
+            together=Together(Pacing()),
         )
 
     def meet(self, *records):

@@ -7,6 +7,8 @@ import pytest
 from services.breaker.fold import Rules, fold, state_of
 from services.cli.deliveries import _document
 from services.dispatcher.attempt import Attempts, ReadAt
+from services.dispatcher.pacing import Pacing
+from services.dispatcher.together import Together
 from services.vault.seal import Keyring
 from streams.records import Result
 from streams.states import States
@@ -26,6 +28,7 @@ def unsent(**changes) -> Result:
         brand="X",
         version="0",
         now_ms=lambda: 5,
+        together=Together(Pacing()),
     )
     return asyncio.run(attempts.attempt(make_delivery(**changes), ReadAt(0, 7, 1), lambda: True))
 

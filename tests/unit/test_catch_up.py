@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 from aiokafka import TopicPartition
 
-from services.dispatcher.catch_up import HANDED_OUT, TURN_AMIDST_S, TURN_S, CatchUp
+from services.dispatcher.catch_up import HANDED_OUT, LETS_BY_S, TURN_AMIDST_S, TURN_S, CatchUp
 from services.dispatcher.lane import Entry
 from services.dispatcher.line import Line
 from services.dispatcher.pacing import AMIDST_S, Pacing
@@ -144,6 +144,28 @@ def turns_of(reading: HandedOut, came: list[Any], saw_s: float | None = None, si
             loop.run_until_complete(one._hand_out(0, came))
         starts_s = sorted(set(turns))
         return [round(after - before, 6) for before, after in pairwise(starts_s)]
+
+
+@pytest.mark.parametrize(
+    ("others_s", "single", "waits_s"),
+    [(-AMIDST_S, None, 0), (0, None, AMIDST_S), (0.3, None, LETS_BY_S), (0.3, 7, 0)],
+    ids=["nobody", "others", "others that go on", "a request waits"],
+)
+def test_reading_for_lines_lets_others_by_and_for_a_request_it_does_not(
+    others_s: float, single: int | None, waits_s: float
+) -> None:
+    with simulation() as (loop, _):
+        pacing, standing = Pacing(), Standing()
+        pacing.saw_live(loop.time())
+        pacing.saw_live(loop.time() + others_s)
+        catch_up = CatchUp(cast("Any", None), "deliveries", cast("Any", standing), pacing)
+        if single is not None:
+            catch_up._singles[0] = {single: loop.create_future()}
+        began_s = loop.time()
+        assert loop.run_until_complete(catch_up._wanted()) == {
+            TopicPartition("deliveries", 0): 900 if single is None else single
+        }
+        assert loop.time() - began_s == pytest.approx(waits_s, abs=0.006), "it looks each 5 ms"
 
 
 async def test_singles_of_every_partition_are_there_before_anything_is_handed_out():

@@ -6,9 +6,20 @@ from collections.abc import Iterator
 import pytest
 
 from services.dispatcher.lane import Pace
-from services.dispatcher.pacing import ALONE_PER_S, SEVERAL_PER_S, SINGLE_PER_S
+from services.dispatcher.pacing import ALONE_PER_S, AMIDST_S, SEVERAL_PER_S, SINGLE_PER_S
 from streams import codec
-from tests.simulated import DELIVERIES, Broker, Endpoint, Flying, SimulatedLoop, Worker, delivery_of, simulation
+from tests.simulated import (
+    BASE_MS,
+    DELIVERIES,
+    ROWS,
+    Broker,
+    Endpoint,
+    Flying,
+    SimulatedLoop,
+    Worker,
+    delivery_of,
+    simulation,
+)
 
 HELD = 6_000
 #: How often the line that keeps up has something.
@@ -76,3 +87,57 @@ def test_what_was_held_is_drained_at_the_pace_of_who_catches_up(simulated, pace,
 
     draining.a_second(is_alone=True)  # the other is forgotten meanwhile
     assert draining.a_second(is_alone=True) == pytest.approx(ALONE_PER_S, rel=0.05)
+
+
+@pytest.mark.parametrize("pace", [Pace("integration", 1), Pace("none", 1)], ids=lambda each: each.ordering)
+@pytest.mark.parametrize(("others_s", "least_s", "most_s"), [(0.0, 0, 0.013), (0.06, 0.06, 0.08), (9.0, 0.19, 0.22)])
+def test_a_line_whose_endpoint_is_slow_lets_others_by_before_its_next_request(
+    simulated, pace, others_s, least_s, most_s
+):
+    """By when it was due it would start at once: that is seconds ago."""
+    loop, _ = simulated
+    draining = Draining(*simulated, pace)
+    draining.endpoint.at_once = None
+    ended_s: list[float] = []
+
+    def answer(request: Flying) -> None:
+        draining.saw(request)
+        if request.delivery.integration == "int_live":
+            request.answer.set_result({})
+            return
+        loop.call_later(4.0, lambda: (ended_s.append(loop.time()), request.answer.set_result({})))
+
+    draining.endpoint.on_start = answer
+    draining.come("int_held", 10)
+    draining.activate()
+    loop.run_until_complete(asyncio.sleep(3.95))
+    while len(draining.started_s["int_held"]) < 2 and loop.time() < 105:
+        if loop.time() < 104 + others_s:
+            draining.come("int_live", 1)
+        loop.run_until_complete(asyncio.sleep(0.005))
+    assert least_s <= draining.started_s["int_held"][1] - ended_s[0] <= most_s
+
+
+def test_rows_are_written_between_bursts_of_others_and_all_the_same_where_those_never_end(simulated):
+    loop, broker = simulated
+    draining = Draining(*simulated, Pace("integration", 1))
+
+    def rows_s(until_s: float, pause_s: float) -> list[float]:
+        """How long after a start of others each row was written; one in the same moment may follow the row."""
+        before = len(broker.partitions[ROWS])
+        while loop.time() < until_s:
+            draining.come("int_held", 1)
+            for _ in range(6):
+                draining.come("int_live", 1)
+                loop.run_until_complete(asyncio.sleep(0.005))
+            loop.run_until_complete(asyncio.sleep(pause_s))
+        written_s = [(row.timestamp - BASE_MS) / 1_000 for row in broker.partitions[ROWS][before:]]
+        starts_s = draining.started_s["int_live"]
+        return [at_s - max((each for each in starts_s if each < at_s - 0.001), default=0) for at_s in written_s]
+
+    between = rows_s(110, 0.063)
+    assert len(between) > 5
+    assert min(between) >= AMIDST_S - 0.001
+    amidst = rows_s(120, 0)
+    assert len(amidst) > 5
+    assert max(amidst) < AMIDST_S

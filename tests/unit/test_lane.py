@@ -10,6 +10,9 @@ from tests.records import make_delivery
 INTEGRATION, STRICT = Pace("integration", 10), Pace("strict", 10)
 KEY, NONE = Pace("key", 10), Pace("none", 2)
 
+#: In place of a batch that has to be finished.
+TRACKED: Any = object()
+
 
 def entry_of(offset: int, key: int = 0, **changes: Any) -> Entry:
     fields: dict[str, Any] = {"key": key, "delivery": make_delivery(), "size": 10}
@@ -227,3 +230,22 @@ def test_a_lane_tells_since_when_something_waits_that_holds_the_committed_positi
     lane.add(later)
 
     assert lane.tracked_since_s() == 5.0
+
+
+def test_a_lane_tells_what_a_row_answers_for_though_others_of_it_are_tracked():
+    lane = Lane()
+    assert (lane.oldest_on_log_ms(), lane.queued_on_log()) == (None, 0)
+    for at_ms in (30, 40, 50):
+        lane.add(Entry(at_ms, at_ms, batch=TRACKED if at_ms == 30 else None))
+    assert (lane.oldest_on_log_ms(), lane.queued_on_log()) == (40, 2)
+    kept = Entry(20, 20)
+    lane.keep(kept, 2, 1_000)
+    assert (lane.oldest_on_log_ms(), lane.queued_on_log()) == (20, 2)
+    lane.add(Entry(60, 0))  # when it came is not known
+    assert (lane.oldest_on_log_ms(), lane.queued_on_log()) == (20, 3)
+    assert lane.start(Pace("none", 9), 1_000) is kept
+    assert lane.oldest_on_log_ms() == 20, "it runs"
+    lane.end(kept)
+    assert lane.oldest_on_log_ms() == 40
+    lane.untrack()
+    assert (lane.oldest_on_log_ms(), lane.queued_on_log()) == (30, 4)

@@ -17,6 +17,7 @@ from services.dispatcher.pacing import (
     SINGLE_PER_S,
     STEPS_ASIDE_S,
     TIMES_MS,
+    YIELDS_MS,
     NextStart,
     Pacing,
     every_ms,
@@ -145,6 +146,51 @@ def test_it_starts_behind_what_others_are_in_the_middle_of(
     assert starts_s(100.007, 100.005) == 100.007, "not its turn yet"
     assert starts_s(90.0, 100.005) < 100.005, "it has not started one for long"
     assert starts_s(100.02, 100.03) < 100.03, "the others are done"
+
+
+@pytest.mark.parametrize("is_single", [True, False])
+@pytest.mark.parametrize("saw", [Pacing.saw_live, Pacing.saw_event])
+def test_one_whose_endpoint_is_slow_steps_aside_from_when_its_request_has_ended(
+    saw: Callable[[Pacing, float], None], is_single: bool
+) -> None:
+    """By when it was due it would go at once: that is seconds ago."""
+    pacing = Pacing()
+    pacing.saw_live(99.5)
+    saw(pacing, 100.0)
+
+    def starts_s(took_s: float, now_s: float) -> float:
+        this = Pacing.ended(NextStart(90.0), 100.0, took_s)
+        return pacing.may_start_s(this, now_s, is_single=is_single)
+
+    assert starts_s(4.0, 100.001) == 100.0 + AMIDST_S
+    assert starts_s(0.1, 100.001) == pytest.approx(100.005), "for no longer than a share of what it took"
+    assert starts_s(0.01, 100.001) <= 100.001, "its endpoint is fast"
+    assert starts_s(4.0, 100.02) <= 100.02, "the others are done"
+    saw(pacing, 100.19)
+    assert starts_s(4.0, 100.195) == pytest.approx(100.2), "no longer than that"
+    assert starts_s(4.0, 100.2) <= 100.2
+
+
+def test_one_that_is_alone_does_not() -> None:
+    pacing = Pacing()
+    pacing.saw_event(100.0)
+    this = Pacing.ended(NextStart(90.0), 100.0, 4.0)
+    assert pacing.may_start_s(this, 100.001, is_single=True) == 90.0
+
+
+def test_requests_that_go_on_ending_do_not_have_it_step_aside_for_ever() -> None:
+    """Of fifty at once, with others that are in the middle of it all the time: none would start any more."""
+    pacing, this, now_s, waited_since_s, waits_s = Pacing(), NextStart(), 100.0, 100.0, []
+    while now_s < 110.0:
+        pacing.saw_live(now_s)
+        this = pacing.ended(this, now_s, 4.0)
+        while pacing.may_start_s(this, now_s, is_single=False) <= now_s:
+            this = pacing.after(this, now_s, is_single=False)
+            waits_s.append(now_s - waited_since_s)
+            waited_since_s = now_s
+        now_s += 0.005
+    assert len(waits_s) > 40
+    assert max(waits_s) <= YIELDS_MS / 1_000 + 0.02
 
 
 def test_results_of_slow_requests_have_times_at_which_they_meet() -> None:

@@ -17,6 +17,7 @@ from services.dispatcher.catch_up import CatchUp
 from services.dispatcher.pacing import Pacing
 from services.dispatcher.retries import DeliveryEnds
 from services.dispatcher.sender import Answer, NoResources
+from services.dispatcher.together import Together
 from services.runtime.problems import Problem
 from streams import features, quarantine
 from streams.connection import Connection
@@ -141,7 +142,7 @@ async def test_requests_for_which_there_is_no_socket(said, in_flight):
     send = Failing(NoResources, Answer(status=200))
     attempts = Attempts(
         config=None, integrations=Integrations(), apps=Apps(), states=States(), keyring=KEYRING,
-        sender=SimpleNamespace(send=send), brand="X", version="0", now_ms=lambda: 0,
+        sender=SimpleNamespace(send=send), brand="X", version="0", now_ms=lambda: 0, together=Together(Pacing()),
     )  # fmt: skip
     planned = SimpleNamespace(url="https://a.example", headers=(), body=b"", timeout_ms=1_000)
 
