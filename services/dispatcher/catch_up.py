@@ -29,8 +29,10 @@ log = structlog.get_logger("dispatcher.catch_up")
 
 #: Bytes of a chunk: enough for a line alone on its partition, little for one among many.
 CHUNK_BYTES: Final = 262_144
-#: Records of all chunks that are taken from the consumer in one go.
+#: Records of all chunks that are taken from the consumer before it is looked anew who wants what.
 AT_ONCE: Final = 500
+#: Of them, taken in one go: some 1 ms of work, whoever they are for.
+TAKEN: Final = 100
 #: Of them, given to lines before others have their turn on the loop: some 0.6 ms of work, for which a delivery that has
 #: just come would wait at each of its steps through the loop.
 HANDED_OUT: Final = 10
@@ -38,8 +40,10 @@ HANDED_OUT: Final = 10
 #: given 3,000 records a second even so, as many as it has the CPU to send.
 TURN_S: Final = 0.001
 TURN_AMIDST_S: Final = 0.002
-#: How long reading waits at most for those who are in the middle of something, unless a request waits for a record.
-LETS_BY_S: Final = 0.02
+#: How long reading waits at most for those who are in the middle of something, unless a request waits for a record:
+#: before it is looked who wants what, and before more is taken.
+LETS_BY_S: Final = 0.05
+TAKES_LATER_S: Final = 0.005
 
 #: Integrations that one line of the log names.
 NAMED: Final = 20
@@ -177,7 +181,7 @@ class CatchUp:
     async def _wanted(self) -> dict[TopicPartition, int]:
         """Waits until something is wanted: where to read, by partition."""
         while True:
-            await let_by(self._pacing, LETS_BY_S, is_urgent=lambda: any(self._singles.values()))
+            await let_by(self._pacing, LETS_BY_S, is_urgent=self._is_urgent)
             if plan := self._plan():
                 return plan
             self._wake.clear()
@@ -200,12 +204,29 @@ class CatchUp:
             while True:
                 plan = await self._wanted()
                 self._direct(consumer, plan)
-                fetched = await consumer.getmany(*plan, timeout_ms=_IDLE_MS, max_records=AT_ONCE)
-                await self._take(consumer, fetched)
-                if not fetched:
+                if not await self._take_all(consumer, plan):
                     await self._pass_gaps(consumer, plan)
                     await asyncio.sleep(0)
                 self._trouble.over()
+
+    async def _take_all(self, consumer: "AIOKafkaConsumer[Any, Any]", plan: Mapping[TopicPartition, int]) -> int:
+        """What comes, and what is there by then, a little at a time; how many records that were."""
+        # Behind a single record stand others that are asked for next: they are kept as far as they are taken with it.
+        most = AT_ONCE if self._is_urgent() else TAKEN
+        fetched = await consumer.getmany(*plan, timeout_ms=_IDLE_MS, max_records=most)
+        taken = 0
+        while fetched:
+            taken += sum(map(len, fetched.values()))
+            await self._take(consumer, fetched)
+            if taken >= AT_ONCE or self._is_urgent():
+                break
+            await let_by(self._pacing, TAKES_LATER_S, is_urgent=self._is_urgent)
+            fetched = await consumer.getmany(*plan, timeout_ms=0, max_records=TAKEN)
+        return taken
+
+    def _is_urgent(self) -> bool:
+        """Whether a request waits for a single record: it may be one that has just come."""
+        return any(self._singles.values())
 
     async def _take(
         self,
@@ -350,8 +371,8 @@ class CatchUp:
         if self._given < HANDED_OUT:
             return 0
         self._given = 0
-        if any(self._singles.values()):
-            return 0  # a request waits for what is read next, and may be one that has just come
+        if self._is_urgent():
+            return 0
         return TURN_AMIDST_S if self._pacing.is_amidst(time.monotonic()) else TURN_S
 
     def _distribute(self, partition: int, records: "list[ConsumerRecord[Any, Any]]") -> int:

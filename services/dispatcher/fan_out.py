@@ -22,7 +22,7 @@ from aiokafka.structs import RecordMetadata
 
 from services.dispatcher.appended import Appended, Floor, ReadBack
 from services.dispatcher.event_ids import EventIds
-from services.dispatcher.match import selected
+from services.dispatcher.match import Selections
 from services.dispatcher.pacing import Pacing
 from services.dispatcher.traced import fan_out_span
 from services.runtime import metrics
@@ -77,6 +77,7 @@ class FanOut:
         self._producer = producer
         self._config = config
         self._integrations = integrations
+        self._selections = Selections()
         self._quarantine = quarantine
         self._worker_id = worker_id
         self._now_ms = now_ms
@@ -265,7 +266,8 @@ class FanOut:
         if found is not None:
             return found
         repeat_of = self._ids[batch.partition].decide(event) if event.id_supplied else None
-        wanted = selected(self._integrations.of_app(event.app), event.type) if repeat_of is None else []
+        configs = self._integrations.of_app(event.app)
+        wanted = self._selections.of(event.app, configs, event.type) if repeat_of is None else []
         return FanOutReceipt(
             record_id=event.record_id,
             app=event.app,

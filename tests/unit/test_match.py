@@ -5,7 +5,7 @@ import re
 import pytest
 
 from schemas.catalogue import BOOKING_TYPES, CATALOGUE
-from services.dispatcher.match import selected, selects
+from services.dispatcher.match import REMEMBERED_TYPES, Selections, selected, selects
 from streams.delivery_ids import delivery_id
 from tests.records import make_integration
 
@@ -56,3 +56,23 @@ def test_a_delivery_id_is_a_prefix_and_128_bits_of_hex():
 def test_a_delivery_id_never_changes():
     """It is on the log: another one for the same delivery would send it again."""
     assert delivery_id("rec_1", "int_1", "0") == "dlv_c3c1a051e4b3da80e4d432b04ef7701c"
+
+
+def test_who_selected_a_type_is_remembered_until_the_integrations_are_others():
+    selections = Selections()
+    one, other = make_integration("int_1", events=["a"]), make_integration("int_2", events=["*"])
+    before, after = (one, other), (other,)
+    assert selections.of("shop", before, "a") == [one, other]
+    assert selections.of("shop", before, "a") is selections.of("shop", before, "a")
+    assert selections.of("shop", before, "b") == [other]
+    assert selections.of("other", after, "a") == [other]
+    assert selections.of("shop", after, "a") == [other]
+    assert selections.of("shop", (), "a") == []
+    assert selections.of("shop", before, "a") == [one, other]
+
+
+def test_types_that_clients_make_up_do_not_fill_the_memory():
+    selections, integrations = Selections(), (make_integration("int_1", events=["*"]),)
+    for number in range(3 * REMEMBERED_TYPES):
+        assert selections.of("shop", integrations, f"type {number}") == list(integrations)
+    assert len(selections._known["shop"][1]) <= REMEMBERED_TYPES
