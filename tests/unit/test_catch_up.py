@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 from aiokafka import TopicPartition
 
-from services.dispatcher.catch_up import HANDED_OUT, LETS_BY_S, TURN_AMIDST_S, TURN_S, CatchUp
+from services.dispatcher.catch_up import AT_ONCE, HANDED_OUT, LETS_BY_S, TAKEN, TURN_AMIDST_S, TURN_S, CatchUp
 from services.dispatcher.lane import Entry
 from services.dispatcher.line import Line
 from services.dispatcher.pacing import AMIDST_S, Pacing
@@ -166,6 +166,54 @@ def test_reading_for_lines_lets_others_by_and_for_a_request_it_does_not(
             TopicPartition("deliveries", 0): 900 if single is None else single
         }
         assert loop.time() - began_s == pytest.approx(waits_s, abs=0.006), "it looks each 5 ms"
+
+
+class Buffered:
+    """A consumer that has records of nobody's line, and notes how many were asked for and how long it might wait."""
+
+    def __init__(self, count: int) -> None:
+        self.left = records(*["int_9"] * count)
+        self.asked: list[tuple[int, bool]] = []
+        self.on_asked: Callable[[], None] = lambda: None
+
+    async def getmany(self, *_: Any, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]:
+        self.asked.append((max_records, timeout_ms > 0))
+        self.on_asked()
+        given, self.left = self.left[:max_records], self.left[max_records:]
+        return {TopicPartition("deliveries", 0): given} if given else {}
+
+
+async def taken(consumer: Buffered, one: CatchUp) -> int:
+    return await one._take_all(cast("Any", consumer), {TopicPartition("deliveries", 0): 100})
+
+
+async def test_what_is_there_is_taken_a_little_at_a_time_and_waited_for_only_once():
+    assert AT_ONCE % TAKEN == 0
+    for there, asks in ((0, 1), (TAKEN, 2), (2 * TAKEN + 1, 4), (9 * AT_ONCE, AT_ONCE // TAKEN)):
+        consumer, one = Buffered(there), catching_up(HandedOut(line_at("int_1", 0)))
+        assert await taken(consumer, one) == min(there, AT_ONCE)
+        assert consumer.asked == [(TAKEN, True), *[(TAKEN, False)] * (asks - 1)]
+        assert one._at[0] == 100 + min(there, AT_ONCE)
+
+
+async def test_it_is_looked_anew_when_a_request_has_come_to_wait_for_a_single_record():
+    consumer, one = Buffered(AT_ONCE), catching_up(HandedOut(line_at("int_1", 0)))
+
+    def want() -> None:
+        one._singles[0] = {9_000: asyncio.get_running_loop().create_future()}
+
+    consumer.on_asked = want
+    assert await taken(consumer, one) == TAKEN
+
+
+async def test_what_stands_behind_a_single_record_is_taken_with_it():
+    """It is asked for next, as a rule, and costs a seek otherwise."""
+    consumer, one = Buffered(2 * AT_ONCE), catching_up(HandedOut(line_at("int_1", 0)))
+    one._singles[0] = {100: asyncio.get_running_loop().create_future()}
+    consumer.left[AT_ONCE:] = []
+    assert await taken(consumer, one) == AT_ONCE
+    assert consumer.asked[0] == (AT_ONCE, True)
+    assert len(one._behind[0]) == AT_ONCE - 1
 
 
 async def test_singles_of_every_partition_are_there_before_anything_is_handed_out():
