@@ -38,7 +38,7 @@ def selected(integrations: Iterable[IntegrationConfig], event_type: str) -> list
 
 
 class Selections:
-    """Who selected each type, remembered until an app's integrations change: asking a thousand takes 0.3 ms and more."""
+    """Who selected each type, remembered until an app's integrations change: asking a thousand takes 0.3 ms."""
 
     def __init__(self) -> None:
         #: By app: its integrations when they were asked, and who selected which type.
