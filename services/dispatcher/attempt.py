@@ -64,6 +64,20 @@ class _Ready:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class _Asked:
+    """Whether it may be sent, and whether that was asked and it was."""
+
+    __slots__ = ("_may_send", "is_sent")
+
+    def __init__(self, may_send: MaySend) -> None:
+        self._may_send = may_send
+        self.is_sent = False
+
+    def __call__(self) -> bool:
+        self.is_sent = self._may_send()
+        return self.is_sent
+
+
 class _AppUnread(Exception):
     """What the attempt needs of its app stands in a record that cannot be read, or is not there."""
 
@@ -191,10 +205,13 @@ class Attempts:
         ready = self._prepare(config, started_ms)
         prepared = ready.prepared
         planned = prepared if isinstance(prepared, Unplannable) else prepared.plan(delivery, started_ms, trace)
-        happened = await self._send(planned, may_send) if isinstance(planned, Planned) else planned
+        asked = _Asked(may_send)
+        happened = await self._send(planned, asked) if isinstance(planned, Planned) else planned
         finished_ms = self._now_ms()
-        # Before its result is made: one by one that costs three times what it does beside others.
-        await self._together.wait((finished_ms - started_ms) / 1_000)
+        if asked.is_sent:
+            # Before its result is made: one by one that costs three times what it does beside others. What came to no
+            # connection is made again by whoever gets the partition meanwhile, so that does not wait.
+            await self._together.wait((finished_ms - started_ms) / 1_000)
         ended = verdict(happened, config, delivery.attempt, is_asked_for=delivery.cause != "live")
         return self._result(
             delivery, config, ended, started_ms, read_at, finished_ms, ready=ready, planned=planned, happened=happened

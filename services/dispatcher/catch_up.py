@@ -212,13 +212,14 @@ class CatchUp:
     async def _take_all(self, consumer: "AIOKafkaConsumer[Any, Any]", plan: Mapping[TopicPartition, int]) -> int:
         """What comes, and what is there by then, a little at a time; how many records that were."""
         # Behind a single record stand others that are asked for next: they are kept as far as they are taken with it.
+        # Nothing more in that turn: the next is that of a line, which has as many.
         most = AT_ONCE if self._is_urgent() else TAKEN
         fetched = await consumer.getmany(*plan, timeout_ms=_IDLE_MS, max_records=most)
         taken = 0
         while fetched:
             taken += sum(map(len, fetched.values()))
             await self._take(consumer, fetched)
-            if taken >= AT_ONCE or self._is_urgent():
+            if taken >= AT_ONCE or most == AT_ONCE:
                 break
             await let_by(self._pacing, TAKES_LATER_S, is_urgent=self._is_urgent)
             fetched = await consumer.getmany(*plan, timeout_ms=0, max_records=TAKEN)

@@ -563,21 +563,27 @@ class Lanes:
     def has_ended(self, line: Line, entry: Entry) -> None:
         """It needs no more work."""
         line.lane.end(entry)
+        self._lets_others_by(line, entry)
         if entry.batch is not None:
             entry.batch.finish(entry.offset)
             return
-        now_s = time.monotonic()
-        line.is_dirty, line.active_s = True, now_s
+        line.is_dirty, line.active_s = True, time.monotonic()
         line.ended_since_saved += 1
-        line.next_start = self._pacing.ended(line.next_start, now_s, now_s - entry.started_s)
 
     def has_failed(self, line: Line, entry: Entry, found: Found) -> None:
         """It keeps its place in the line until its next attempt is due."""
         line.lane.keep(entry, found.attempt, found.due_at_ms)
+        self._lets_others_by(line, entry)
         line.is_dirty = True
         is_long = found.due_at_ms - self._now_ms() > BLOCKED_MS
         if self._lines.get(line.integration) is line and not line.is_detached and is_long:
             self._detaching.detach(line, "blocked")
+
+    def _lets_others_by(self, line: Line, entry: Entry) -> None:
+        """Before its next request, where this one took long."""
+        if line.is_detached:
+            now_s = time.monotonic()
+            line.next_start = self._pacing.ended(line.next_start, now_s, now_s - entry.started_s)
 
     def has_raised(self, line: Line, error: Exception) -> bool:
         """

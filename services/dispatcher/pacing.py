@@ -110,7 +110,8 @@ class Pacing:
         if this.due_s > now_s or self._is_alone(now_s):
             return this.due_s
         if now_s < this.aside_s:
-            return min(self._amidst_s + AMIDST_S, this.aside_s)
+            start_s = min(self._amidst_s + AMIDST_S, this.aside_s)
+            return start_s if is_single else max(start_s, this.burst_s)
         if is_single:
             # Not for events: with one request at a time it could not make good for that.
             return min(self._live_s + AMIDST_S, this.due_s + STEPS_ASIDE_S)

@@ -3,15 +3,18 @@
 import asyncio
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from schemas.profiles import MAX_TIMEOUT_MS
+from services.dispatcher import attempt
 from services.dispatcher.attempt import Attempts
 from services.dispatcher.pacing import Pacing
-from services.dispatcher.sender import Answer, MaySend, Request, always
+from services.dispatcher.sender import Answer, Failure, MaySend, Request, always
 from services.dispatcher.together import Together
 from services.dispatcher.traced import attempt_span, attempted
+from services.dispatcher.verdict import verdict
 from services.runtime.tracing import Tracing
 from streams import codec
 from streams.engine.processor import ReadAt
@@ -28,13 +31,18 @@ from tests.simulated import BASE_MS, SimulatedLoop, now_ms
 CAME = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", True, "")
 
 
-def attempted_after(took_s: float, status: int) -> tuple[Result, int]:
-    """The result of a request that takes so long, and how many milliseconds after its start it is there."""
+def attempted_after(took_s: float, answer: Answer | Failure, *, is_sent: bool = True) -> tuple[Result, int]:
+    """The result of a request that takes so long, and how many milliseconds after its start it is made."""
+    made_ms: list[int] = []
 
-    async def send(_request: Request, may_send: MaySend = always) -> Answer:
-        assert may_send()
+    async def send(_request: Request, may_send: MaySend = always) -> Answer | Failure:
+        assert not is_sent or may_send()
         await asyncio.sleep(took_s)
-        return Answer(status=status)
+        return answer
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        made_ms.append(now_ms())
+        return verdict(*args, **kwargs)
 
     async def run() -> tuple[Result, int]:
         integrations, apps, config, app = Integrations(), Apps(), make_integration("int_1"), make_app()
@@ -57,14 +65,15 @@ def attempted_after(took_s: float, status: int) -> tuple[Result, int]:
         began_ms = now_ms()
         result = await attempts.attempt(make_delivery(integration="int_1"), ReadAt(0, 0, 1), always)
         assert result.started_at_ms == began_ms
+        assert made_ms == [now_ms()], "all of it then"
         return result, now_ms() - began_ms
 
-    with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
+    with asyncio.Runner(loop_factory=SimulatedLoop) as runner, mock.patch.object(attempt, "verdict", noting):
         return runner.run(run())
 
 
 def test_a_slow_one_waits_for_others_and_its_next_attempt_does_not() -> None:
-    result, after_ms = attempted_after(4.005, 500)
+    result, after_ms = attempted_after(4.005, Answer(status=500))
     assert result.finished_at_ms - result.started_at_ms == 4_005
     assert 4_005 < after_ms <= 4_045, "the next time at which such results are written"
     assert result.finished_at_ms > BASE_MS
@@ -76,8 +85,15 @@ def test_a_slow_one_waits_for_others_and_its_next_attempt_does_not() -> None:
 
 
 def test_a_fast_one_waits_for_nobody() -> None:
-    result, after_ms = attempted_after(0.02, 200)
+    result, after_ms = attempted_after(0.02, Answer(status=200))
     assert (result.finished_at_ms - result.started_at_ms, after_ms) == (20, 20)
+
+
+def test_what_came_to_no_connection_waits_for_nobody() -> None:
+    """Whoever gets the partition meanwhile makes it again."""
+    failure = Failure(code="timeout", detail="it ran out while connecting")
+    result, after_ms = attempted_after(10.005, failure, is_sent=False)
+    assert (result.reason, after_ms) == ("timeout", 10_005)
 
 
 def test_its_span_ends_when_the_request_has() -> None:

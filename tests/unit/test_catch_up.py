@@ -10,7 +10,16 @@ from unittest import mock
 import pytest
 from aiokafka import TopicPartition
 
-from services.dispatcher.catch_up import AT_ONCE, HANDED_OUT, LETS_BY_S, TAKEN, TURN_AMIDST_S, TURN_S, CatchUp
+from services.dispatcher.catch_up import (
+    AT_ONCE,
+    HANDED_OUT,
+    LETS_BY_S,
+    TAKEN,
+    TAKES_LATER_S,
+    TURN_AMIDST_S,
+    TURN_S,
+    CatchUp,
+)
 from services.dispatcher.lane import Entry
 from services.dispatcher.line import Line
 from services.dispatcher.pacing import AMIDST_S, Pacing
@@ -196,14 +205,39 @@ async def test_what_is_there_is_taken_a_little_at_a_time_and_waited_for_only_onc
         assert one._at[0] == 100 + min(there, AT_ONCE)
 
 
-async def test_it_is_looked_anew_when_a_request_has_come_to_wait_for_a_single_record():
+async def test_a_line_has_its_whole_turn_though_requests_come_to_wait_for_single_records_meanwhile():
     consumer, one = Buffered(AT_ONCE), catching_up(HandedOut(line_at("int_1", 0)))
 
     def want() -> None:
         one._singles[0] = {9_000: asyncio.get_running_loop().create_future()}
 
     consumer.on_asked = want
-    assert await taken(consumer, one) == TAKEN
+    assert await taken(consumer, one) == AT_ONCE
+
+
+async def test_the_turn_of_a_single_record_ends_with_it_and_the_next_is_a_line_s():
+    """Whatever else has come by then: nobody asked for it."""
+    consumer, one = Buffered(50), catching_up(HandedOut(line_at("int_1", 0)))
+    one._singles[0] = {120: asyncio.get_running_loop().create_future()}
+
+    def more() -> None:
+        consumer.left += records(*["int_9"] * 50) if len(consumer.asked) > 1 else []
+
+    consumer.on_asked = more
+    one._at[0] = 120
+    consumer.left = consumer.left[20:]
+    assert await taken(consumer, one) == 30
+    assert 0 in one._had_singles
+
+
+def test_more_is_taken_when_others_are_by() -> None:
+    with simulation() as (loop, _):
+        pacing = Pacing()
+        pacing.saw_live(loop.time())
+        consumer, one = Buffered(2 * TAKEN), catching_up(HandedOut(line_at("int_1", 0)), pacing)
+        began_s = loop.time()
+        loop.run_until_complete(taken(consumer, one))
+        assert loop.time() - began_s == pytest.approx(2 * TAKES_LATER_S, abs=0.006)
 
 
 async def test_what_stands_behind_a_single_record_is_taken_with_it():

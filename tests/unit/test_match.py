@@ -5,7 +5,7 @@ import re
 import pytest
 
 from schemas.catalogue import BOOKING_TYPES, CATALOGUE
-from services.dispatcher.match import REMEMBERED_TYPES, Selections, selected, selects
+from services.dispatcher.match import REMEMBERED, Selections, selected, selects
 from streams.delivery_ids import delivery_id
 from tests.records import make_integration
 
@@ -73,6 +73,6 @@ def test_who_selected_a_type_is_remembered_until_the_integrations_are_others():
 
 def test_types_that_clients_make_up_do_not_fill_the_memory():
     selections, integrations = Selections(), (make_integration("int_1", events=["*"]),)
-    for number in range(3 * REMEMBERED_TYPES):
-        assert selections.of("shop", integrations, f"type {number}") == list(integrations)
-    assert len(selections._known["shop"][1]) <= REMEMBERED_TYPES
+    for number in range(3 * REMEMBERED):
+        assert selections.of(f"app {number % 7}", integrations, f"type {number}") == list(integrations)
+        assert len(selections._known) <= REMEMBERED

@@ -171,6 +171,18 @@ def test_one_whose_endpoint_is_slow_steps_aside_from_when_its_request_has_ended(
     assert starts_s(4.0, 100.2) <= 100.2
 
 
+def test_requests_that_end_together_do_not_have_others_start_together() -> None:
+    """Results that are acknowledged at once: each run that ends starts the next."""
+    pacing, this, count = Pacing(), NextStart(), 0
+    pacing.saw_live(99.9)
+    for _ in range(50):
+        this = pacing.ended(this, 100.0, 0.1)
+        if pacing.may_start_s(this, 100.0, is_single=False) <= 100.0:
+            this = pacing.after(this, 100.0, is_single=False)
+            count += 1
+    assert 0 < count <= ALONE_PER_S * BURST_S + 1
+
+
 def test_one_that_is_alone_does_not() -> None:
     pacing = Pacing()
     pacing.saw_event(100.0)
