@@ -102,8 +102,10 @@ class Pacing:
 
         It steps aside once for each that it starts: where several go on ending, it would start none otherwise.
         """
-        is_aside = this.aside_s > float("-inf")
-        return this if is_aside else this._replace(aside_s=now_s + yields_ms(took_s) / 1_000)
+        for_ms = yields_ms(took_s)
+        if not for_ms or this.aside_s > float("-inf"):
+            return this
+        return this._replace(aside_s=now_s + for_ms / 1_000)
 
     def may_start_s(self, this: NextStart, now_s: float, *, is_single: bool) -> float:
         """When a line that may start one then does: behind what others are in the middle of, unless it is late."""

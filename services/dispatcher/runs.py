@@ -7,6 +7,7 @@ between two of these steps is found by the takeover and goes on from there.
 """
 
 import asyncio
+import time
 from asyncio import Task
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -414,7 +415,7 @@ class Runs:
             span.fail("attempt.raised")
             span.end()
             raise
-        attempted(span, result)
+        attempted(span, result, time.time_ns())
         return result
 
     def _is_locked(self, line: Line, entry: Entry) -> bool:

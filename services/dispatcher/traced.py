@@ -5,7 +5,6 @@ Names, numbers and codes alone: of a URL the host, masked as in the result, sinc
 no byte of a body, no detail.
 """
 
-import time
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -73,8 +72,8 @@ def attempt_span(tracing: Tracing, parent: TraceContext | None, delivery: Delive
     return tracing.begin(ATTEMPT, "POST", parent, about)
 
 
-def attempted(span: Span, result: Result) -> None:
-    """The attempt is over, with this result; or it came to none."""
+def attempted(span: Span, result: Result, now_ns: int) -> None:
+    """The attempt is over, with this result; or it came to none. *now_ns*: since 1970 UTC."""
     span.set({"tenterhook.outcome": result.outcome})
     if result.attempt:
         host, port = _host_of(result.url)
@@ -97,7 +96,7 @@ def attempted(span: Span, result: Result) -> None:
     if result.outcome not in _NO_FAILURE:
         span.fail(result.reason or str(result.status))
     # Its result may have waited to be made: see `together.py`. That is known in whole milliseconds.
-    span.end(max(span.started_ns, min(time.time_ns(), (result.finished_at_ms + 1) * 1_000_000)))
+    span.end(max(span.started_ns, min(now_ns, (result.finished_at_ms + 1) * 1_000_000)))
 
 
 def _consumed(record: "ConsumerRecord[Any, Any]") -> dict[str, Value]:

@@ -101,13 +101,13 @@ def test_its_span_ends_when_the_request_has() -> None:
     tracing = Tracing()
     tracing.start(1.0, lambda _, at_ns: ends_ns.append(at_ns))
 
-    def ended_ns(finished_ms: int) -> int:
+    def ended_ns(finished_ms: int, now_ns: int) -> int:
         span = attempt_span(tracing, CAME, make_delivery())
         assert span is not None
         span.started_ns = 1_000_000_000_000_000_000
-        attempted(span, make_result(outcome="delivered", status=200, finished_at_ms=finished_ms))
+        attempted(span, make_result(outcome="delivered", status=200, finished_at_ms=finished_ms), now_ns)
         return ends_ns[-1] - span.started_ns
 
-    assert ended_ns(1_000_000_004_000) == 4_001_000_000, "to the millisecond that it is known to"
-    assert ended_ns(999_999_999_000) == 0, "not before it began"
-    assert ended_ns(9_000_000_000_000) < 9_000_000_000_000_000_000 - 1_000_000_000_000_000_000, "nor in time to come"
+    assert ended_ns(1_000_000_004_000, 1_000_000_004_200_000_000) == 4_001_000_000, "known to the millisecond"
+    assert ended_ns(1_000_000_000_003, 1_000_000_000_003_400_000) == 3_400_000, "it is over now"
+    assert ended_ns(999_999_999_000, 1_000_000_004_200_000_000) == 0, "not before it began"

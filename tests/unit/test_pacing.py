@@ -171,6 +171,14 @@ def test_one_whose_endpoint_is_slow_steps_aside_from_when_its_request_has_ended(
     assert starts_s(4.0, 100.2) <= 100.2
 
 
+def test_one_that_was_fast_changes_nothing_for_a_slow_one_that_ends_before_the_next_starts() -> None:
+    pacing, this = Pacing(), NextStart(90.0)
+    pacing.saw_live(100.0)
+    fast = Pacing.ended(this, 99.999, 0.01)
+    assert fast is this
+    assert pacing.may_start_s(Pacing.ended(fast, 100.0, 4.0), 100.001, is_single=False) == 100.0 + AMIDST_S
+
+
 def test_requests_that_end_together_do_not_have_others_start_together() -> None:
     """Results that are acknowledged at once: each run that ends starts the next."""
     pacing, this, count = Pacing(), NextStart(), 0

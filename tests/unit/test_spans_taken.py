@@ -1,6 +1,7 @@
 """What is traced, on whose word, and what spans say."""
 
 import random
+import time
 from collections import Counter
 from statistics import median
 from types import SimpleNamespace
@@ -118,11 +119,11 @@ def test_spans_hang_on_each_other_and_say_what_is_declared_and_nothing_else(trac
     fan_out = fan_out_span(tracing, append.context, RECORD, event)
     fan_out.end()
     attempt = attempt_span(tracing, fan_out.context, delivery)
-    attempted(attempt, failed)
+    attempted(attempt, failed, time.time_ns())
     put_back = put_back_span(tracing, attempt.context, "retry.5s", RECORD, delivery)
     put_back.end()
     unsent = attempt_span(tracing, put_back.context, delivery)
-    attempted(unsent, blocked)
+    attempted(unsent, blocked, time.time_ns())
 
     assert [span.parent and span.parent.span_id for span in (request, append, fan_out, attempt, put_back, unsent)] == [
         CAME.span_id, *(span.context.span_id for span in (request, append, fan_out, attempt, put_back))
