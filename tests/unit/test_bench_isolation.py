@@ -9,7 +9,9 @@ import pytest
 
 from bench import __main__ as bench
 from bench.endpoints import FLOOD, FLOOD_BLOCK, OK, Receiver
-from bench.isolation import Missing, all_came, missing, tripped, unwell_lines
+from bench.isolation.trip import tripped
+from bench.isolation.unwell import unwell_lines
+from bench.isolation.well import Missing, all_came, missing
 from bench.stage import Arrival
 from streams.engine.processor import ReadAt
 from tests.handing import result_of

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,9 @@ from tests.simulated import (
 HELD = 6_000
 #: How often the line that keeps up has something.
 LIVE_EVERY_S = 0.1
+#: Answers. What failed keeps its place, and comes back long after.
+DELIVERED: dict[str, Any] = {}
+FAILED = {"outcome": None, "next_attempt": 2, "next_due_at_ms": BASE_MS + 3_600_000, "next_slot": None}
 
 
 @pytest.fixture
@@ -51,7 +55,8 @@ class Draining:
 
     def come(self, name: str, count: int) -> None:
         for _ in range(count):
-            delivery = delivery_of(name, len(self.broker.partitions[DELIVERIES]))
+            number = len(self.broker.partitions[DELIVERIES])
+            delivery = delivery_of(name, number, ordering_key=f"key {number}")
             self.broker.append(DELIVERIES, name.encode(), codec.encode(delivery))
         while self.worker.ledger.position < len(self.broker.partitions[DELIVERIES]):
             self.worker.process(500)
@@ -89,10 +94,14 @@ def test_what_was_held_is_drained_at_the_pace_of_who_catches_up(simulated, pace,
     assert draining.a_second(is_alone=True) == pytest.approx(ALONE_PER_S, rel=0.05)
 
 
-@pytest.mark.parametrize("pace", [Pace("integration", 1), Pace("none", 1)], ids=lambda each: each.ordering)
+@pytest.mark.parametrize(
+    ("pace", "answer"),
+    [(Pace("integration", 1), DELIVERED), (Pace("none", 1), DELIVERED), (Pace("key", 1), FAILED)],
+    ids=["integration", "none", "key, failed"],
+)
 @pytest.mark.parametrize(("others_s", "least_s", "most_s"), [(0.0, 0, 0.013), (0.06, 0.06, 0.08), (9.0, 0.19, 0.22)])
 def test_a_line_whose_endpoint_is_slow_lets_others_by_before_its_next_request(
-    simulated, pace, others_s, least_s, most_s
+    simulated, pace, answer, others_s, least_s, most_s
 ):
     """By when it was due it would start at once: that is seconds ago."""
     loop, _ = simulated
@@ -100,14 +109,14 @@ def test_a_line_whose_endpoint_is_slow_lets_others_by_before_its_next_request(
     draining.endpoint.at_once = None
     ended_s: list[float] = []
 
-    def answer(request: Flying) -> None:
+    def started(request: Flying) -> None:
         draining.saw(request)
         if request.delivery.integration == "int_live":
-            request.answer.set_result({})
+            request.answer.set_result(DELIVERED)
             return
-        loop.call_later(4.0, lambda: (ended_s.append(loop.time()), request.answer.set_result({})))
+        loop.call_later(4.0, lambda: (ended_s.append(loop.time()), request.answer.set_result(answer)))
 
-    draining.endpoint.on_start = answer
+    draining.endpoint.on_start = started
     draining.come("int_held", 10)
     draining.activate()
     loop.run_until_complete(asyncio.sleep(3.95))

@@ -249,3 +249,13 @@ def test_a_lane_tells_what_a_row_answers_for_though_others_of_it_are_tracked():
     assert lane.oldest_on_log_ms() == 40
     lane.untrack()
     assert (lane.oldest_on_log_ms(), lane.queued_on_log()) == (30, 4)
+
+
+def test_the_oldest_that_a_row_answers_for_may_be_parked_behind_its_key():
+    lane = Lane()
+    for offset, (key, at_ms) in enumerate(((1, 30), (1, 40), (2, 50))):
+        lane.add(Entry(offset, at_ms, key=key, delivery=make_delivery()))
+    assert started(lane, KEY) == [0, 2]
+    end(lane, 2)
+    lane.running[0].batch = TRACKED
+    assert lane.oldest_on_log_ms() == 40
