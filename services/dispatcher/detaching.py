@@ -225,7 +225,7 @@ class Detaching:
         self.detached[line.partition][line.integration.encode()] = line
         log.info("line.detached", integration=line.integration, reason=reason, held=line.held, open=line.lane.opened)
         self._saving.soon(line, busy=True)
-        self._catch_up.wake()
+        self._catch_up.wake(line.partition)
 
     def _try_review(self, line: Line, now_s: float) -> None:
         try:
@@ -258,6 +258,8 @@ class Detaching:
 
     def _moves_on(self, line: Line, now_s: float) -> bool:
         """Write its row where that is behind, or where it goes on otherwise from here; whether one is on its way."""
+        if line.reason == "paused" and self._deliverer.standing(line.integration) != "hold":
+            line.reason, line.is_dirty = "behind", True  # it was activated, here or while nobody had its partition
         if self._is_behind_again(line, now_s):
             self.detach(line, "behind")
         elif line.is_done(self.live[line.partition]):
@@ -278,6 +280,7 @@ class Detaching:
         Not where it would be taken out again at once: what is next has waited for as long as makes a line fall behind,
         or others lack the room.
         """
+        line.pass_others(self.live[line.partition])
         since_s = line.lane.next_since_s()
         if (
             line.partition in self.processing
@@ -323,7 +326,7 @@ class Detaching:
             )
         line.expires_before_ms = before_ms if is_expiring else 0
         if is_expiring:
-            self._catch_up.wake()
+            self._catch_up.wake(line.partition)
             self._runs.start(line)
 
     def _attach(self, line: Line) -> None:

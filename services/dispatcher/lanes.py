@@ -425,7 +425,7 @@ class Lanes:
         line = self._lines.get(integration)
         if line is not None and self._is_open:
             self._detaching.look_at(line)
-            self._catch_up.wake()
+            self._catch_up.wake(line.partition)
 
     async def _tick(self) -> None:
         while True:
@@ -461,13 +461,17 @@ class Lanes:
         return self._detaching.live.get(partition, 0)
 
     def wants(self, line: Line) -> bool:
-        """Whether more is to be read for it now."""
+        """Whether it is to be read for."""
         return line.wants(self.live(line.partition)) and self.may_feed(line) and not self._alarms.stop(line)
 
+    def takes(self, line: Line) -> bool:
+        """Whether reading goes on for one that it was begun for."""
+        return line.takes(self.live(line.partition)) and self.may_feed(line) and not self._alarms.stop(line)
+
     def _wake_for(self, line: Line) -> None:
-        """Have it read where it has come to want more; each line is asked then, so not for one that does not."""
+        """Have it read where it has come to want more; others of its partition are asked then, so not otherwise."""
         if self.wants(line):
-            self._catch_up.wake()
+            self._catch_up.wake(line.partition)
 
     def may_feed(self, line: Line) -> bool:
         """Whether it takes more, now that its records have been read."""

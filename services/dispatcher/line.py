@@ -235,14 +235,24 @@ class Line:
         )
 
     def wants(self, live: int) -> bool:
-        """Whether it is worth reading for it now: not for each record that leaves."""
-        end = live if self.until is None else self.until
-        return (
-            self.read_from < end
-            and self.lane.ahead <= LOW_RECORDS
-            and self.lane.queued_bytes <= self.ahead_bytes // 4
-            and self.has_room()
-        )
+        """Whether it is worth beginning to read for it: not for each record that leaves."""
+        has_few = self.lane.ahead <= LOW_RECORDS and self.lane.queued_bytes <= self.ahead_bytes // 4
+        return has_few and self.takes(live)
+
+    def takes(self, live: int) -> bool:
+        """Whether reading for it goes on, once it has begun: until it has what it has room for."""
+        return self.read_from < self._end(live) and self.has_room()
+
+    def _end(self, live: int) -> int:
+        """Where there is nothing more of it: what has come by since it held its last one is others'."""
+        if self.until is not None:
+            return self.until
+        return live if self.held else min(live, self.held_to)
+
+    def pass_others(self, live: int) -> None:
+        """Where there is nothing more of it, it has got to what came by last."""
+        if self.is_detached and self.until is None and self.read_from >= self._end(live):
+            self.read_from = max(self.read_from, live)
 
     def make_room(self) -> None:
         """Nothing of it may start, and more is to be read: what was read so far is open, and needs no payload here."""

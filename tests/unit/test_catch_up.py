@@ -16,6 +16,7 @@ from services.dispatcher.catch_up import (
     LETS_BY_S,
     TAKEN,
     TAKES_LATER_S,
+    TURN,
     TURN_AMIDST_S,
     TURN_S,
     CatchUp,
@@ -36,6 +37,8 @@ class Standing:
 
     def wants(self, line: Line) -> bool:
         return line is self.line
+
+    takes = wants
 
     def assignment(self) -> set[TopicPartition]:
         return {TopicPartition("deliveries", 0)}
@@ -68,6 +71,80 @@ async def test_single_records_that_never_end_leave_every_other_turn_to_lines():
     assert place(catch_up, standing) == place(catch_up, standing)  # what is on its way would be lost
     standing.detached = {}
     assert turns(catch_up, standing, 2) == [7, 7]
+
+
+class Roomy:
+    """A reading whose lines have room for so many records more, each a thousandth of what is read for them."""
+
+    def __init__(self, **room: int) -> None:
+        self.room = {line_at(name, number): room[name] for number, name in enumerate(room)}
+        self.detached = {0: {line.integration.encode(): line for line in self.room}}
+        self.asked = 0
+
+    def wants(self, line: Line) -> bool:
+        self.asked += 1
+        return self.room[line] == 10
+
+    def takes(self, line: Line) -> bool:
+        return self.room[line] > 0
+
+    def read(self, catch_up: CatchUp, count: int = AT_ONCE) -> str:
+        """So many records more are read, and taken by whom they were read for: who that was."""
+        [(_, position)] = catch_up._plan().items()
+        [line] = [line for line in self.room if line.read_from == position]
+        self.room[line] -= 1
+        line.served_s += 1
+        catch_up._left[0] -= count
+        catch_up.wake(0)
+        return line.integration
+
+
+async def test_a_line_has_its_turn_until_it_has_no_more_room():
+    reading = Roomy(int_a=10, int_b=4, int_c=10)
+    catch_up = catching_up(reading)
+    assert [reading.read(catch_up, 1) for _ in range(20)] == ["int_a"] * 10 + ["int_c"] * 10, "the other has enough"
+    assert catch_up._plan() == {}
+
+
+async def test_a_turn_ends_all_the_same():
+    reading = Roomy(int_a=10, int_b=10)
+    catch_up = catching_up(reading)
+    for line in reading.room:
+        reading.room[line] = 10**6
+    reading.wants = reading.takes  # type: ignore[method-assign]
+    turns = [reading.read(catch_up) for _ in range(4 * TURN // AT_ONCE)]
+    assert turns == (["int_a"] * (TURN // AT_ONCE) + ["int_b"] * (TURN // AT_ONCE)) * 2
+
+
+async def test_a_turn_ends_with_its_line_though_another_of_its_integration_comes():
+    reading = Roomy(int_a=10, int_b=10)
+    catch_up = catching_up(reading)
+    assert reading.read(catch_up) == "int_a"
+    late = line_at("int_a", 7)
+    late.served_s = 9
+    reading.room[late] = 10
+    reading.detached[0][b"int_a"] = late
+    catch_up.wake(0)
+    assert reading.read(catch_up) == "int_b"
+
+
+async def test_lines_are_asked_only_where_something_has_moved():
+    reading = Roomy(int_a=10, int_b=10)
+    catch_up = catching_up(reading)
+    plan = catch_up._plan()
+    asked = reading.asked
+    catch_up.wake(1)
+    assert catch_up._plan() == plan
+    assert reading.asked == asked
+    for room in reading.room:
+        reading.room[room] = 0
+    catch_up.wake()
+    assert catch_up._plan() == {}
+    reading.room = dict.fromkeys(reading.room, 10)
+    assert catch_up._plan() == {}
+    assert catch_up._wanted_of() == [0], "whether anything comes is asked whatever has moved"
+    catch_up.wake(0)
+    assert catch_up._plan() == plan
 
 
 class HandedOut:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services.dispatcher.detaching import SAVE_FEW_S
 from services.dispatcher.lane import Pace
 from services.dispatcher.pacing import ALONE_PER_S, AMIDST_S, SEVERAL_PER_S, SINGLE_PER_S
 from streams import codec
@@ -125,6 +126,23 @@ def test_a_line_whose_endpoint_is_slow_lets_others_by_before_its_next_request(
             draining.come("int_live", 1)
         loop.run_until_complete(asyncio.sleep(0.005))
     assert least_s <= draining.started_s["int_held"][1] - ended_s[0] <= most_s
+
+
+def test_one_that_was_activated_is_paused_no_more_and_its_row_is_written_as_seldom_as_another_s(simulated):
+    loop, broker = simulated
+    draining = Draining(*simulated, Pace("integration", 1))
+    draining.endpoint.at_once = None
+    draining.endpoint.on_start = lambda request: loop.call_later(4, request.answer.set_result, DELIVERED)
+    draining.come("int_held", 50)
+    loop.run_until_complete(asyncio.sleep(5))
+    assert codec.decode(broker.partitions[ROWS][-1].value).reason == "paused"
+    draining.activate()
+    loop.run_until_complete(asyncio.sleep(5))
+    before = len(broker.partitions[ROWS])
+    loop.run_until_complete(asyncio.sleep(60))
+    rows = [codec.decode(record.value) for record in broker.partitions[ROWS][before:]]
+    assert {row.reason for row in rows} == {"behind"}
+    assert len(rows) == pytest.approx(60 / SAVE_FEW_S, abs=1)
 
 
 def test_rows_are_written_between_bursts_of_others_and_all_the_same_where_those_never_end(simulated):

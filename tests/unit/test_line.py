@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from services.dispatcher.lane import ENDED, Entry, Found, Handed, Pace
 from services.dispatcher.line import ATTACHED_RECORDS, Line
 from services.dispatcher.owners import Owners
@@ -11,7 +13,7 @@ from streams.records import HandOver, LaneRow, OpenDelivery, Result
 from tests.handing import result_of
 from tests.records import make_delivery
 
-KEY = Pace("key", 10)
+KEY, NONE = Pace("key", 10), Pace("none", 10)
 
 
 def line_of(*opened: OpenDelivery, frontier: int = 10) -> Line:
@@ -86,9 +88,45 @@ def test_what_was_found_leads_to_its_result_until_it_is_asked_for():
     assert recorded.left_floor("int_1") is None
 
 
+def test_reading_goes_on_until_there_is_no_room_and_begins_again_when_little_is_left():
+    line = Line.of_row(row_of(held=900, held_to=1_000), 0, 2)
+    line.ahead_bytes = 1_000
+    for offset in range(10, 20):
+        assert line.takes(1_000)
+        assert line.wants(1_000) == (offset < 13), "a quarter"
+        line.feed(Entry(offset, 1, size=100))
+    assert not line.takes(1_000)
+    for _ in range(8):
+        assert not line.wants(1_000)
+        line.lane.end(line.lane.start(NONE, 0))
+    assert line.wants(1_000)
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_it_is_not_read_for_where_all_that_has_come_by_since_its_last_one_is_of_others(held):
+    """Where it says that it holds more, what it counted is looked through to the end."""
+    line = Line.of_row(row_of(held=held, held_to=10), 0, 2)
+    assert line.takes(1_000) == line.wants(1_000) == bool(held)
+    line.pass_others(1_000)
+    assert line.read_from == (10 if held else 1_000)
+    line.pass_over(1_000, 7)
+    assert line.takes(1_001)
+    line.pass_others(1_001)
+    assert line.read_from == (10 if held else 1_000), "that one is its own"
+
+
+def test_one_on_its_way_back_is_read_for_up_to_where_it_works_on_what_comes():
+    line = Line.of_row(row_of(until=50, held_to=50), 0, 2)
+    assert line.takes(40)
+    assert line.takes(1_000)
+    line.read_from = 50
+    line.pass_others(1_000)
+    assert (line.takes(1_000), line.read_from) == (False, 50)
+
+
 def test_a_line_that_reopened_many_reads_on_while_nothing_of_it_may_start():
     opened = [OpenDelivery(offset=offset, attempt=0, key=1) for offset in range(80)]
-    line = line_of(*opened, frontier=100)
+    line = Line.of_row(row_of(*opened, frontier=100, held_to=1_000), 0, 2)
     for each in opened:
         line.reopen(each, None, None)
     assert line.wants(1_000)
